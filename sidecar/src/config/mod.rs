@@ -1,0 +1,120 @@
+//! One validated `Config`: what flags and environment said, as types.
+//!
+//! Owns the shape; `flags.rs` reads the command line, `env.rs` is the one file of this program that reads the
+//! environment, and `validate.rs` joins them or says what is wrong. Nothing here changes after the start: what
+//! may change lives in [`crate::live::Live`].
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use ironside_chassis::secret::Secret;
+use ironside_identity::{AppId, Namespace};
+
+/// What this sidecar was told at its start.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Own app ID.
+    pub(crate) app_id: AppId,
+    /// Own namespace; `NAMESPACE` set but empty gives the empty one.
+    pub(crate) namespace: Namespace,
+    /// The app beside this sidecar; `None` without `--app-port`.
+    pub(crate) app: Option<AppTarget>,
+    /// Calls that the app may have at once; `None` is no limit.
+    pub(crate) app_max_concurrency: Option<usize>,
+    /// `--enable-app-health-check` and what belongs to it.
+    pub(crate) app_health: Option<AppHealth>,
+    /// Limit of HTTP request bodies; `None` is no limit.
+    pub(crate) max_body: Option<u64>,
+    /// Limit of one gRPC message, in bytes.
+    pub(crate) max_message: usize,
+    /// `--read-buffer-size` in bytes.
+    pub(crate) read_buffer: usize,
+    /// Demanded of API callers (`DAPR_API_TOKEN`).
+    pub(crate) api_token: Option<Secret<Box<str>>>,
+    /// Sent to the app (`APP_API_TOKEN`).
+    pub(crate) app_token: Option<Secret<Box<str>>>,
+    /// Host address that peers are told (7.1 `DAPR_HOST_IP`).
+    pub(crate) host_address: IpAddr,
+    /// Name of this machine.
+    pub(crate) hostname: Box<str>,
+    /// Idle limit of a peer connection (`DAPR_GRPC_MAX_CONN_IDLE`).
+    pub(crate) peer_idle: Duration,
+    /// Period of the idle sweep (`DAPR_GRPC_CONN_COLLECTOR_INTERVAL`).
+    pub(crate) peer_sweep: Duration,
+    /// Addresses and ports of all listeners.
+    pub(crate) listen: Listen,
+    /// Single-threaded runtimes on the data path.
+    pub(crate) data_workers: usize,
+    /// `--dapr-graceful-shutdown-seconds`; `None` waits for ever.
+    pub(crate) grace: Option<Duration>,
+    /// `--dapr-block-shutdown-duration`.
+    pub(crate) block_shutdown: Option<Duration>,
+}
+
+/// Where and how the app is spoken to.
+#[derive(Debug, Clone)]
+pub(crate) struct AppTarget {
+    /// `--app-channel-address`.
+    pub(crate) address: Box<str>,
+    /// `--app-port`.
+    pub(crate) port: u16,
+    /// `--app-protocol` (after `--app-ssl`).
+    pub(crate) protocol: AppProtocol,
+}
+
+/// `--app-protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AppProtocol {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/1.1 over TLS; the app's certificate is not verified.
+    Https,
+    /// HTTP/2 cleartext, prior knowledge.
+    H2c,
+    /// gRPC, plaintext.
+    Grpc,
+    /// gRPC over TLS; the app's certificate is not verified.
+    Grpcs,
+}
+
+impl AppProtocol {
+    /// True for `http`, `https` and `h2c`.
+    pub(crate) fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https | Self::H2c)
+    }
+}
+
+/// App health probes.
+#[derive(Debug, Clone)]
+pub(crate) struct AppHealth {
+    /// HTTP family only; starts with a slash.
+    pub(crate) path: Box<str>,
+    /// Time between two probes.
+    pub(crate) interval: Duration,
+    /// Limit of one probe.
+    pub(crate) timeout: Duration,
+    /// Consecutive failures that make the app unhealthy.
+    pub(crate) threshold: u32,
+}
+
+/// Listeners.
+#[derive(Debug, Clone)]
+pub(crate) struct Listen {
+    /// `--dapr-listen-addresses`; an empty entry is all interfaces.
+    pub(crate) addresses: Vec<Box<str>>,
+    /// HTTP API.
+    pub(crate) http_port: u16,
+    /// gRPC API.
+    pub(crate) grpc_port: u16,
+    /// Directory of the API sockets; replaces the two TCP listeners above.
+    pub(crate) unix_socket: Option<PathBuf>,
+    /// Sidecar to sidecar.
+    pub(crate) internal_port: u16,
+    /// Its address; empty is all interfaces.
+    pub(crate) internal_address: Box<str>,
+    /// Health and metadata without token.
+    pub(crate) public: Option<(Box<str>, u16)>,
+    /// Metrics; `None` with `--enable-metrics=false`.
+    pub(crate) metrics: Option<(Box<str>, u16)>,
+    /// HTTP/2 cleartext on the HTTP API port.
+    pub(crate) h2c: bool,
+}

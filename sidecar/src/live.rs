@@ -1,0 +1,35 @@
+//! What may change while the process runs, as one value.
+//!
+//! `sources/` compile a whole new [`Live`] from Configuration and resource files and publish it over a
+//! `watch` channel; a request takes the `Arc` once and sees all of an update or none of it. Listeners,
+//! connections and calls stay.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    api::access::ApiAccess, middleware::Pipeline, outbound::external::Endpoint, server::access_log::AccessLog,
+    server::cors::Cors,
+};
+
+/// The state that requests read.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// Which API groups answer.
+    pub(crate) api: ApiAccess,
+    /// CORS rules of the HTTP API.
+    pub(crate) cors: Cors,
+    /// Handlers around the HTTP API.
+    pub(crate) http_pipeline: Pipeline,
+    /// Handlers around HTTP calls to the app and to external targets.
+    pub(crate) app_pipeline: Pipeline,
+    /// HTTPEndpoint resources by name.
+    pub(crate) endpoints: HashMap<Box<str>, Arc<Endpoint>>,
+    /// What happens to trace headers.
+    pub(crate) trace: ironside_telemetry::trace_context::Sampling,
+    /// What the API log holds.
+    pub(crate) access_log: AccessLog,
+    /// Names of loaded resources, for the metadata API.
+    pub(crate) resiliencies: Vec<Box<str>>,
+    /// Features that are on, for the metadata API.
+    pub(crate) features: Vec<Box<str>>,
+}

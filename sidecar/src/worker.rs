@@ -1,0 +1,68 @@
+//! What a request can reach: the process-wide [`Shared`] and the [`Worker`] of one data thread.
+//!
+//! A data worker is one thread with one single-threaded runtime: it accepts, serves, dials peers and speaks to
+//! the app without handing a request to another thread. Control work (certificates, files, name refresh,
+//! metrics scrapes) runs elsewhere and reaches workers through `watch` values only.
+
+use std::sync::Arc;
+
+use ironside_chassis::{clock::Clock, health::Health};
+use ironside_telemetry::metrics::Metrics;
+use ironside_transport::IdentityRx;
+use tokio::sync::watch;
+
+use crate::{
+    api::metadata::MetadataStore,
+    api::shutdown::ShutdownHandle,
+    channel::{AppChannel, admission::Admission},
+    config::Config,
+    live::Live,
+    outbound::external::External,
+    peers::{Peers, verified::VerifiedPeers},
+    resolve::Resolve,
+};
+
+/// One per process.
+pub(crate) struct Shared {
+    /// What the start said.
+    pub(crate) config: Config,
+    /// What may change.
+    pub(crate) live: watch::Receiver<Arc<Live>>,
+    /// Where apps listen.
+    pub(crate) resolver: Arc<dyn Resolve>,
+    /// Own identity; `None` while mTLS is off.
+    pub(crate) identity: Option<IdentityRx>,
+    /// Peers whose certificates were verified, and until when.
+    pub(crate) verified: VerifiedPeers,
+    /// App health and concurrency.
+    pub(crate) admission: Admission,
+    /// Readiness of this process.
+    pub(crate) health: Health,
+    /// Own metadata, as `PUT /v1.0/metadata` leaves it.
+    pub(crate) metadata: MetadataStore,
+    /// Ends the process on request.
+    pub(crate) shutdown: ShutdownHandle,
+    /// Series of this process.
+    pub(crate) metrics: Metrics,
+    /// Time.
+    pub(crate) clock: Clock,
+}
+
+/// One per data thread.
+pub(crate) struct Worker {
+    /// Of the process.
+    pub(crate) shared: Arc<Shared>,
+    /// Pooled connections to other sidecars.
+    pub(crate) peers: Peers,
+    /// The app; `None` without an app port.
+    pub(crate) app: Option<AppChannel>,
+    /// Client of external targets.
+    pub(crate) external: External,
+}
+
+impl Shared {
+    /// The state in force now.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.borrow())
+    }
+}
