@@ -1,1 +1,1 @@
-//! e2e
+//! What the tests with real binaries share.
