@@ -1,0 +1,35 @@
+//! `e2e`: the tests with real parts, suite by suite.
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::{steps::Steps, surroundings::Surroundings};
+
+/// A set of tests that needs the same surroundings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// Real binaries on loopback: needs nothing but cargo.
+    Selfhosted,
+}
+
+/// Runs `suite`, or all of them.
+///
+/// # Errors
+/// If a tool that a suite needs is missing.
+pub(crate) fn run(around: &Surroundings, steps: &mut Steps, suite: Option<Suite>) -> Result<()> {
+    for each in Suite::value_variants() {
+        if suite.is_none_or(|wanted| wanted == *each) {
+            match each {
+                Suite::Selfhosted => selfhosted(around, steps)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn selfhosted(around: &Surroundings, steps: &mut Steps) -> Result<()> {
+    steps.run(
+        "self-hosted suite",
+        around.cargo().args(["test", "--package", "ironside-e2e"]),
+    )
+}
