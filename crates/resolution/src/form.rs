@@ -4,7 +4,7 @@
 //! `dapr-app-id`, then `Authorization: Basic` with the user `dapr-app-id`, then the path
 //! `/v1.0/invoke/<target>/method/<method>`. Works on the path after one percent-decoding and knows
 //! no HTTP library. Refuses to clean the method (policy's `Method` does) and to judge the target
-//! (`target.rs` does). Stage 8, `target`.
+//! ([`crate::target`] does). Stage 8, `target`.
 
 use std::borrow::Cow;
 
@@ -46,7 +46,7 @@ pub enum Form {
 /// A target and a method, as the client wrote them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found<'a> {
-    /// The target, never empty; input of `Target::parse`.
+    /// The target, never empty; input of [`crate::Target::parse`].
     pub target: Cow<'a, str>,
     /// The method before cleaning: the whole path, or the text after `/method/`.
     pub method: &'a str,

@@ -1,8 +1,8 @@
 //! Where does this app listen? Every decision of name resolution, none of its sockets.
 //!
-//! [`form`] finds the target and the method in a request, [`authority`]
-//! spells an address, [`cache`] says which addresses are still believed, [`pick`] says whose turn
-//! it is, [`host`] ranks the addresses a machine could announce.
+//! [`form`] finds the target and the method in a request, [`target`] reads the target, [`name`]
+//! spells the names that multicast DNS carries, [`cache`] says which addresses are still believed,
+//! [`pick`] says whose turn it is, [`host`] ranks the addresses a machine could announce.
 //! Nothing here opens a socket, reads a clock or the environment: time comes in as an argument,
 //! counted from any fixed start. The shells that feed these decisions live in the sidecar.
 
@@ -10,9 +10,12 @@ pub mod authority;
 pub mod cache;
 pub mod form;
 pub mod host;
+pub mod name;
 pub mod pick;
+pub mod target;
 
 pub use authority::{Authority, AuthorityError};
 pub use cache::Cache;
 pub use form::{Form, Found, PathError, Request};
 pub use pick::Rotation;
+pub use target::{ExternalUrl, Target, TargetError};
