@@ -1,5 +1,8 @@
-//! Parts for tests: a certificate maker, fake apps, a fake Sentry.
+//! Parts for tests: a certificate maker, fake apps, raw clients, a fake Sentry.
 //!
-//! A dev-dependency only; nothing here is reachable from a release build. Parts panic where a test should fail.
+//! A dev-dependency only; nothing here is reachable from a release build. It knows bytes and protocols, not the
+//! product's rules. Parts panic where a test should fail.
 
 pub mod certs;
+pub mod grpc;
+pub mod http;
