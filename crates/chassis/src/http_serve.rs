@@ -1,0 +1,134 @@
+//! A small HTTP/1.1 server for the ports that only machines of the house read.
+//!
+//! Behind the health and metrics ports: a bounded number of connections, ten
+//! seconds to send a request head, one connection a task, all ended by the
+//! owner's token. Refused: bodies of requests, HTTP/2, TLS, routing.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, request};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::Tasks;
+
+/// Time to read a request head: process-interface 2.3.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections served at once; scrapers and probes hold a handful.
+const MAX_CONNECTIONS: usize = 128;
+/// Pause after a failed accept (descriptors exhausted), so as not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is answered to a request head.
+pub(crate) type Answer = Arc<dyn Fn(&request::Parts) -> Response<Full<Bytes>> + Send + Sync>;
+
+/// Serves `listener` until `tasks` is cancelled.
+pub(crate) async fn run(listener: TcpListener, name: &'static str, answer: Answer, tasks: &Tasks) {
+    let stop = tasks.token();
+    let group = tasks.group(name);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        match accepted {
+            Some((io, slot)) => group.spawn(connection(io, slot, answer.clone(), stop.clone())),
+            None => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await.ok()?;
+    let (io, _address) = listener.accept().await.ok()?;
+    Some((io, slot))
+}
+
+async fn connection(
+    io: TcpStream,
+    slot: OwnedSemaphorePermit,
+    answer: Answer,
+    stop: CancellationToken,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (head, _body) = request.into_parts();
+        let response = answer(&head);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(io), service);
+    // The end of such a connection, good or bad, concerns nobody.
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ended = serving => {}
+    }
+    drop(slot);
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! A raw client for the tests of the servers built on this one.
+
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    pub(crate) async fn loopback() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
+        let ask = async {
+            let mut io = TcpStream::connect(address).await.unwrap();
+            let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            io.write_all(head.as_bytes()).await.unwrap();
+            let mut text = String::new();
+            io.read_to_string(&mut text).await.unwrap();
+            text
+        };
+        tokio::time::timeout(Duration::from_secs(10), ask)
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_owner_ends_idle_connections() {
+        let tasks = Tasks::new();
+        let (listener, address) = loopback().await;
+        let owner = tasks.clone();
+        tasks.spawn("server", async move {
+            run(
+                listener,
+                "connection",
+                Arc::new(|_| Response::default()),
+                &owner,
+            )
+            .await;
+        });
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        assert!(get(address, "/").await.starts_with("HTTP/1.1 200"));
+        assert!(tasks.shutdown(Duration::from_secs(10)).await.is_empty());
+        let mut rest = Vec::new();
+        let _end = idle.read_to_end(&mut rest).await;
+        assert!(rest.is_empty());
+    }
+}

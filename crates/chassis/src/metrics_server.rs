@@ -1,0 +1,61 @@
+//! The metrics port: Prometheus text at every path.
+//!
+//! The families of the program come from a closure; those of the process
+//! (`process_*`) are added here. Refused: registering or naming metrics.
+//! Source: process-interface 2.3, resiliency-observability 3.1.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use http_body_util::Full;
+use tokio::net::TcpListener;
+
+use crate::Tasks;
+use crate::http_serve::{self, Answer};
+use crate::process_stats;
+
+/// Media type of the Prometheus text format.
+const TEXT_FORMAT: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Answers every request with `exposition` and the process families; until `tasks` is cancelled.
+pub async fn serve(
+    listener: TcpListener,
+    exposition: impl Fn() -> String + Send + Sync + 'static,
+    tasks: &Tasks,
+) {
+    let answer: Answer = Arc::new(move |_head| {
+        let text = process_stats::exposition() + &exposition();
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, TEXT_FORMAT);
+        response
+    });
+    http_serve::run(listener, "metrics-connection", answer, tasks).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::http_serve::tests::{get, loopback};
+
+    #[tokio::test]
+    async fn every_path_answers_the_exposition() {
+        let tasks = Tasks::new();
+        let (listener, address) = loopback().await;
+        let owner = tasks.clone();
+        tasks.spawn("metrics", async move {
+            serve(listener, || "dapr_x 1\n".into(), &owner).await;
+        });
+        for path in ["/", "/metrics", "/x?y=1"] {
+            let answer = get(address, path).await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+            assert!(answer.contains("text/plain; version=0.0.4"), "{answer}");
+            assert!(answer.ends_with("dapr_x 1\n"), "{answer}");
+        }
+        assert!(tasks.shutdown(Duration::from_secs(10)).await.is_empty());
+    }
+}
