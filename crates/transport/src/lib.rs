@@ -1,14 +1,19 @@
 //! Mutual TLS that follows a live SVID.
 //!
 //! Owns both sides of a handshake between sidecars ([`TlsServer`], [`TlsClient`]), the handshake of Sentry's own
-//! port ([`OneSidedTlsServer`]). One [`Identity`] is published as a whole; new handshakes take the newest, open connections keep theirs.
+//! port ([`OneSidedTlsServer`]), and the client that obtains and renews the identity they use ([`SentryClient`]). One [`Identity`] is published as a whole; new handshakes take the newest, open connections keep theirs.
 //! Refuses invocation rules, listeners and connection pools: it is handed a byte stream and hands back another.
 
 pub mod client;
+pub mod file_watch;
+mod inline;
+pub mod sentry_client;
 pub mod server;
 mod tls;
 
 pub use client::{ConnectError, ExpectedPeer, TlsClient, connect_one_sided};
+pub use file_watch::FileWatch;
+pub use sentry_client::{SentryClient, SentryClientConfig};
 pub use server::{AcceptError, OneSidedTlsServer, TlsServer};
 pub use tls::{MinTls, NOT_TLS, provider};
 
