@@ -4,10 +4,17 @@
 //! environment, and `validate.rs` joins them or says what is wrong. Nothing here changes after the start: what
 //! may change lives in [`crate::live::Live`].
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use ironside_chassis::secret::Secret;
-use ironside_identity::{AppId, Namespace};
+use ironside_identity::{AppId, Namespace, SpiffeId};
+use ironside_transport::MinTls;
+
+pub(crate) mod env;
+pub(crate) mod flags;
+pub(crate) mod host;
+pub(crate) mod internal_port;
+pub(crate) mod validate;
 
 /// What this sidecar was told at its start.
 #[derive(Debug)]
@@ -32,8 +39,10 @@ pub(crate) struct Config {
     pub(crate) api_token: Option<Secret<Box<str>>>,
     /// Sent to the app (`APP_API_TOKEN`).
     pub(crate) app_token: Option<Secret<Box<str>>>,
-    /// Host address that peers are told (7.1 `DAPR_HOST_IP`).
+    /// Host address that peers are told in forwarded headers (7.1 `DAPR_HOST_IP`).
     pub(crate) host_address: IpAddr,
+    /// Host that name resolution announces: the host address, or a loopback one if only that is bound.
+    pub(crate) announced_host: Box<str>,
     /// Name of this machine.
     pub(crate) hostname: Box<str>,
     /// Idle limit of a peer connection (`DAPR_GRPC_MAX_CONN_IDLE`).
@@ -43,12 +52,73 @@ pub(crate) struct Config {
     /// Addresses and ports of all listeners.
     pub(crate) listen: Listen,
     /// Single-threaded runtimes on the data path.
-    pub(crate) data_workers: usize,
+    pub(crate) data_workers: NonZeroUsize,
     /// `--dapr-graceful-shutdown-seconds`; `None` waits for ever.
     pub(crate) grace: Option<Duration>,
     /// `--dapr-block-shutdown-duration`.
     pub(crate) block_shutdown: Option<Duration>,
+    /// `--enable-mtls` and what belongs to it; `None` while mTLS is off.
+    pub(crate) identity: Option<IdentityConfig>,
+    /// Files that are read at the start and watched.
+    pub(crate) files: Files,
+    /// `--allowed-origins`, as written.
+    pub(crate) allowed_origins: Box<str>,
+    /// `--enable-api-logging`; `None` leaves it to the Configuration.
+    pub(crate) api_logging: Option<bool>,
+    /// `GET /dapr/config` of the app (`--disable-init-endpoints`).
+    pub(crate) app_config_call: AppConfigCall,
 }
+
+/// Whether the app's `/dapr/config` is called once it is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AppConfigCall {
+    /// As the reference does.
+    Once,
+    /// `--disable-init-endpoints config`.
+    Skipped,
+}
+
+/// How this sidecar gets its identity.
+#[derive(Debug, Clone)]
+pub(crate) struct IdentityConfig {
+    /// `--sentry-address`.
+    pub(crate) sentry_address: Box<str>,
+    /// Who Sentry must be.
+    pub(crate) sentry_id: SpiffeId,
+    /// `DAPR_TRUST_ANCHORS`: PEM text.
+    pub(crate) trust_anchors: Option<Box<str>>,
+    /// `DAPR_TRUST_ANCHORS_FILE`: watched.
+    pub(crate) trust_anchors_file: Option<PathBuf>,
+    /// `SENTRY_LOCAL_IDENTITY`, else the app ID.
+    pub(crate) request_id: Box<str>,
+    /// `DAPR_SENTRY_TOKEN_FILE`.
+    pub(crate) token_file: Option<PathBuf>,
+    /// `--sentry-request-jwt-audiences`.
+    pub(crate) jwt_audiences: Vec<String>,
+    /// `--tls-min-version`.
+    pub(crate) min_tls: MinTls,
+}
+
+/// Files and directories.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// `--config`, in the order in which they are merged.
+    pub(crate) configurations: Vec<PathBuf>,
+    /// `--resources-path`, else `--components-path`.
+    pub(crate) resources: Vec<PathBuf>,
+    /// Period at which directories are listed again.
+    pub(crate) relist: Duration,
+}
+
+/// What the start said, and what it wants said in the log.
+#[derive(Debug)]
+pub(crate) struct Startup {
+    /// For the process.
+    pub(crate) config: Config,
+    /// Lines at warning level.
+    pub(crate) warnings: Vec<String>,
+}
+
 
 /// Where and how the app is spoken to.
 #[derive(Debug, Clone)]
@@ -77,6 +147,22 @@ pub(crate) enum AppProtocol {
 }
 
 impl AppProtocol {
+    /// The word of the flag.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::H2c => "h2c",
+            Self::Grpc => "grpc",
+            Self::Grpcs => "grpcs",
+        }
+    }
+
+    /// True if the app is spoken to over TLS.
+    pub(crate) fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Grpcs)
+    }
+
     /// True for `http`, `https` and `h2c`.
     pub(crate) fn is_http(self) -> bool {
         matches!(self, Self::Http | Self::Https | Self::H2c)
@@ -100,21 +186,21 @@ pub(crate) struct AppHealth {
 #[derive(Debug, Clone)]
 pub(crate) struct Listen {
     /// `--dapr-listen-addresses`; an empty entry is all interfaces.
-    pub(crate) addresses: Vec<Box<str>>,
+    pub(crate) addresses: Vec<String>,
     /// HTTP API.
     pub(crate) http_port: u16,
     /// gRPC API.
     pub(crate) grpc_port: u16,
     /// Directory of the API sockets; replaces the two TCP listeners above.
     pub(crate) unix_socket: Option<PathBuf>,
-    /// Sidecar to sidecar.
-    pub(crate) internal_port: u16,
+    /// Sidecar to sidecar; `None` derives the stable one.
+    pub(crate) internal_port: Option<u16>,
     /// Its address; empty is all interfaces.
-    pub(crate) internal_address: Box<str>,
+    pub(crate) internal_address: String,
     /// Health and metadata without token.
-    pub(crate) public: Option<(Box<str>, u16)>,
+    pub(crate) public: Option<(String, u16)>,
     /// Metrics; `None` with `--enable-metrics=false`.
-    pub(crate) metrics: Option<(Box<str>, u16)>,
+    pub(crate) metrics: Option<(String, u16)>,
     /// HTTP/2 cleartext on the HTTP API port.
     pub(crate) h2c: bool,
 }
