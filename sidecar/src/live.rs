@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    api::access::ApiAccess, middleware::Pipeline, outbound::external::Endpoint, server::access_log::AccessLog,
+    api::access::ApiAccess, api::metadata::ComponentView, middleware::Pipeline, outbound::external::Endpoint, server::access_log::AccessLog,
     server::cors::Cors,
 };
 
@@ -28,7 +28,9 @@ pub(crate) struct Live {
     pub(crate) trace: ironside_telemetry::trace_context::Sampling,
     /// What the API log holds.
     pub(crate) access_log: AccessLog,
-    /// Names of loaded resources, for the metadata API.
+    /// Loaded components, for the metadata API.
+    pub(crate) components: Vec<ComponentView>,
+    /// Names of loaded Resiliency resources, for the metadata API.
     pub(crate) resiliencies: Vec<Box<str>>,
     /// Features that are on, for the metadata API.
     pub(crate) features: Vec<Box<str>>,
