@@ -1,0 +1,40 @@
+//! `middleware.http.routerchecker`: only paths that a rule knows.
+//!
+//! Setting `rule`: a regular expression that must match somewhere in the path; otherwise 400.
+
+use http::{Response, StatusCode, request::Parts};
+use regex::Regex;
+
+use super::{HandlerError, Settings, refusal};
+use crate::body::Body;
+
+/// A compiled rule.
+#[derive(Debug)]
+pub(crate) struct RouterChecker {
+    rule: Regex,
+}
+
+// === impl RouterChecker ===
+
+impl RouterChecker {
+    pub(super) fn build(settings: &Settings) -> Result<Self, HandlerError> {
+        let text = settings
+            .text(&["rule"])
+            .ok_or(HandlerError::Missing("rule"))?;
+        match Regex::new(text) {
+            Ok(rule) => Ok(Self { rule }),
+            Err(err) => Err(HandlerError::Invalid {
+                name: "rule",
+                reason: err.to_string().into(),
+            }),
+        }
+    }
+
+    pub(super) fn request(&self, head: &Parts) -> Result<(), Response<Body>> {
+        let path = percent_encoding::percent_decode_str(head.uri.path()).decode_utf8_lossy();
+        if self.rule.is_match(&path) {
+            return Ok(());
+        }
+        Err(refusal(StatusCode::BAD_REQUEST, "Bad Request"))
+    }
+}
