@@ -1,0 +1,403 @@
+//! Every row of process-interface 6.2 and 8 that files can show.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const OWN: Loader<'static> = Loader {
+    namespace: "",
+    app_id: "web",
+    deny: &[],
+};
+
+fn load_with(loader: Loader<'_>, files: &[(&str, &str)]) -> Loaded {
+    loader.load(files.iter().map(|(name, text)| ResourceFile {
+        name,
+        bytes: text.as_bytes(),
+    }))
+}
+
+fn load(text: &str) -> Loaded {
+    load_with(OWN, &[("a.yaml", text)])
+}
+
+fn manifest(kind: &str, rest: &str) -> String {
+    format!("apiVersion: dapr.io/v1alpha1\nkind: {kind}\n{rest}\n---\n")
+}
+
+fn component(name: &str, kind: &str, rest: &str) -> String {
+    manifest(
+        "Component",
+        &format!("metadata: {{name: {name}}}\nspec: {{type: {kind}, version: v1}}\n{rest}"),
+    )
+}
+
+fn middleware(name: &str, rest: &str) -> String {
+    component(name, "middleware.http.uppercase", rest)
+}
+
+fn names(loaded: &Loaded) -> Vec<&str> {
+    loaded
+        .components
+        .iter()
+        .map(|component| component.name.as_str())
+        .collect()
+}
+
+fn warnings(loaded: &Loaded) -> Vec<String> {
+    loaded.warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_whole_component_is_read() {
+    let loaded = load(
+        "apiVersion: dapr.io/v1alpha1\n\
+         kind: Component\n\
+         metadata:\n  name: alias\n  namespace: prod\n\
+         spec:\n  type: middleware.http.routeralias\n  version: v1\n  ignoreErrors: true\n\
+         \x20 initTimeout: 10s\n  metadata:\n  - name: routes\n    value: '{\"/a\": \"/b\"}'\n\
+         \x20 - name: max\n    value: 10\n\
+         auth:\n  secretStore: local\n\
+         scopes: [web, api]\n",
+    );
+    assert_eq!(loaded.warnings, []);
+    let [component] = loaded.components.as_slice() else {
+        panic!("{loaded:?}")
+    };
+    assert_eq!(component.namespace, "prod");
+    assert_eq!(
+        component.log_name().to_string(),
+        "alias (middleware.http.routeralias/v1)"
+    );
+    assert!(component.spec.ignore_errors);
+    assert_eq!(component.init_timeout().to_string(), "10s");
+    assert_eq!(
+        component.property("routes").unwrap().text(),
+        "{\"/a\": \"/b\"}"
+    );
+    assert_eq!(component.property("max").unwrap().text(), "10");
+    assert_eq!(component.secret_store, "local");
+    assert_eq!(component.scopes, ["web", "api"]);
+}
+
+#[test]
+fn only_yaml_files_are_read() {
+    for (name, want) in [
+        ("a.yaml", true),
+        ("a.yml", true),
+        ("A.YAML", true),
+        ("b.Yml", true),
+        ("a.yaml.bak", false),
+        ("yaml", false),
+        ("a.json", false),
+        ("README", false),
+    ] {
+        assert_eq!(is_yaml_name(name), want, "{name}");
+    }
+    let loaded = load_with(
+        OWN,
+        &[
+            ("a.txt", &middleware("a", "")),
+            ("b.YML", &middleware("b", "")),
+        ],
+    );
+    assert_eq!(names(&loaded), ["b"]);
+    assert_eq!(
+        warnings(&loaded),
+        ["a.txt: not a YAML file, it will not be loaded"]
+    );
+}
+
+#[test]
+fn bytes_that_are_no_text_are_a_warning() {
+    let file = ResourceFile {
+        name: "a.yaml",
+        bytes: b"kind: \xff",
+    };
+    let loaded = OWN.load([file]);
+    assert_eq!(
+        warnings(&loaded),
+        ["a.yaml: not UTF-8 text, it will not be loaded"]
+    );
+}
+
+#[test]
+fn a_bad_document_does_not_take_the_others_with_it() {
+    let text = middleware("a", "") + "kind: [\n---\n" + &middleware("b", "");
+    let loaded = load(&text);
+    assert_eq!(names(&loaded), ["a", "b"]);
+    assert_eq!(loaded.warnings.len(), 1);
+    assert!(matches!(loaded.warnings[0].reason, Reason::Unreadable(_)));
+    let text =
+        manifest("Component", "metadata: {name: x}\nspec: [not, a, map]") + &middleware("b", "");
+    let loaded = load(&text);
+    assert_eq!(names(&loaded), ["b"]);
+    assert_eq!(loaded.warnings.len(), 1);
+}
+
+#[test]
+fn documents_above_64_kib_are_read() {
+    let long = format!("x: {}", "y".repeat(100_000));
+    let text = middleware("a", &long) + &middleware("b", "");
+    assert_eq!(names(&load(&text)), ["a", "b"]);
+}
+
+#[test]
+fn foreign_documents_are_silent_and_old_versions_are_not() {
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n---\n\
+                kind: Component\n---\n\
+                apiVersion: dapr.io/v1alpha1\nkind: component\n---\n\
+                # nothing\n---\n\
+                apiVersion: dapr.io/v1\nkind: Component\nmetadata: {name: x}\n";
+    let loaded = load(text);
+    assert_eq!(loaded.components, []);
+    assert_eq!(
+        warnings(&loaded),
+        [
+            "a.yaml: Component \"x\" is skipped: apiVersion \"dapr.io/v1\" is not \"dapr.io/v1alpha1\""
+        ]
+    );
+}
+
+#[test]
+fn names_that_cannot_be_paths_are_skipped() {
+    for (name, flaw) in [
+        ("'.'", "may not be '.'"),
+        ("'..'", "may not be '..'"),
+        ("a/b", "may not contain '/'"),
+        ("'a%b'", "may not contain '%'"),
+    ] {
+        let loaded = load(&middleware(name, ""));
+        assert_eq!(loaded.components, [], "{name}");
+        assert!(warnings(&loaded)[0].ends_with(flaw), "{loaded:?}");
+    }
+    assert_eq!(names(&load(&middleware("123", ""))), ["123"]);
+    assert_eq!(names(&load(&middleware("''", ""))), [""]);
+    assert_eq!(names(&load(&middleware("a.b", ""))), ["a.b"]);
+}
+
+#[test]
+fn a_namespace_selects_only_when_both_have_one() {
+    let of = |namespace: &str| {
+        manifest(
+            "Component",
+            &format!(
+                "metadata: {{name: n{namespace}, namespace: '{namespace}'}}\nspec: {{type: middleware.http.x}}"
+            ),
+        )
+    };
+    let text = of("") + &of("prod") + &of("test");
+    let table: &[(&str, &[&str])] = &[
+        ("", &["n", "nprod", "ntest"]),
+        ("prod", &["n", "nprod"]),
+        ("other", &["n"]),
+    ];
+    for (namespace, want) in table {
+        let loaded = load_with(Loader { namespace, ..OWN }, &[("a.yaml", &text)]);
+        assert_eq!(names(&loaded), *want, "{namespace}");
+        assert_eq!(loaded.warnings, []);
+    }
+}
+
+#[test]
+fn scopes_select_the_app() {
+    let text = middleware("all", "scopes: []")
+        + &middleware("absent", "scopes:")
+        + &middleware("own", "scopes: [api, web]")
+        + &middleware("not", "scopes: [api, WEB]");
+    assert_eq!(names(&load(&text)), ["all", "absent", "own"]);
+}
+
+/// Fact: process-interface 6.2, row Duplicates.
+#[test]
+fn duplicates_are_named_in_the_reference_words() {
+    let text = component("a", "state.redis", "")
+        + &component("a", "middleware.http.uppercase", "")
+        + &component("b", "state.redis", "")
+        + &component("b", "pubsub.kafka", "");
+    let loaded = load(&text);
+    assert_eq!(
+        loaded.component_errors().unwrap(),
+        "duplicate definition of Component name a (middleware.http.uppercase/v1) \
+         with existing a (state.redis/v1)\n\
+         duplicate definition of Component name b (pubsub.kafka/v1) \
+         with existing b (state.redis/v1)"
+    );
+    assert_eq!(loaded.other_errors(), None);
+}
+
+#[test]
+fn duplicates_are_tested_after_namespace_and_before_scope() {
+    let other = "scopes: [other]";
+    // The first was out of scope, so the second is the first.
+    assert_eq!(
+        load(&(middleware("a", other) + &middleware("a", ""))).errors,
+        []
+    );
+    // The second would be out of scope, but its name is taken.
+    assert_eq!(
+        load(&(middleware("a", "") + &middleware("a", other)))
+            .errors
+            .len(),
+        1
+    );
+    let elsewhere = middleware("a", "").replace("name: a", "name: a, namespace: test");
+    let loader = Loader {
+        namespace: "prod",
+        ..OWN
+    };
+    let loaded = load_with(loader, &[("a.yaml", &(middleware("a", "") + &elsewhere))]);
+    assert_eq!(
+        (loaded.errors.as_slice(), names(&loaded)),
+        ([].as_slice(), vec!["a"])
+    );
+}
+
+#[test]
+fn kinds_have_names_of_their_own_across_files() {
+    let endpoint = manifest(
+        "HTTPEndpoint",
+        "metadata: {name: a}\nspec: {baseUrl: 'http://x'}",
+    );
+    let loaded = load_with(
+        OWN,
+        &[
+            ("a.yaml", &middleware("a", "")),
+            ("b.yaml", &endpoint),
+            ("c.yaml", &endpoint),
+        ],
+    );
+    assert_eq!(
+        (loaded.components.len(), loaded.http_endpoints.len()),
+        (1, 1)
+    );
+    assert_eq!(loaded.component_errors(), None);
+    assert_eq!(
+        loaded.other_errors().unwrap(),
+        "duplicate definition of HTTPEndpoint name a with existing a"
+    );
+}
+
+/// Fact: process-interface 8, one warning for each.
+#[test]
+fn other_building_blocks_are_accepted_with_one_warning_each() {
+    let text = component("store", "state.redis", "")
+        + &component("bus", "pubsub.redis", "")
+        + &component("far", "state.redis", "scopes: [other]")
+        + &manifest("MCPServer", "metadata: {name: m}")
+        + &manifest("WorkflowAccessPolicy", "metadata: {name: w}")
+        + "apiVersion: dapr.io/v2alpha1\nkind: Subscription\nmetadata: {name: s}\n";
+    let loaded = load(&text);
+    assert_eq!(loaded.components, []);
+    assert_eq!(loaded.errors, []);
+    let what = [
+        "Component store (state.redis/v1)",
+        "Component bus (pubsub.redis/v1)",
+        "MCPServer m",
+        "WorkflowAccessPolicy w",
+        "Subscription s",
+    ];
+    let want = what.map(|what| {
+        format!("a.yaml: {what} belongs to a building block that is not supported: ignored")
+    });
+    assert_eq!(warnings(&loaded), want);
+}
+
+#[test]
+fn a_type_of_no_building_block_is_an_error_unless_it_may_fail() {
+    let loaded = load(&component("a", "stat.redis", ""));
+    assert_eq!(
+        loaded.component_errors().unwrap(),
+        "process component a error: incorrect type stat.redis"
+    );
+    let tolerant = manifest(
+        "Component",
+        "metadata: {name: a}\nspec: {type: stat.redis, ignoreErrors: true}",
+    );
+    let loaded = load(&tolerant);
+    assert_eq!(loaded.errors, []);
+    assert_eq!(
+        warnings(&loaded),
+        [
+            "a.yaml: process component a error: incorrect type stat.redis: ignored because of ignoreErrors"
+        ]
+    );
+}
+
+#[test]
+fn denied_types_are_not_loaded() {
+    let text = middleware("a", "") + &component("b", "middleware.http.bearer", "");
+    for (deny, want) in [
+        ("middleware.http.uppercase", "b"),
+        ("Middleware.HTTP.Uppercase/V1", "b"),
+        ("middleware.http.bearer/v1", "a"),
+    ] {
+        let deny = [deny.to_owned()];
+        let loaded = load_with(Loader { deny: &deny, ..OWN }, &[("a.yaml", &text)]);
+        assert_eq!(names(&loaded), [want]);
+        assert_eq!(loaded.warnings.len(), 1);
+    }
+    let deny = ["middleware.http.uppercase/v2".to_owned()];
+    assert_eq!(
+        names(&load_with(
+            Loader { deny: &deny, ..OWN },
+            &[("a.yaml", &text)]
+        )),
+        ["a", "b"]
+    );
+}
+
+#[test]
+fn resiliency_and_configuration_are_kept_as_written() {
+    let text = manifest(
+        "Resiliency",
+        "metadata: {name: r}\nspec: {policies: {timeouts: {t: 5s}}}\nscopes: [web]",
+    ) + &manifest("Resiliency", "metadata: {name: far}\nscopes: [other]")
+        + &manifest(
+            "Configuration",
+            "metadata: {name: c}\nspec: {mtls: {enabled: true}}",
+        );
+    let loaded = load(&text);
+    assert_eq!(loaded.warnings, []);
+    let [resiliency] = loaded.resiliencies.as_slice() else {
+        panic!("{loaded:?}")
+    };
+    assert_eq!(resiliency.name, "r");
+    assert_eq!(resiliency.spec["policies"]["timeouts"]["t"], "5s");
+    assert_eq!(loaded.configurations[0].name, "c");
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_used_is_skipped() {
+    let text = manifest(
+        "HTTPEndpoint",
+        "metadata: {name: bad}\nspec: {clientTLS: {renegotiation: x}}",
+    ) + &manifest(
+        "HTTPEndpoint",
+        "metadata: {name: good}\nspec:\n  version: v1\n  baseUrl: https://x\n  headers:\n  - {name: k, value: 5}",
+    );
+    let loaded = load(&text);
+    assert_eq!(loaded.http_endpoints.len(), 1);
+    assert_eq!(loaded.http_endpoints[0].spec.headers[0].text(), "5");
+    let text = &warnings(&loaded)[0];
+    assert!(
+        text.starts_with("a.yaml: HTTPEndpoint \"bad\" is skipped: spec.baseUrl is missing, "),
+        "{text}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_loaded_or_warned_about(bytes: Vec<u8>) {
+        let _no_panic = OWN.load([ResourceFile { name: "x.yaml", bytes: &bytes }]);
+    }
+
+    #[test]
+    fn any_manifest_is_loaded_or_warned_about(
+        head in "(apiVersion: dapr.io/v1alpha1\nkind: (Component|HTTPEndpoint|Resiliency)\n)?",
+        body in "((metadata|spec|scopes|auth):( [a-z\\[{]?|\n  (name|type|baseUrl|metadata): [a-z0-9'{\\[]{0,4})\n){0,5}"
+    ) {
+        let text = format!("{head}{body}");
+        let _no_panic = OWN.load([ResourceFile { name: "x.yaml", bytes: text.as_bytes() }]);
+    }
+}
