@@ -4,6 +4,8 @@
 //! raw one, and [`Verb`]. Both halves of a sidecar parse a method before they act on it, so what policy sees is
 //! what the app gets. Pure: no sockets, no clock, no files.
 
+pub mod decide;
 pub mod operation;
 
+pub use decide::{Decision, Operation, PolicySet, Reason};
 pub use operation::{Method, MethodError, Verb, clean};
