@@ -67,7 +67,9 @@ pub(crate) fn empty() -> Body {
 
 /// A body of one piece.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// The body of a connection, as ours.

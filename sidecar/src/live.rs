@@ -7,8 +7,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    api::access::ApiAccess, api::metadata::ComponentView, middleware::Pipeline, outbound::external::Endpoint, server::access_log::AccessLog,
-    server::cors::Cors,
+    api::access::ApiAccess, api::metadata::ComponentView, middleware::Pipeline,
+    outbound::external::Endpoint, server::access_log::AccessLog, server::cors::Cors,
 };
 
 /// The state that requests read.
@@ -24,6 +24,8 @@ pub(crate) struct Live {
     pub(crate) app_pipeline: Pipeline,
     /// HTTPEndpoint resources by name.
     pub(crate) endpoints: HashMap<Box<str>, Arc<Endpoint>>,
+    /// Who may call what here.
+    pub(crate) policy: ironside_policy::PolicySet,
     /// What happens to trace headers.
     pub(crate) trace: ironside_telemetry::trace_context::Sampling,
     /// What the API log holds.

@@ -16,6 +16,7 @@ use crate::{
     api::shutdown::ShutdownHandle,
     channel::{AppChannel, admission::Admission},
     config::Config,
+    invocation::headers::Stamp,
     live::Live,
     outbound::external::External,
     peers::{Peers, verified::VerifiedPeers},
@@ -56,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) peers: Peers,
     /// The app; `None` without an app port.
     pub(crate) app: Option<AppChannel>,
+    /// What this sidecar says of itself to peers and apps.
+    pub(crate) stamp: Stamp,
     /// Client of external targets.
     pub(crate) external: External,
 }

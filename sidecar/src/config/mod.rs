@@ -119,7 +119,6 @@ pub(crate) struct Startup {
     pub(crate) warnings: Vec<String>,
 }
 
-
 /// Where and how the app is spoken to.
 #[derive(Debug, Clone)]
 pub(crate) struct AppTarget {

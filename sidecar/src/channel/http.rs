@@ -1,0 +1,420 @@
+//! An HTTP app: one request out, one response in.
+//!
+//! Owns how an invocation becomes an HTTP request (service-invocation 1.5, 1.7, 5.1) and a response becomes a
+//! reply (1.9). The pool keeps connections warm; redirects are never followed. Stage 22, `deliver`.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, Uri, header, request::Parts, uri::PathAndQuery};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioTimer,
+};
+use ironside_chassis::{secret::Secret, tasks::Group};
+use ironside_policy::{Method, Verb};
+
+use super::{ChannelError, expect::AwaitContinue, url};
+use crate::{
+    body::{self, Body, BodyError},
+    config::{AppProtocol, AppTarget},
+    invocation::{
+        AppStatus, Invocation, Length, Origin, Reply,
+        context::CallContext,
+        headers::{self, API_TOKEN},
+    },
+    middleware::Pipeline,
+    peers::{connection::TaskExecutor, io_text},
+};
+
+/// Idle connections to the app that are kept (service-invocation 5.1).
+const IDLE_CONNECTIONS: usize = 64;
+/// How long one is kept (service-invocation 5.1).
+const IDLE_LIMIT: Duration = Duration::from_secs(90);
+/// Room for the app's response head, in bytes (H27: larger than the reference's).
+const READ_BUFFER: usize = 1024 * 1024;
+
+/// An app that speaks HTTP.
+pub(crate) struct HttpApp {
+    client: Client<HttpsConnector<HttpConnector>, Body>,
+    base: Base,
+    token: Option<Secret<Box<str>>>,
+}
+
+/// Scheme and authority of all requests.
+struct Base {
+    scheme: &'static str,
+    authority: Box<str>,
+}
+
+impl HttpApp {
+    /// Prepares the client; nothing is dialled yet.
+    pub(crate) fn new(target: &AppTarget, token: Option<Secret<Box<str>>>, tasks: &Group) -> Self {
+        let scheme = if target.protocol == AppProtocol::Https {
+            "https"
+        } else {
+            "http"
+        };
+        Self {
+            client: client(tasks, target.protocol == AppProtocol::H2c),
+            base: Base {
+                scheme,
+                authority: format!("{}:{}", target.address, target.port).into(),
+            },
+            token,
+        }
+    }
+
+    /// Sends the call and returns the app's answer as soon as its head is there.
+    ///
+    /// # Errors
+    /// [`ChannelError`] if there is no answer.
+    pub(crate) async fn call(
+        &self,
+        call: Invocation,
+        context: &CallContext,
+        pipeline: &Pipeline,
+    ) -> Result<Reply, ChannelError> {
+        if !call.has_http {
+            return Err(ChannelError::MissingExtension);
+        }
+        if matches!(call.verb, Verb::None | Verb::Connect) {
+            return Err(ChannelError::Verb);
+        }
+        let sse = context.event_stream;
+        let verb = call.verb;
+        let mut request = self.request(call, context).await?;
+        if let Some(token) = &self.token {
+            set_token(request.headers_mut(), token);
+        }
+        match around(pipeline, request, |request| self.send(request, verb)).await? {
+            reply if sse && !is_success(&reply) => Err(ChannelError::NoStream),
+            reply => Ok(reply),
+        }
+    }
+
+    async fn send(
+        &self,
+        mut request: Request<Body>,
+        verb: Verb,
+    ) -> Result<Response<Body>, ChannelError> {
+        AwaitContinue::apply(&mut request);
+        let url = request.uri().to_string();
+        let response = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| send_error(verb, &url, &error, &self.base.authority))?;
+        Ok(response.map(incoming))
+    }
+
+    async fn request(
+        &self,
+        call: Invocation,
+        context: &CallContext,
+    ) -> Result<Request<Body>, ChannelError> {
+        let Base { scheme, authority } = &self.base;
+        let line = url::path_and_query("", call.method.as_str(), &call.query).map_err(|cause| {
+            ChannelError::Url {
+                url: format!(
+                    "{scheme}://{authority}/{}",
+                    call.method.as_str().trim_start_matches('/')
+                )
+                .into(),
+                cause,
+            }
+        })?;
+        let uri = uri(scheme, authority, &line)?;
+        build(call, context, uri).await
+    }
+}
+
+/// A client for the app or for external targets.
+pub(crate) fn client(tasks: &Group, h2c: bool) -> Client<HttpsConnector<HttpConnector>, Body> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let builder = HttpsConnectorBuilder::new();
+    let connector = match super::tls::app_config(&[]) {
+        Ok(config) => builder.with_tls_config(config),
+        // Unreachable while the provider is compiled in; verification is the safe side of a defect.
+        Err(_no_versions) => builder.with_tls_config(fallback_config()),
+    };
+    let connector = connector.https_or_http().enable_http1().wrap_connector(tcp);
+    Client::builder(TaskExecutor(tasks.clone()))
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_LIMIT)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .http1_title_case_headers(true)
+        .http1_max_buf_size(READ_BUFFER)
+        .http2_only(h2c)
+        .http2_initial_stream_window_size(crate::peers::connection::STREAM_WINDOW)
+        .http2_initial_connection_window_size(crate::peers::connection::CONNECTION_WINDOW)
+        .build(connector)
+}
+
+fn fallback_config() -> rustls::ClientConfig {
+    rustls::ClientConfig::builder()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth()
+}
+
+/// Runs a pipeline around a request: its handlers may answer, rewrite the path, or change the response.
+pub(crate) async fn around<F>(
+    pipeline: &Pipeline,
+    request: Request<Body>,
+    send: impl FnOnce(Request<Body>) -> F,
+) -> Result<Reply, ChannelError>
+where
+    F: Future<Output = Result<Response<Body>, ChannelError>>,
+{
+    if pipeline.is_empty() {
+        return Ok(reply(send(request).await?));
+    }
+    let (mut parts, body) = request.into_parts();
+    let before = parts.uri.path().to_owned();
+    if let Err(answer) = pipeline.request(&mut parts).await {
+        return Ok(reply(pipeline.response(answer)));
+    }
+    if parts.uri.path() != before {
+        recheck(&parts)?;
+    }
+    let response = send(Request::from_parts(parts, pipeline.request_body(body))).await?;
+    Ok(reply(pipeline.response(response)))
+}
+
+/// What a handler made of the path must still be a method.
+fn recheck(parts: &Parts) -> Result<(), ChannelError> {
+    let decoded = percent_encoding::percent_decode_str(parts.uri.path()).decode_utf8_lossy();
+    Method::parse(&decoded)?;
+    Ok(())
+}
+
+/// Puts a URI together.
+pub(crate) fn uri(scheme: &str, authority: &str, line: &str) -> Result<Uri, ChannelError> {
+    let failed = |cause: String| ChannelError::Url {
+        url: format!("{scheme}://{authority}{line}").into(),
+        cause: cause.into(),
+    };
+    let line: PathAndQuery = line
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| failed(error.to_string()))?;
+    Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query(line)
+        .build()
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// Turns an invocation into a request to `uri`.
+pub(crate) async fn build(
+    call: Invocation,
+    context: &CallContext,
+    uri: Uri,
+) -> Result<Request<Body>, ChannelError> {
+    let Invocation {
+        method: _,
+        verb,
+        has_http: _,
+        query: _,
+        origin,
+        mut headers,
+        pseudo,
+        content_type,
+        type_url,
+        length,
+        body,
+    } = call;
+    let declared = headers.get(header::CONTENT_LENGTH).cloned();
+    headers::strip_for_http(&mut headers);
+    let mut headers = if origin == Origin::Grpc {
+        headers::rename_grpc_for_http(headers)
+    } else {
+        headers
+    };
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::CONTENT_TYPE);
+    if !type_url.is_empty() {
+        headers.insert(header::CONTENT_TYPE, PROTOBUF);
+    } else if let Ok(value) = HeaderValue::from_str(&content_type)
+        && !content_type.is_empty()
+    {
+        headers.insert(header::CONTENT_TYPE, value);
+    }
+    for (name, value) in pseudo {
+        headers.append(name, value);
+    }
+    if context.event_stream {
+        headers.insert(header::ACCEPT, EVENT_STREAM);
+    }
+    context.trace.to_http_app(&mut headers);
+    let (declared, body) = framing(verb, declared, length, body).await?;
+    if let Some(declared) = declared {
+        headers.insert(header::CONTENT_LENGTH, declared);
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = http_method(verb);
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Content type of data that has a `type_url`.
+pub(crate) const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+/// Content type of an event stream.
+pub(crate) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+/// Decides how the body is framed: by its declared length, in chunks, or not at all.
+///
+/// A request without a length whose verb needs no body gets no body headers if its body is empty; every other
+/// one is chunked, even when empty (service-invocation 1.7).
+async fn framing(
+    verb: Verb,
+    declared: Option<HeaderValue>,
+    length: Length,
+    mut body: Body,
+) -> Result<(Option<HeaderValue>, Body), ChannelError> {
+    if let Some(declared) = declared {
+        if declared == "0" {
+            return Ok((Some(declared), body::empty()));
+        }
+        return Ok((Some(declared), body));
+    }
+    if !matches!(verb, Verb::Get | Verb::Head | Verb::Delete | Verb::Options) {
+        return Ok((None, chunked(body)));
+    }
+    if length == Length::Fixed(0) {
+        return Ok((None, body::empty()));
+    }
+    match body.frame().await.transpose()? {
+        None => Ok((None, body::empty())),
+        Some(first) => Ok((None, chunked(prepend(first, body)))),
+    }
+}
+
+fn prepend(first: http_body::Frame<bytes::Bytes>, rest: Body) -> Body {
+    use futures_util::StreamExt as _;
+    let first = futures_util::stream::iter([Ok::<_, BodyError>(first)]);
+    let rest = http_body_util::BodyStream::new(rest);
+    http_body_util::StreamBody::new(first.chain(rest)).boxed_unsync()
+}
+
+/// A body that never says how long it is.
+fn chunked(body: Body) -> Body {
+    struct Unknown(Body);
+    impl http_body::Body for Unknown {
+        type Data = bytes::Bytes;
+        type Error = BodyError;
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, BodyError>>> {
+            std::pin::Pin::new(&mut self.0).poll_frame(cx)
+        }
+    }
+    Unknown(body).boxed_unsync()
+}
+
+fn http_method(verb: Verb) -> http::Method {
+    match verb {
+        Verb::Get => http::Method::GET,
+        Verb::Head => http::Method::HEAD,
+        Verb::Put => http::Method::PUT,
+        Verb::Delete => http::Method::DELETE,
+        Verb::Options => http::Method::OPTIONS,
+        Verb::Trace => http::Method::TRACE,
+        Verb::Patch => http::Method::PATCH,
+        Verb::Post | Verb::None | Verb::Connect => http::Method::POST,
+    }
+}
+
+/// Gives the app its token.
+pub(crate) fn set_token(headers: &mut http::HeaderMap, token: &Secret<Box<str>>) {
+    if let Ok(mut value) = HeaderValue::from_str(token.expose()) {
+        value.set_sensitive(true);
+        headers.insert(API_TOKEN, value);
+    }
+}
+
+/// A body of the app's connection.
+pub(crate) fn incoming(body: Incoming) -> Body {
+    body::incoming(body)
+}
+
+fn is_success(reply: &Reply) -> bool {
+    matches!(reply.status, AppStatus::Http(code) if (200..300).contains(&code))
+}
+
+/// Turns a response into a reply.
+pub(crate) fn reply(response: Response<Body>) -> Reply {
+    let (mut parts, body) = response.into_parts();
+    headers::strip_for_http(&mut parts.headers);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let content_type = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .unwrap_or_default();
+    Reply {
+        status: AppStatus::Http(parts.status.as_u16()),
+        headers: parts.headers,
+        trailers: http::HeaderMap::new(),
+        content_type: content_type.into(),
+        type_url: "".into(),
+        body,
+    }
+}
+
+/// A failed request in the words of the reference.
+pub(crate) fn send_error(
+    verb: Verb,
+    url: &str,
+    error: &hyper_util::client::legacy::Error,
+    authority: &str,
+) -> ChannelError {
+    let mut cause: &dyn std::error::Error = error;
+    let mut text = None;
+    loop {
+        if let Some(body) = cause.downcast_ref::<BodyError>() {
+            text = Some(body.to_string());
+        } else if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            let io = io_text(io);
+            text = Some(if error.is_connect() {
+                format!("dial tcp {authority}: {io}")
+            } else {
+                io
+            });
+        } else if let Some(hyper) = cause.downcast_ref::<hyper::Error>()
+            && hyper.is_incomplete_message()
+        {
+            text = Some("EOF".to_owned());
+        }
+        match cause.source() {
+            Some(next) => cause = next,
+            None => break,
+        }
+    }
+    ChannelError::Send {
+        verb: title(verb),
+        url: url.into(),
+        cause: text.unwrap_or_else(|| cause.to_string()).into(),
+    }
+}
+
+/// A verb as the reference's error texts spell it.
+fn title(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Get => "Get",
+        Verb::Head => "Head",
+        Verb::Put => "Put",
+        Verb::Delete => "Delete",
+        Verb::Options => "Options",
+        Verb::Trace => "Trace",
+        Verb::Patch => "Patch",
+        Verb::Post | Verb::None | Verb::Connect => "Post",
+    }
+}

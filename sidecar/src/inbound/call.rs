@@ -1,0 +1,333 @@
+//! An invocation as a peer's sidecar sends it: decode, authorise, deliver, answer.
+//!
+//! The last file of this half that sees the generated types. Owns service-invocation 4.2 on the callee's side
+//! and its error texts. Stages 17 to 22.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body_util::BodyExt as _;
+use ironside_identity::VerifiedPeer;
+use ironside_policy::{Method, Operation, Verb};
+use ironside_proto::{
+    common::{InvokeRequest, StreamPayload},
+    google::protobuf::Any,
+    internals::{ApiVersion, InternalInvokeRequest, InternalInvokeRequestStream},
+};
+use tonic::{Code, Status};
+
+use super::authorise::authorise;
+use crate::{
+    body::{self, Body, BodyError},
+    channel::{AppChannel, ChannelError, http::EVENT_STREAM},
+    invocation::{
+        AppStatus, Invocation, Length, Origin, Reply, chunks,
+        context::CallContext,
+        grpc, headers,
+        stream::{Direction, Ending, Outgoing, Pieces},
+        wire,
+    },
+    live::Live,
+    worker::Worker,
+};
+
+/// Room for metadata above the message limit in one internal message, in bytes.
+const HEAD_ROOM: usize = 4 * 1024 * 1024;
+
+/// Serves `CallLocalStream`.
+pub(crate) async fn stream(
+    worker: &Arc<Worker>,
+    peer: Option<&Arc<VerifiedPeer>>,
+    request: Request<Body>,
+    context: CallContext,
+    live: &Live,
+) -> Response<Body> {
+    let trace = context.trace.clone();
+    let work = async {
+        let limit = worker.shared.config.max_message.max(chunks::MAX_PIECE) + HEAD_ROOM;
+        let mut pieces = Pieces::new(request.into_body(), Direction::Request, limit);
+        let (message, payload) = leading(&mut pieces).await?;
+        if let Some(StreamPayload { data, seq }) = payload {
+            pieces
+                .lead(data, seq)
+                .map_err(|error| parsing(&error.to_string()))?;
+        }
+        let reply = invoke(worker, peer, message, pieces.boxed(), context, live).await?;
+        Ok(streamed(reply))
+    };
+    let result: Result<Response<Body>, Status> = work.await;
+    result.unwrap_or_else(|status| refusal(&status, &trace))
+}
+
+/// Serves `CallLocal`.
+pub(crate) async fn unary(
+    worker: &Arc<Worker>,
+    peer: Option<&Arc<VerifiedPeer>>,
+    request: Request<Body>,
+    context: CallContext,
+    live: &Live,
+) -> Response<Body> {
+    let trace = context.trace.clone();
+    let work = async {
+        let limit = worker.shared.config.max_message;
+        let bytes =
+            grpc::read_message(request.into_body(), limit.saturating_add(HEAD_ROOM)).await?;
+        let mut message: InternalInvokeRequest = grpc::decode(bytes)?;
+        let data = message
+            .message
+            .as_mut()
+            .and_then(|message| message.data.as_mut());
+        let data = data
+            .map(|any| std::mem::take(&mut any.value))
+            .unwrap_or_default();
+        state_length(&mut message, data.len());
+        let reply = invoke(worker, peer, message, body::full(data), context, live).await?;
+        whole(reply, limit, &trace).await
+    };
+    let result: Result<Response<Body>, Status> = work.await;
+    result.unwrap_or_else(|status| refusal(&status, &trace))
+}
+
+/// A unary call knows its length, so the app is told (golden 25).
+fn state_length(message: &mut InternalInvokeRequest, length: usize) {
+    let verb = message
+        .message
+        .as_ref()
+        .and_then(|message| message.http_extension.as_ref())
+        .map(|http| http.verb);
+    let bodiless = matches!(
+        verb.map(wire::verb_from_wire),
+        Some(Verb::Get | Verb::Head | Verb::Delete | Verb::Options)
+    );
+    let stated = message
+        .metadata
+        .keys()
+        .any(|key| key.eq_ignore_ascii_case("content-length"));
+    if stated || (length == 0 && bodiless) {
+        return;
+    }
+    let values = ironside_proto::internals::ListStringValue {
+        values: vec![length.to_string()],
+    };
+    message.metadata.insert("content-length".to_owned(), values);
+}
+
+async fn leading(
+    pieces: &mut Pieces,
+) -> Result<(InternalInvokeRequest, Option<StreamPayload>), Status> {
+    const MISSING: &str = "request does not contain the required fields in the leading chunk";
+    let leading = pieces
+        .leading()
+        .await
+        .map_err(|error| parsing(&error.to_string()))?;
+    let Some(leading) = leading else {
+        return Err(Status::unknown("EOF"));
+    };
+    let InternalInvokeRequestStream { request, payload } =
+        grpc::decode(leading).map_err(|status| parsing(status.message()))?;
+    match request {
+        Some(request) if !request.metadata.is_empty() && request.message.is_some() => {
+            Ok((request, payload))
+        }
+        _ => Err(parsing(MISSING)),
+    }
+}
+
+fn parsing(text: &str) -> Status {
+    Status::invalid_argument(format!("parsing InternalInvokeRequest error: {text}"))
+}
+
+async fn invoke(
+    worker: &Arc<Worker>,
+    peer: Option<&Arc<VerifiedPeer>>,
+    message: InternalInvokeRequest,
+    body: Body,
+    mut context: CallContext,
+    live: &Live,
+) -> Result<Reply, Status> {
+    let Some(app) = &worker.app else {
+        return Err(Status::internal("app channel is not initialized"));
+    };
+    let version = message.ver;
+    let mut call = decode(message, body, app)?;
+    let operation = Operation {
+        method: call.method.as_str(),
+        verb: call.verb,
+    };
+    authorise(&live.policy, peer.map(Arc::as_ref), &operation)?;
+    if version != ApiVersion::V1 as i32 {
+        return Err(channel_status(&ChannelError::Version(version)));
+    }
+    if let Some(peer) = peer {
+        name_caller(&mut call.headers, peer);
+    }
+    context.event_stream = call.headers.get(header::ACCEPT).is_some_and(|value| {
+        value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(EVENT_STREAM.as_bytes())
+    });
+    headers::drop_trace(&mut call.headers, &context);
+    let deliver = app.deliver(call, &context, live, &worker.shared.admission);
+    let result = match context.deadline {
+        Some(deadline) => tokio::time::timeout(deadline.left(&worker.shared.clock), deliver)
+            .await
+            .map_err(|_elapsed| Status::deadline_exceeded("context deadline exceeded"))?,
+        None => deliver.await,
+    };
+    result.map_err(|error| channel_status(&error))
+}
+
+/// Wire to invocation.
+fn decode(
+    message: InternalInvokeRequest,
+    body: Body,
+    app: &AppChannel,
+) -> Result<Invocation, Status> {
+    let InternalInvokeRequest {
+        ver: _,
+        metadata,
+        message,
+        actor: _,
+    } = message;
+    let InvokeRequest {
+        method,
+        data,
+        content_type,
+        http_extension,
+    } = message.unwrap_or_default();
+    let Any { type_url, .. } = data.unwrap_or_default();
+    let method = Method::parse(&method)
+        .map_err(|error| Status::invalid_argument(format!("invalid method: {error}")))?;
+    let wire::Mapped {
+        mut headers,
+        pseudo,
+        canonical,
+    } = wire::from_map(metadata).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    headers.remove(headers::API_TOKEN);
+    headers.remove(headers::APP_ID);
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map_or(Length::Streaming, Length::Fixed);
+    let verb = http_extension
+        .as_ref()
+        .map_or(Verb::None, |extension| wire::verb_from_wire(extension.verb));
+    let origin = if canonical {
+        Origin::Http
+    } else {
+        Origin::Grpc
+    };
+    if !app.is_http() && origin == Origin::Grpc {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    Ok(Invocation {
+        method,
+        verb,
+        has_http: http_extension.is_some(),
+        query: http_extension
+            .map(|extension| extension.querystring)
+            .unwrap_or_default()
+            .into(),
+        origin,
+        headers,
+        pseudo,
+        content_type: content_type.into(),
+        type_url: type_url.into(),
+        length,
+        body,
+    })
+}
+
+/// Who calls is what the certificate says, whatever the message does (O-C9).
+pub(crate) fn name_caller(headers: &mut HeaderMap, peer: &VerifiedPeer) {
+    for (name, text) in [
+        (headers::CALLER_APP_ID, peer.id.app_id().as_str()),
+        (headers::CALLER_NAMESPACE, peer.id.namespace().as_str()),
+    ] {
+        headers.remove(&name);
+        // A SPIFFE ID's segments are plain ASCII.
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn channel_status(error: &ChannelError) -> Status {
+    if matches!(error, ChannelError::Body(BodyError::MessageTooLarge { .. })) {
+        return Status::resource_exhausted(error.to_string());
+    }
+    Status::internal(format!("error invoking app channel: {error}"))
+}
+
+/// A refusal: headers with our span, then the status.
+fn refusal(status: &Status, trace: &crate::invocation::context::CallTrace) -> Response<Body> {
+    let mut headers = HeaderMap::new();
+    trace.to_hop_error(&mut headers);
+    grpc::answer(headers, None, status, HeaderMap::new())
+}
+
+/// A reply as an internal stream.
+fn streamed(reply: Reply) -> Response<Body> {
+    let Reply {
+        status,
+        headers,
+        trailers,
+        content_type,
+        type_url,
+        body,
+    } = reply;
+    let message = wire::response(
+        &status,
+        &headers,
+        &trailers,
+        &content_type,
+        &type_url,
+        Bytes::new(),
+    );
+    let (outgoing, _fault) = Outgoing::new(&message, body, Ending::Response);
+    let mut response = Response::new(outgoing.boxed());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
+    response
+}
+
+/// A reply as one message.
+async fn whole(
+    reply: Reply,
+    limit: usize,
+    trace: &crate::invocation::context::CallTrace,
+) -> Result<Response<Body>, Status> {
+    let Reply {
+        status,
+        headers,
+        trailers,
+        content_type,
+        type_url,
+        body,
+    } = reply;
+    let data = http_body_util::Limited::new(body, limit)
+        .collect()
+        .await
+        .map_err(|error| match error.downcast_ref::<BodyError>() {
+            Some(broken) => channel_status(&ChannelError::NoAnswer(broken.to_string().into())),
+            None => {
+                Status::resource_exhausted(format!("response body is larger than {limit} bytes"))
+            }
+        })?;
+    let data = match &status {
+        AppStatus::Grpc { code, .. } if *code != Code::Ok => Bytes::new(),
+        AppStatus::Grpc { .. } | AppStatus::Http(_) => data.to_bytes(),
+    };
+    let message = wire::response(&status, &headers, &trailers, &content_type, &type_url, data);
+    let mut initial = HeaderMap::new();
+    trace.to_hop_error(&mut initial);
+    Ok(grpc::answer(
+        initial,
+        Some(chunks::message(&message)),
+        &Status::new(Code::Ok, ""),
+        HeaderMap::new(),
+    ))
+}

@@ -1,0 +1,50 @@
+//! The callee's half of an invocation: everything that arrives on the internal port.
+//!
+//! Two RPCs carry invocations (`call.rs`); every other method is a proxied call to the own app (`proxy.rs`), and
+//! to nobody else: this port does not relay (O-C11). Stages 16 to 22.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use ironside_identity::VerifiedPeer;
+use tonic::Status;
+
+use crate::{
+    body::Body,
+    invocation::{
+        context::{CallContext, CallTrace, Deadline},
+        grpc,
+    },
+    worker::Worker,
+};
+
+pub(crate) mod authorise;
+pub(crate) mod call;
+pub(crate) mod proxy;
+
+const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
+
+/// Serves one request of the internal port; `peer` is who proved to be at the other end.
+pub(crate) async fn serve(
+    worker: &Arc<Worker>,
+    peer: Option<&Arc<VerifiedPeer>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let live = worker.shared.live();
+    let context = CallContext {
+        trace: CallTrace::start(live.trace, request.headers()),
+        deadline: grpc::timeout(request.headers())
+            .map(|left| Deadline::after(left, &worker.shared.clock)),
+        ..CallContext::default()
+    };
+    let Some(method) = request.uri().path().strip_prefix(SERVICE) else {
+        return proxy::serve(worker, peer, request, context).await;
+    };
+    match method {
+        "CallLocalStream" => call::stream(worker, peer, request, context, &live).await,
+        "CallLocal" => call::unary(worker, peer, request, context, &live).await,
+        other => grpc::error(&Status::unimplemented(format!(
+            "method {other} of service dapr.proto.internals.v1.ServiceInvocation is not offered: actors are no part of this sidecar"
+        ))),
+    }
+}

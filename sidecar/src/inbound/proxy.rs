@@ -1,0 +1,149 @@
+//! gRPC proxying, the callee's half: a call to the own app over its gRPC listener.
+//!
+//! Owns the local leg of service-invocation 3. The app gets the path that policy judged: cleaned, where the
+//! reference hands on the raw one. App health and concurrency are not asked, as in the reference.
+
+use std::sync::Arc;
+
+use http::{Request, Response, header, uri::PathAndQuery};
+use ironside_identity::VerifiedPeer;
+use ironside_policy::{Method, Operation, Verb};
+use ironside_resolution::Target;
+use tonic::{Code, Status};
+
+use super::{authorise::authorise, call::name_caller};
+use crate::{
+    body::Body,
+    channel::{grpc::preface_text, http::set_token},
+    invocation::{
+        context::CallContext,
+        grpc,
+        headers::{self, API_TOKEN, APP_ID, BAGGAGE},
+        messages::Messages,
+    },
+    outbound::{
+        plan::{self, Route},
+        proxy as outbound,
+    },
+    worker::Worker,
+};
+
+/// Whose call it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leg {
+    /// The own app's, through the API port.
+    Own,
+    /// A peer's.
+    Peer,
+}
+
+/// Serves one proxied call of the internal port.
+pub(crate) async fn serve(
+    worker: &Arc<Worker>,
+    peer: Option<&Arc<VerifiedPeer>>,
+    request: Request<Body>,
+    context: CallContext,
+) -> Response<Body> {
+    let baggage = request.headers().get(BAGGAGE).cloned();
+    let work = |context: CallContext| async move {
+        outbound::check_path(request.uri().path())?;
+        addressed_to_us(worker, &request, context.trace.is_on())?;
+        deliver(worker, peer, request, &context, Leg::Peer).await
+    };
+    match outbound::bounded(worker, context, work).await {
+        Ok(mut response) => {
+            if let Some(baggage) = baggage {
+                response.headers_mut().append(BAGGAGE, baggage);
+            }
+            response
+        }
+        Err(status) => grpc::error(&status),
+    }
+}
+
+/// This port relays nothing: the callee must be the own app (O-C11).
+fn addressed_to_us(worker: &Worker, request: &Request<Body>, tracing: bool) -> Result<(), Status> {
+    let named = outbound::target(request.headers(), tracing)?;
+    let target = Target::parse(&named).map_err(|error| Status::unknown(error.to_string()))?;
+    let live = worker.shared.live();
+    match plan::route(worker, &live, target) {
+        Ok(Route::Local(_)) => Ok(()),
+        _ => Err(Status::permission_denied(format!(
+            "this sidecar serves app {} only and relays no calls: {named} was asked for",
+            worker.shared.config.app_id
+        ))),
+    }
+}
+
+/// Hands a call to the own app.
+///
+/// # Errors
+/// The status that the caller gets instead of the app's answer.
+pub(crate) async fn deliver(
+    worker: &Arc<Worker>,
+    peer: Option<&Arc<VerifiedPeer>>,
+    request: Request<Body>,
+    context: &CallContext,
+    leg: Leg,
+) -> Result<Response<Body>, Status> {
+    let (mut parts, body) = request.into_parts();
+    let method = Method::parse(parts.uri.path())
+        .map_err(|error| Status::invalid_argument(format!("invalid method: {error}")))?;
+    let live = worker.shared.live();
+    let operation = Operation {
+        method: method.as_str(),
+        verb: Verb::None,
+    };
+    authorise(&live.policy, peer.map(Arc::as_ref), &operation)?;
+    let Some(app) = &worker.app else {
+        return Err(Status::internal("app channel is not initialized"));
+    };
+    let asked = parts.headers.get(header::CONTENT_TYPE).cloned();
+    parts.headers.remove(APP_ID);
+    parts.headers.remove(API_TOKEN);
+    match (leg, peer) {
+        (Leg::Own, _) => headers::take_identity(&mut parts.headers),
+        (Leg::Peer, Some(peer)) => {
+            name_caller(&mut parts.headers, peer);
+            parts.headers.remove(headers::CALLER_NAMESPACE);
+        }
+        (Leg::Peer, None) => {}
+    }
+    if let Some(token) = app.proxy.token() {
+        set_token(&mut parts.headers, token);
+    }
+    outbound::set_hop(&mut parts, worker, context);
+    let authority = app
+        .proxy
+        .authority()
+        .map_or("app", |authority| authority.as_str());
+    let path: PathAndQuery = method
+        .as_str()
+        .parse()
+        .map_err(|_invalid| Status::invalid_argument(format!("invalid method: {method}")))?;
+    parts.uri = crate::channel::http::uri("http", authority, path.as_str())
+        .map_err(|error| Status::internal(error.to_string()))?;
+    let limit = worker.shared.config.max_message;
+    let (body, fault) = Messages::request(body, limit);
+    let response = app
+        .proxy
+        .send(Request::from_parts(parts, body))
+        .await
+        .map_err(|status| match fault.get() {
+            Some(_) => outbound::lost(&fault, ""),
+            None => no_http2(status),
+        })?;
+    Ok(outbound::answer(
+        response, asked, limit, fault, context, worker,
+    ))
+}
+
+/// An app that answers HTTP/1.1 to HTTP/2 gets the reference's text (golden 22).
+fn no_http2(status: Status) -> Status {
+    if status.code() == Code::Unavailable && status.message().contains("frame with invalid size") {
+        return Status::unavailable(preface_text(
+            "http2: failed reading the frame payload: http2: frame too large, note that the frame header looked like an HTTP/1.1 header",
+        ));
+    }
+    status
+}

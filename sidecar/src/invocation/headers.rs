@@ -1,0 +1,293 @@
+//! Header rules of an invocation, both ways: what is dropped, renamed, stamped.
+//!
+//! Owns service-invocation 1.7, 1.8, 1.9 and 4.3. Identity headers that a client sent are dropped before ours
+//! are added (H1), on both legs. Pure.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Who the caller's sidecar says the caller is.
+pub(crate) const CALLER_APP_ID: HeaderName = HeaderName::from_static("dapr-caller-app-id");
+/// Namespace of the caller.
+pub(crate) const CALLER_NAMESPACE: HeaderName = HeaderName::from_static("dapr-caller-namespace");
+/// Whom the caller called, without namespace.
+pub(crate) const CALLEE_APP_ID: HeaderName = HeaderName::from_static("dapr-callee-app-id");
+/// Target of a call that names it in a header.
+pub(crate) const APP_ID: HeaderName = HeaderName::from_static("dapr-app-id");
+/// Target as the sidecar hop carries it; no app sees it.
+pub(crate) const DESTINATION_APP_ID: HeaderName = HeaderName::from_static("destination-app-id");
+/// Token of the API on the way in, of the app on the way out.
+pub(crate) const API_TOKEN: HeaderName = HeaderName::from_static("dapr-api-token");
+/// Trace context, text.
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Trace state.
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// Trace context, binary.
+pub(crate) const GRPC_TRACE_BIN: HeaderName = HeaderName::from_static("grpc-trace-bin");
+/// W3C baggage.
+pub(crate) const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+/// Proxies on the way, host addresses.
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Name of the caller's host.
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Headers that end at this hop (service-invocation 1.7).
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "te",
+    "trailer",
+    "proxy-authorization",
+    "proxy-authenticate",
+];
+
+/// Names that a gRPC app sees with `dapr-` before them when an HTTP client sent them (service-invocation 1.8).
+const RESERVED: [&str; 28] = [
+    "accept",
+    "accept-charset",
+    "accept-language",
+    "accept-ranges",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+    "cache-control",
+    "content-type",
+    "content-length",
+    "cookie",
+    "date",
+    "expect",
+    "from",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-schedule-tag-match",
+    "if-unmodified-since",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "referer",
+    "via",
+    "warning",
+];
+
+/// Takes what an HTTP client sent and leaves what travels to the callee's sidecar.
+///
+/// Hop-by-hop names travel (the callee drops them before an HTTP app, a gRPC app sees them renamed), except the
+/// ones that describe this connection's framing. Identity, target and token headers of the client go.
+pub(crate) fn take_client_headers(headers: &mut HeaderMap) {
+    for name in [
+        CALLER_APP_ID,
+        CALLER_NAMESPACE,
+        CALLEE_APP_ID,
+        APP_ID,
+        DESTINATION_APP_ID,
+        API_TOKEN,
+        header::HOST,
+        header::TRANSFER_ENCODING,
+        header::TRAILER,
+    ] {
+        remove_all(headers, &name);
+    }
+}
+
+/// Removes every value of a name.
+fn remove_all(headers: &mut HeaderMap, name: &HeaderName) {
+    if let header::Entry::Occupied(entry) = headers.entry(name) {
+        entry.remove_entry_mult();
+    }
+}
+
+/// Drops what an HTTP message to or from an app may not carry: hop-by-hop names, names that `Connection` lists,
+/// `-bin` names, the internal target.
+pub(crate) fn strip_for_http(headers: &mut HeaderMap) {
+    let nominated: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .filter_map(|name| name.trim().to_ascii_lowercase().parse().ok())
+        .collect();
+    for name in &nominated {
+        remove_all(headers, name);
+    }
+    for name in HOP_BY_HOP {
+        remove_all(headers, &HeaderName::from_static(name));
+    }
+    remove_all(headers, &DESTINATION_APP_ID);
+    let binary: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().ends_with("-bin"))
+        .cloned()
+        .collect();
+    for name in &binary {
+        remove_all(headers, name);
+    }
+}
+
+/// Renames `grpc-*` metadata for an HTTP app: the names belong to the gRPC hop.
+pub(crate) fn rename_grpc_for_http(headers: HeaderMap) -> HeaderMap {
+    if !headers
+        .keys()
+        .any(|name| name.as_str().starts_with("grpc-"))
+    {
+        return headers;
+    }
+    rename(headers, |name| name.as_str().starts_with("grpc-"))
+}
+
+/// Renames what HTTP reserves for a gRPC peer: `content-type` becomes `dapr-content-type`.
+pub(crate) fn prefix_reserved(headers: HeaderMap) -> HeaderMap {
+    rename(headers, |name| RESERVED.contains(&name.as_str()))
+}
+
+/// Puts `dapr-` before the names that `wanted` picks; values and their order stay.
+fn rename(headers: HeaderMap, wanted: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(headers.len());
+    let mut current = None;
+    for (name, value) in headers {
+        if let Some(name) = name {
+            let renamed = if wanted(&name) {
+                format!("dapr-{name}").parse().unwrap_or(name)
+            } else {
+                name
+            };
+            current = Some(renamed);
+        }
+        if let Some(name) = &current {
+            out.append(name.clone(), value);
+        }
+    }
+    out
+}
+
+/// Metadata that a gRPC hop sets itself: nothing of it may come from a client.
+const GRPC_HOP: [&str; 8] = [
+    "te",
+    "grpc-timeout",
+    "grpc-encoding",
+    "grpc-accept-encoding",
+    "user-agent",
+    "content-type",
+    "content-length",
+    "host",
+];
+
+/// Drops from a gRPC app's request metadata what the gRPC hop sets itself and what HTTP/2 forbids.
+pub(crate) fn strip_for_grpc(headers: &mut HeaderMap) {
+    for name in GRPC_HOP.into_iter().chain(HOP_BY_HOP) {
+        remove_all(headers, &HeaderName::from_static(name));
+    }
+    remove_all(headers, &DESTINATION_APP_ID);
+}
+
+/// The caller as the callee and its app are told, made once per process.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamp {
+    caller_app_id: HeaderValue,
+    caller_namespace: HeaderValue,
+    forwarded_for: HeaderValue,
+    forwarded_host: HeaderValue,
+    forwarded: HeaderValue,
+}
+
+impl Stamp {
+    /// Encodes who this sidecar speaks for and where it stands.
+    ///
+    /// # Errors
+    /// If an ID or the host name holds bytes that no header may carry.
+    pub(crate) fn new(
+        app_id: &str,
+        namespace: &str,
+        address: std::net::IpAddr,
+        hostname: &str,
+    ) -> Result<Self, header::InvalidHeaderValue> {
+        let node = match address {
+            std::net::IpAddr::V4(v4) => v4.to_string(),
+            std::net::IpAddr::V6(v6) => format!("\"[{v6}]\""),
+        };
+        Ok(Self {
+            caller_app_id: app_id.parse()?,
+            caller_namespace: namespace.parse()?,
+            forwarded_for: address.to_string().parse()?,
+            forwarded_host: hostname.parse()?,
+            forwarded: format!("for={node};by={node};host={hostname}").parse()?,
+        })
+    }
+
+    /// Says who calls whom; for both legs.
+    pub(crate) fn identity(&self, headers: &mut HeaderMap, callee: &HeaderValue) {
+        headers.insert(CALLER_APP_ID, self.caller_app_id.clone());
+        headers.insert(CALLER_NAMESPACE, self.caller_namespace.clone());
+        headers.insert(CALLEE_APP_ID, callee.clone());
+    }
+
+    /// Says through whom the call goes; for the remote leg.
+    pub(crate) fn forwarded(&self, headers: &mut HeaderMap, callee: &HeaderValue) {
+        headers.insert(DESTINATION_APP_ID, callee.clone());
+        headers.append(X_FORWARDED_FOR, self.forwarded_for.clone());
+        headers.append(X_FORWARDED_HOST, self.forwarded_host.clone());
+        headers.append(header::FORWARDED, self.forwarded.clone());
+    }
+
+    /// What a proxied call says: caller and callee, without the namespace (service-invocation 3).
+    pub(crate) fn proxied(&self, headers: &mut HeaderMap, callee: &HeaderValue) {
+        remove_all(headers, &CALLER_APP_ID);
+        remove_all(headers, &CALLER_NAMESPACE);
+        remove_all(headers, &CALLEE_APP_ID);
+        headers.insert(CALLER_APP_ID, self.caller_app_id.clone());
+        headers.insert(CALLEE_APP_ID, callee.clone());
+    }
+}
+
+/// Drops identity headers that a client sent.
+pub(crate) fn take_identity(headers: &mut HeaderMap) {
+    for name in [CALLER_APP_ID, CALLER_NAMESPACE, CALLEE_APP_ID] {
+        remove_all(headers, &name);
+    }
+}
+
+/// Drops what HTTP/2 forbids.
+pub(crate) fn strip_connection(headers: &mut HeaderMap) {
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+    ] {
+        remove_all(headers, &HeaderName::from_static(name));
+    }
+}
+
+/// Drops the client's trace headers where this sidecar's span takes their place.
+pub(crate) fn drop_trace(headers: &mut HeaderMap, context: &super::context::CallContext) {
+    if context.trace.is_on() {
+        remove_all(headers, &TRACEPARENT);
+        remove_all(headers, &GRPC_TRACE_BIN);
+    }
+}
+
+/// Spells a name the way HTTP/1 peers of the reference do: `x-forwarded-for` is `X-Forwarded-For`.
+pub(crate) fn canonical(name: &str) -> String {
+    let mut upper = true;
+    name.chars()
+        .map(|c| {
+            let out = if upper {
+                c.to_ascii_uppercase()
+            } else {
+                c.to_ascii_lowercase()
+            };
+            upper = c == '-';
+            out
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! The caller's half of an invocation: from a target to a reply.
+//!
+//! [`invoke`] joins the stages 10 to 15; `http.rs` and `service.rs` stand before it (8, 9) and turn its result
+//! into what their client reads (23); `proxy.rs` does the same for gRPC calls that nobody here understands.
+
+use std::sync::Arc;
+
+use ::http::HeaderValue;
+use ironside_identity::{AppId, Namespace};
+use ironside_policy::MethodError;
+use ironside_resolution::{Target, TargetError};
+use tonic::{Code, Status};
+
+use crate::{
+    body::BodyError,
+    channel::ChannelError,
+    invocation::{Invocation, Reply, context::CallContext, headers, status},
+    resolve::ResolveError,
+    worker::Worker,
+};
+
+pub(crate) mod external;
+pub(crate) mod guard;
+pub(crate) mod http;
+pub(crate) mod plan;
+pub(crate) mod proxy;
+pub(crate) mod replay;
+pub(crate) mod send;
+pub(crate) mod service;
+
+use plan::Route;
+
+/// Why an invocation has no reply. Its text is what stands after `failed to invoke, id: <id>, err: `.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvokeError {
+    /// The target is none.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The method is none.
+    #[error("rpc error: code = InvalidArgument desc = invalid method: {0}")]
+    Method(#[from] MethodError),
+    /// Nobody knows where the app listens.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The request body broke before anything else did.
+    #[error("{0}")]
+    Body(String),
+    /// The peer's sidecar, or the way there, failed.
+    #[error("{}", status::one_line(.0))]
+    Hop(Box<Status>),
+    /// The built-in retries were used up.
+    #[error(
+        "failed to invoke target {app} after {retries} retries. Error: {}",
+        status::one_line(last)
+    )]
+    Exhausted {
+        /// Target without namespace.
+        app: AppId,
+        /// How many.
+        retries: u32,
+        /// The last failure.
+        last: Box<Status>,
+    },
+    /// The own app could not be called, or an external target.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// This sidecar has no app.
+    #[error("cannot invoke local endpoint: app channel not initialized")]
+    NoApp,
+    /// An event stream was asked for and the app answered something else.
+    #[error("no response received from stream")]
+    NoStream,
+    /// The peer cannot stream and the body cannot be sent again.
+    #[error(
+        "target app '{0}' is running a version of Dapr that does not support streaming-based service invocation"
+    )]
+    OldPeer(Box<str>),
+    /// The caller stopped waiting.
+    #[error("context deadline exceeded")]
+    Deadline,
+}
+
+impl InvokeError {
+    /// The HTTP status of this failure (service-invocation 1.13).
+    pub(crate) fn http_status(&self) -> ::http::StatusCode {
+        match self {
+            Self::Hop(hop) if hop.code() == Code::PermissionDenied => ::http::StatusCode::FORBIDDEN,
+            Self::Target(_)
+            | Self::Method(_)
+            | Self::Resolve(_)
+            | Self::Body(_)
+            | Self::Hop(_)
+            | Self::Exhausted { .. }
+            | Self::Channel(_)
+            | Self::NoApp
+            | Self::NoStream
+            | Self::OldPeer(_)
+            | Self::Deadline => ::http::StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl From<&BodyError> for InvokeError {
+    fn from(error: &BodyError) -> Self {
+        Self::Body(error.to_string())
+    }
+}
+
+/// The callee of a call that goes to an app.
+#[derive(Debug, Clone)]
+pub(crate) struct Callee {
+    /// Its app ID.
+    pub(crate) app_id: AppId,
+    /// Its namespace.
+    pub(crate) namespace: Namespace,
+    /// The app ID as a header holds it.
+    pub(crate) header: HeaderValue,
+    /// The target as the client wrote it.
+    pub(crate) written: Box<str>,
+}
+
+/// Invokes a method: stages 10 to 15.
+///
+/// # Errors
+/// [`InvokeError`] if no app answered.
+pub(crate) async fn invoke(
+    worker: &Arc<Worker>,
+    target: &str,
+    call: Invocation,
+    context: &CallContext,
+) -> Result<Reply, InvokeError> {
+    let live = worker.shared.live();
+    let target = Target::parse(target)?;
+    let work = async {
+        match plan::route(worker, &live, target)? {
+            Route::Url(url) => {
+                guard::external(
+                    worker,
+                    external::Destination::Url(url),
+                    call,
+                    context,
+                    &live,
+                )
+                .await
+            }
+            Route::Endpoint(endpoint) => {
+                guard::external(
+                    worker,
+                    external::Destination::Endpoint(endpoint),
+                    call,
+                    context,
+                    &live,
+                )
+                .await
+            }
+            Route::Local(callee) => local(worker, &callee, call, context, &live).await,
+            Route::Peer(callee) => guard::peer(worker, &callee, call, context).await,
+        }
+    };
+    match context.deadline {
+        Some(deadline) => tokio::time::timeout(deadline.left(&worker.shared.clock), work)
+            .await
+            .map_err(|_elapsed| InvokeError::Deadline)?,
+        None => work.await,
+    }
+}
+
+/// Calls the own app: no peer, no policy (H8).
+async fn local(
+    worker: &Worker,
+    callee: &Callee,
+    mut call: Invocation,
+    context: &CallContext,
+    live: &crate::live::Live,
+) -> Result<Reply, InvokeError> {
+    let Some(app) = &worker.app else {
+        return Err(InvokeError::NoApp);
+    };
+    worker.stamp.identity(&mut call.headers, &callee.header);
+    let mut call = call;
+    headers::drop_trace(&mut call.headers, context);
+    Ok(app
+        .deliver(call, context, live, &worker.shared.admission)
+        .await?)
+}

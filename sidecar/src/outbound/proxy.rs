@@ -1,0 +1,281 @@
+//! gRPC proxying, the caller's half: any method of any service, to the app that the metadata names.
+//!
+//! Owns service-invocation 3 as the API port shows it. Messages pass untouched and unparsed, in all four stream
+//! kinds; only their sizes are looked at. The callee's half is `inbound/proxy.rs`.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts, uri::PathAndQuery};
+use ironside_resolution::{Target, TargetError};
+use tonic::{Code, Status};
+
+use super::{
+    Callee,
+    plan::{self, Route},
+};
+use crate::{
+    body::Body,
+    inbound,
+    invocation::{
+        context::{CallContext, Deadline},
+        grpc,
+        headers::{self, API_TOKEN, APP_ID, BAGGAGE, CALLEE_APP_ID},
+        messages::{self, Messages},
+        stream::Fault,
+    },
+    peers::{PeerKey, connection::SendError},
+    worker::Worker,
+};
+
+/// Serves one call of the API port that no service of ours knows.
+pub(crate) async fn serve(
+    worker: &Arc<Worker>,
+    request: Request<Body>,
+    mut context: CallContext,
+) -> Response<Body> {
+    context.deadline =
+        grpc::timeout(request.headers()).map(|left| Deadline::after(left, &worker.shared.clock));
+    let baggage = context.baggage.clone();
+    match bounded(worker, context, |context| forward(worker, request, context)).await {
+        Ok(mut response) => {
+            if let Some(baggage) = baggage {
+                response.headers_mut().append(BAGGAGE, baggage);
+            }
+            response
+        }
+        Err(status) => grpc::error(&status),
+    }
+}
+
+/// Runs a call for as long as its caller waits.
+pub(crate) async fn bounded<F>(
+    worker: &Worker,
+    context: CallContext,
+    call: impl FnOnce(CallContext) -> F,
+) -> Result<Response<Body>, Status>
+where
+    F: Future<Output = Result<Response<Body>, Status>>,
+{
+    match context.deadline {
+        Some(deadline) => tokio::time::timeout(deadline.left(&worker.shared.clock), call(context))
+            .await
+            .map_err(|_elapsed| Status::deadline_exceeded("context deadline exceeded"))?,
+        None => call(context).await,
+    }
+}
+
+async fn forward(
+    worker: &Arc<Worker>,
+    request: Request<Body>,
+    context: CallContext,
+) -> Result<Response<Body>, Status> {
+    check_path(request.uri().path())?;
+    let target = target(request.headers(), context.trace.is_on())?;
+    let live = worker.shared.live();
+    let unknown = |error: TargetError| Status::unknown(error.to_string());
+    match plan::route(worker, &live, Target::parse(&target).map_err(unknown)?).map_err(unknown)? {
+        Route::Local(_) => {
+            inbound::proxy::deliver(worker, None, request, &context, inbound::proxy::Leg::Own).await
+        }
+        Route::Peer(callee) => remote(worker, &callee, request, &context).await,
+        Route::Url(url) => Err(Status::unknown(format!("invalid app id {}", url.as_str()))),
+        Route::Endpoint(_) => Err(Status::unknown(format!(
+            "{target} is an HTTPEndpoint: gRPC calls go to apps"
+        ))),
+    }
+}
+
+/// The app that the metadata names.
+pub(crate) fn target(headers: &HeaderMap, tracing: bool) -> Result<Box<str>, Status> {
+    let named = headers.get(CALLEE_APP_ID).or_else(|| headers.get(APP_ID));
+    let Some(named) = named else {
+        return Err(Status::unknown(if tracing {
+            "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata"
+        } else {
+            "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found"
+        }));
+    };
+    Ok(String::from_utf8_lossy(named.as_bytes()).into())
+}
+
+/// A method name has a service and a method.
+pub(crate) fn check_path(path: &str) -> Result<(), Status> {
+    match path
+        .strip_prefix('/')
+        .and_then(|rest| rest.rsplit_once('/'))
+    {
+        Some(_) => Ok(()),
+        None => Err(Status::unimplemented(format!(
+            "malformed method name: {path:?}"
+        ))),
+    }
+}
+
+async fn remote(
+    worker: &Arc<Worker>,
+    callee: &Callee,
+    request: Request<Body>,
+    context: &CallContext,
+) -> Result<Response<Body>, Status> {
+    let (mut parts, body) = request.into_parts();
+    let asked = parts.headers.get(header::CONTENT_TYPE).cloned();
+    let limit = worker.shared.config.max_message;
+    let (body, fault) = Messages::request(body, limit);
+    parts.headers.remove(APP_ID);
+    parts.headers.remove(API_TOKEN);
+    worker.stamp.proxied(&mut parts.headers, &callee.header);
+    context.trace.to_proxied(&mut parts.headers);
+    set_hop(&mut parts, worker, context);
+    let response = send(worker, callee, parts, body, &fault).await?;
+    Ok(answer(response, asked, limit, fault, context, worker))
+}
+
+/// Sends a call to its peer; one that never left goes out once more over a new connection.
+async fn send(
+    worker: &Arc<Worker>,
+    callee: &Callee,
+    parts: Parts,
+    body: Body,
+    fault: &Fault,
+) -> Result<Response<Body>, Status> {
+    let resolver = &worker.shared.resolver;
+    let path = parts
+        .uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or(PathAndQuery::from_static("/"));
+    let mut request = Request::from_parts(parts, body);
+    let mut last = None;
+    for _ in 0..2 {
+        let authority = resolver
+            .resolve(&callee.app_id, &callee.namespace)
+            .await
+            .map_err(|error| Status::unknown(error.to_string()))?;
+        let uri = crate::channel::http::uri("http", authority.as_str(), path.as_str());
+        *request.uri_mut() = uri.map_err(|error| Status::internal(error.to_string()))?;
+        let key = PeerKey {
+            authority,
+            namespace: callee.namespace.clone(),
+            app_id: callee.app_id.clone(),
+        };
+        let connection = match worker.peers.connection(&key).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                resolver.failed(&key.authority);
+                last = Some(Status::unavailable(error.to_string()));
+                continue;
+            }
+        };
+        match connection.send(request).await {
+            Ok(response) => return Ok(response),
+            Err(error) => {
+                worker.peers.discard(&key, &connection);
+                match error {
+                    _ if fault.get().is_some() => return Err(lost(fault, "")),
+                    SendError::Unsent(unsent, cause) => {
+                        request = *unsent;
+                        last = Some(lost(fault, &cause));
+                    }
+                    SendError::Lost(cause) => return Err(lost(fault, &cause)),
+                }
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| Status::unavailable("no connection")))
+}
+
+/// What a call that got no answer tells its caller.
+pub(crate) fn lost(fault: &Fault, cause: &str) -> Status {
+    match fault.get() {
+        Some(error) => messages::status_of(error),
+        None => Status::new(
+            Code::Unavailable,
+            format!("error reading from server: {cause}"),
+        ),
+    }
+}
+
+/// Metadata that belongs to the next hop.
+pub(crate) fn set_hop(parts: &mut Parts, worker: &Worker, context: &CallContext) {
+    let headers = &mut parts.headers;
+    if headers
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|value| value == grpc::CONTENT_TYPE)
+    {
+        headers.insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE_PROTO);
+    }
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::HOST);
+    if let Some(deadline) = context.deadline {
+        headers.insert(
+            "grpc-timeout",
+            grpc::timeout_value(deadline.left(&worker.shared.clock)),
+        );
+    }
+    parts.version = http::Version::HTTP_2;
+    parts.extensions.clear();
+}
+
+/// A peer's or an app's answer as the caller gets it.
+pub(crate) fn answer(
+    response: Response<Body>,
+    asked: Option<HeaderValue>,
+    limit: usize,
+    fault: Fault,
+    context: &CallContext,
+    worker: &Worker,
+) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    // The caller hears the subtype that it speaks.
+    if parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+        && let Some(asked) = asked
+    {
+        parts.headers.insert(header::CONTENT_TYPE, asked);
+    }
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.extensions.clear();
+    headers::strip_connection(&mut parts.headers);
+    let left = context
+        .deadline
+        .map(|deadline| deadline.left(&worker.shared.clock));
+    Response::from_parts(parts, Messages::response(body, limit, fault, left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fact: service-invocation 3, golden 22.
+    #[test]
+    fn a_method_name_has_two_segments() {
+        for (path, ok) in [
+            ("/greet.G/Hi", true),
+            ("//greet.G/Hi", true),
+            ("/greet.G", false),
+            ("*", false),
+        ] {
+            assert_eq!(check_path(path).is_ok(), ok, "{path}");
+        }
+        assert_eq!(
+            check_path("/greet.G").unwrap_err().message(),
+            r#"malformed method name: "/greet.G""#
+        );
+    }
+
+    #[test]
+    fn the_callee_key_wins_and_its_absence_is_said() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(
+            target(&headers, true).unwrap_err().message(),
+            "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata"
+        );
+        headers.insert(APP_ID, HeaderValue::from_static("a"));
+        assert_eq!(target(&headers, true).unwrap().as_ref(), "a");
+        headers.insert(CALLEE_APP_ID, HeaderValue::from_static("b"));
+        assert_eq!(target(&headers, true).unwrap().as_ref(), "b");
+    }
+}

@@ -1,0 +1,314 @@
+//! One attempt at a peer: resolve, connect, stamp, send, read the head of the answer.
+//!
+//! Owns the two ways to ask (`CallLocalStream`, and `CallLocal` for a peer that does not know it) and what a
+//! failed hop means. With `inbound/call.rs` the only file that speaks the internal messages. Stages 12 to 15.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body_util::BodyExt as _;
+use ironside_proto::{
+    common::{InvokeResponse, StreamPayload},
+    google::protobuf::Any,
+    internals::{InternalInvokeResponse, InternalInvokeResponseStream},
+};
+use tonic::{Code, Status};
+
+use super::{Callee, InvokeError, guard::Failure, replay::Replay};
+use crate::{
+    body::{self, Body, BodyError},
+    channel::grpc::USER_AGENT,
+    invocation::{
+        AppStatus, Invocation, Length, Reply, chunks,
+        context::CallContext,
+        grpc, headers,
+        stream::{Direction, Ending, Fault, Outgoing, Pieces},
+        wire,
+    },
+    peers::{
+        PeerKey,
+        connection::{Connection, SendError},
+    },
+    worker::Worker,
+};
+
+const STREAM: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";
+const UNARY: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
+
+/// Room for metadata above the body limit in one internal message, in bytes.
+const HEAD_ROOM: usize = 4 * 1024 * 1024;
+
+/// Tries once.
+///
+/// # Errors
+/// [`Failure`] says whether the request can have arrived.
+pub(crate) async fn attempt(
+    worker: &Arc<Worker>,
+    callee: &Callee,
+    call: &Invocation,
+    replay: Replay,
+    context: &CallContext,
+) -> Result<Reply, Failure> {
+    let resolver = &worker.shared.resolver;
+    let authority = resolver
+        .resolve(&callee.app_id, &callee.namespace)
+        .await
+        .map_err(|error| Failure::Final(InvokeError::Resolve(error)))?;
+    let key = PeerKey {
+        authority: authority.clone(),
+        namespace: callee.namespace.clone(),
+        app_id: callee.app_id.clone(),
+    };
+    let connection = worker.peers.connection(&key).await.map_err(|error| {
+        resolver.failed(&authority);
+        Failure::Unreachable(Status::unavailable(error.to_string()))
+    })?;
+    let exchange = Exchange {
+        worker,
+        callee,
+        key: &key,
+        context,
+    };
+    let result = match exchange.stream(&connection, call, &replay).await {
+        Err(Failure::Final(InvokeError::Hop(hop))) if hop.code() == Code::Unimplemented => {
+            exchange.unary(&connection, call, &replay).await
+        }
+        other => other,
+    };
+    if matches!(&result, Err(Failure::Unreachable(_) | Failure::Lost(_))) {
+        worker.peers.discard(&key, &connection);
+        resolver.failed(&authority);
+    }
+    result
+}
+
+/// What stays the same between the two ways to ask.
+struct Exchange<'a> {
+    worker: &'a Worker,
+    callee: &'a Callee,
+    key: &'a PeerKey,
+    context: &'a CallContext,
+}
+
+impl Exchange<'_> {
+    async fn stream(
+        &self,
+        connection: &Arc<Connection>,
+        call: &Invocation,
+        replay: &Replay,
+    ) -> Result<Reply, Failure> {
+        let message = wire::request(&self.stamped(call), Bytes::new());
+        let (outgoing, fault) = Outgoing::new(&message, replay.attempt(), Ending::Request);
+        let request = self.request(STREAM, outgoing.boxed())?;
+        let response = self.send(connection, request, &fault).await?;
+        let (parts, body) = response.into_parts();
+        refused(&parts.headers)?;
+        let limit = self.worker.shared.config.max_message.max(chunks::MAX_PIECE) + HEAD_ROOM;
+        let mut pieces = Pieces::new(body, Direction::Response, limit);
+        let leading = pieces
+            .leading()
+            .await
+            .map_err(|error| from_stream(error, &fault))?;
+        let Some(leading) = leading else {
+            return Err(fault.get().map_or_else(
+                || Failure::Final(InvokeError::Body("EOF".to_owned())),
+                |error| Failure::Final(error.into()),
+            ));
+        };
+        self.reply(leading, pieces)
+    }
+
+    fn reply(&self, leading: Bytes, mut pieces: Pieces) -> Result<Reply, Failure> {
+        let malformed = |text: &str| Failure::Final(InvokeError::Body(text.to_owned()));
+        let first: InternalInvokeResponseStream =
+            grpc::decode(leading).map_err(|status| malformed(status.message()))?;
+        let InternalInvokeResponseStream { response, payload } = first;
+        let Some(response) = response.filter(|response| response.status.is_some()) else {
+            return Err(malformed(
+                "response does not contain the required fields in the leading chunk",
+            ));
+        };
+        if let Some(StreamPayload { data, seq }) = payload {
+            pieces
+                .lead(data, seq)
+                .map_err(|error| Failure::Final((&error).into()))?;
+        }
+        read(response, pieces.boxed(), self.context)
+    }
+
+    async fn unary(
+        &self,
+        connection: &Arc<Connection>,
+        call: &Invocation,
+        replay: &Replay,
+    ) -> Result<Reply, Failure> {
+        let old = || Failure::Final(InvokeError::OldPeer(self.callee.app_id.as_str().into()));
+        if call.length == Length::Streaming || !replay.is_replayable() {
+            return Err(old());
+        }
+        let data = replay
+            .attempt()
+            .collect()
+            .await
+            .map_err(|error| Failure::Final((&error).into()))?
+            .to_bytes();
+        let message = chunks::message(&wire::request(&self.stamped(call), data));
+        let request = self.request(UNARY, body::full(message))?;
+        let response = self.send(connection, request, &Fault::default()).await?;
+        let (parts, body) = response.into_parts();
+        refused(&parts.headers)?;
+        let (message, trailers) = grpc::read_unary(body, usize::MAX).await.map_err(hop)?;
+        refused(&trailers.unwrap_or_default())?;
+        let mut response: InternalInvokeResponse = grpc::decode(message.unwrap_or_default())
+            .map_err(|status| Failure::Final(InvokeError::Body(status.message().to_owned())))?;
+        let data = take_data(&mut response);
+        read(response, body::full(data), self.context)
+    }
+
+    /// The invocation with what this sidecar says of itself and of the callee.
+    fn stamped(&self, call: &Invocation) -> Invocation {
+        let mut headers = call.headers.clone();
+        self.worker
+            .stamp
+            .identity(&mut headers, &self.callee.header);
+        self.worker
+            .stamp
+            .forwarded(&mut headers, &self.callee.header);
+        headers::drop_trace(&mut headers, self.context);
+        Invocation {
+            method: call.method.clone(),
+            verb: call.verb,
+            has_http: call.has_http,
+            query: call.query.clone(),
+            origin: call.origin,
+            headers,
+            pseudo: call.pseudo.clone(),
+            content_type: call.content_type.clone(),
+            type_url: call.type_url.clone(),
+            length: call.length,
+            body: body::empty(),
+        }
+    }
+
+    fn request(&self, path: &'static str, body: Body) -> Result<Request<Body>, Failure> {
+        let uri = crate::channel::http::uri("http", self.key.authority.as_str(), path)?;
+        let mut request = Request::new(body);
+        *request.method_mut() = ::http::Method::POST;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        if let Some(deadline) = self.context.deadline {
+            headers.insert(
+                "grpc-timeout",
+                grpc::timeout_value(deadline.left(&self.worker.shared.clock)),
+            );
+        }
+        self.context.trace.to_hop(headers);
+        Ok(request)
+    }
+
+    async fn send(
+        &self,
+        connection: &Arc<Connection>,
+        request: Request<Body>,
+        fault: &Fault,
+    ) -> Result<Response<Body>, Failure> {
+        connection
+            .send(request)
+            .await
+            .map_err(|error| match (fault.get(), error) {
+                (Some(broken), _) => Failure::Final(broken.into()),
+                (None, SendError::Unsent(_, cause)) => Failure::Unreachable(unavailable(&cause)),
+                (None, SendError::Lost(cause)) => Failure::Lost(unavailable(&cause)),
+            })
+    }
+}
+
+fn unavailable(cause: &str) -> Status {
+    Status::unavailable(format!("error reading from server: {cause}"))
+}
+
+/// A status other than OK where a head was expected.
+fn refused(headers: &HeaderMap) -> Result<(), Failure> {
+    match grpc::status_in(headers) {
+        Some(status) if status.code() != Code::Ok => Err(hop(status)),
+        _ => Ok(()),
+    }
+}
+
+/// What a hop's status means: an unavailable or unauthenticated peer did nothing with the request.
+fn hop(status: Status) -> Failure {
+    if matches!(status.code(), Code::Unavailable | Code::Unauthenticated) {
+        return Failure::Lost(status);
+    }
+    Failure::Final(InvokeError::Hop(Box::new(status)))
+}
+
+fn from_stream(error: BodyError, fault: &Fault) -> Failure {
+    if let Some(broken) = fault.get() {
+        return Failure::Final(broken.into());
+    }
+    match error {
+        BodyError::Peer { code, message } => hop(Status::new(code, message.as_ref())),
+        BodyError::Connection(error) => {
+            Failure::Lost(unavailable(&crate::peers::connection::cause_of(&error)))
+        }
+        BodyError::Cut => Failure::Lost(unavailable("EOF")),
+        BodyError::TooLarge
+        | BodyError::Sequence { .. }
+        | BodyError::LateRequest
+        | BodyError::LateResponse
+        | BodyError::Malformed(_)
+        | BodyError::MessageTooLarge { .. }
+        | BodyError::Deadline => Failure::Final((&error).into()),
+    }
+}
+
+fn take_data(response: &mut InternalInvokeResponse) -> Bytes {
+    let data = response
+        .message
+        .as_mut()
+        .and_then(|message| message.data.as_mut());
+    data.map(|any| std::mem::take(&mut any.value))
+        .unwrap_or_default()
+}
+
+/// A response message as a reply.
+fn read(
+    response: InternalInvokeResponse,
+    body: Body,
+    context: &CallContext,
+) -> Result<Reply, Failure> {
+    let malformed = |error: wire::MapError| Failure::Final(InvokeError::Body(error.to_string()));
+    let InternalInvokeResponse {
+        status,
+        headers,
+        trailers,
+        message,
+    } = response;
+    let status = wire::app_status(status.unwrap_or_default());
+    if context.event_stream
+        && !wire::is_stream_status(&status)
+        && !matches!(status, AppStatus::Http(200..=299))
+    {
+        return Err(Failure::Final(InvokeError::NoStream));
+    }
+    let status = if context.event_stream {
+        AppStatus::Http(200)
+    } else {
+        status
+    };
+    let InvokeResponse { data, content_type } = message.unwrap_or_default();
+    let Any { type_url, .. } = data.unwrap_or_default();
+    Ok(Reply {
+        status,
+        headers: wire::from_map(headers).map_err(malformed)?.headers,
+        trailers: wire::from_map(trailers).map_err(malformed)?.headers,
+        content_type: content_type.into(),
+        type_url: type_url.into(),
+        body,
+    })
+}

@@ -1,0 +1,357 @@
+//! Pooled connections to other sidecars: one HTTP/2 connection per address and expected identity.
+//!
+//! Owns who may share a connection and until when. The key holds the identity that the peer must prove, so a
+//! connection verified for one app never carries a call for another (K088). A renewed own SVID opens a new
+//! generation: new calls dial again, streams under way stay where they are. A connection with open streams
+//! outlives its peer's certificate only while a valid one of the same SPIFFE ID was verified elsewhere (K086):
+//! [`verified::VerifiedPeers`] is the memory of that. Stage 13, `connect`.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::{Duration, SystemTime},
+};
+
+use ironside_chassis::{clock::Clock, tasks::Group};
+use ironside_identity::{AppId, Namespace};
+use ironside_resolution::Authority;
+use ironside_transport::{ExpectedPeer, IdentityRx, TlsClient};
+use tokio::net::TcpStream;
+
+pub(crate) mod connection;
+pub(crate) mod verified;
+
+use connection::{Connection, Dialled};
+use verified::VerifiedPeers;
+
+/// Who is expected where.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PeerKey {
+    /// Address of the internal port.
+    pub(crate) authority: Authority,
+    /// Namespace that the peer must prove.
+    pub(crate) namespace: Namespace,
+    /// App ID that the peer must prove.
+    pub(crate) app_id: AppId,
+}
+
+/// Why no connection came about; the texts are those that callers of the reference see.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// TCP.
+    #[error(
+        "connection error: desc = \"transport: Error while dialing: dial tcp {authority}: {cause}\""
+    )]
+    Tcp {
+        /// Where.
+        authority: Authority,
+        /// Why.
+        cause: String,
+    },
+    /// TLS, or the peer's identity.
+    #[error("connection error: desc = \"transport: authentication handshake failed: {}\"", cause.replace('"', "\\\""))]
+    Tls {
+        /// Why.
+        cause: String,
+    },
+    /// HTTP/2.
+    #[error("connection error: desc = \"error reading server preface: {cause}\"")]
+    Preface {
+        /// Why.
+        cause: String,
+    },
+}
+
+/// Bound of one dial: TCP, TLS and HTTP/2 together.
+const DIAL_LIMIT: Duration = Duration::from_secs(5);
+
+/// The pool of one data worker.
+pub(crate) struct Peers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Mutex<HashMap<PeerKey, Arc<Slot>>>,
+    tls: Option<TlsClient>,
+    identity: Option<IdentityRx>,
+    verified: VerifiedPeers,
+    clock: Clock,
+    tasks: Group,
+    idle: Duration,
+}
+
+/// How a connection's own task learns which one it is.
+type Told = tokio::sync::oneshot::Receiver<Weak<Connection>>;
+
+/// One key's connection; the lock makes concurrent callers share one dial.
+#[derive(Default)]
+struct Slot(tokio::sync::Mutex<Option<Arc<Connection>>>);
+
+/// How much of a connection's last stretch is left when a busy one dials its successor: a tenth of what was left
+/// at the handshake, at least this.
+const REFRESH_FLOOR: Duration = Duration::from_secs(3);
+
+impl Peers {
+    /// An empty pool; `tls` is `None` while mTLS is off.
+    pub(crate) fn new(
+        tls: Option<(TlsClient, IdentityRx)>,
+        verified: VerifiedPeers,
+        clock: Clock,
+        tasks: Group,
+        idle: Duration,
+    ) -> Self {
+        let (tls, identity) = tls.unzip();
+        Self {
+            inner: Arc::new(Inner {
+                pool: Mutex::default(),
+                tls,
+                identity,
+                verified,
+                clock,
+                tasks,
+                idle,
+            }),
+        }
+    }
+
+    /// A connection that proved to be `key`'s; dialled if the pool has none that is fit for a new call.
+    ///
+    /// # Errors
+    /// [`DialError`] within [`DIAL_LIMIT`].
+    pub(crate) async fn connection(&self, key: &PeerKey) -> Result<Arc<Connection>, DialError> {
+        self.inner.connection(key).await
+    }
+
+    /// Forgets a connection that failed, so that the next call dials.
+    pub(crate) fn discard(&self, key: &PeerKey, failed: &Arc<Connection>) {
+        self.inner.retire(key, &Arc::downgrade(failed));
+    }
+
+    /// Closes what has been idle for too long; returns how many connections went, by authority.
+    pub(crate) fn sweep(&self) -> Vec<(Authority, usize)> {
+        let now = self.inner.clock.monotonic();
+        let mut closed: HashMap<Authority, usize> = HashMap::new();
+        self.inner.lock().retain(|key, slot| {
+            let Ok(mut held) = slot.0.try_lock() else {
+                return true;
+            };
+            match held.as_ref() {
+                Some(connection) if connection.is_closed() => false,
+                Some(connection)
+                    if connection
+                        .idle_for(now)
+                        .is_some_and(|idle| idle >= self.inner.idle) =>
+                {
+                    *held = None;
+                    *closed.entry(key.authority.clone()).or_default() += 1;
+                    false
+                }
+                Some(_) => true,
+                None => false,
+            }
+        });
+        closed.into_iter().collect()
+    }
+
+    /// Lets go of every connection; those with streams end with the last of them.
+    pub(crate) fn close(&self) {
+        self.inner.lock().clear();
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").finish_non_exhaustive()
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PeerKey, Arc<Slot>>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generation(&self) -> u64 {
+        let published = self
+            .identity
+            .as_ref()
+            .and_then(|rx| rx.borrow().as_ref().map(|identity| identity.generation));
+        published.unwrap_or_default()
+    }
+
+    async fn connection(self: &Arc<Self>, key: &PeerKey) -> Result<Arc<Connection>, DialError> {
+        let slot = Arc::clone(self.lock().entry(key.clone()).or_default());
+        let mut held = slot.0.lock().await;
+        if let Some(connection) = held.as_ref()
+            && connection.is_fit(self.generation(), self.clock.now())
+        {
+            return Ok(Arc::clone(connection));
+        }
+        *held = None;
+        let connection = tokio::time::timeout(DIAL_LIMIT, self.dial(key))
+            .await
+            .map_err(|_elapsed| DialError::Tcp {
+                authority: key.authority.clone(),
+                cause: "i/o timeout".to_owned(),
+            })??;
+        *held = Some(Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    async fn dial(self: &Arc<Self>, key: &PeerKey) -> Result<Arc<Connection>, DialError> {
+        let tcp = dial_tcp(&key.authority).await?;
+        let Some(tls) = &self.tls else {
+            let dialled = Dialled {
+                io: tcp,
+                peer: None,
+                generation: 0,
+            };
+            return Connection::open(dialled, &self.clock, &self.tasks, std::future::pending())
+                .await;
+        };
+        let expected = ExpectedPeer {
+            namespace: key.namespace.clone(),
+            app_id: key.app_id.clone(),
+        };
+        let (io, peer, generation) =
+            tls.connect(tcp, &expected)
+                .await
+                .map_err(|error| DialError::Tls {
+                    cause: error.to_string(),
+                })?;
+        self.verified.record(&peer, self.clock.now());
+        tracing::debug!(target: "dapr.runtime.grpc.internal", { peer.id = %peer.id }, "peer verified");
+        let not_after = peer.not_after;
+        let dialled = Dialled {
+            io,
+            peer: Some(peer),
+            generation,
+        };
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let expiry = Arc::clone(self).expiry(key.clone(), not_after, told);
+        let connection = Connection::open(dialled, &self.clock, &self.tasks, expiry).await?;
+        // The receiver lives in the connection's own task, which may already have ended.
+        drop(tell.send(Arc::downgrade(&connection)));
+        Ok(connection)
+    }
+
+    /// [`Self::until_expired`] with a type of its own: it dials in its turn.
+    fn expiry(
+        self: Arc<Self>,
+        key: PeerKey,
+        not_after: SystemTime,
+        told: Told,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.until_expired(key, not_after, told))
+    }
+
+    /// Ends when a connection must close because of its peer's certificate.
+    ///
+    /// Before that, while streams are open, it dials a successor: that verifies the peer's renewed certificate,
+    /// and shows the peer ours.
+    async fn until_expired(self: Arc<Self>, key: PeerKey, mut not_after: SystemTime, told: Told) {
+        let Ok(connection) = told.await else {
+            return std::future::pending().await;
+        };
+        let mut own = self.identity.clone();
+        loop {
+            let left = not_after
+                .duration_since(self.clock.now())
+                .unwrap_or_default();
+            let margin = (left / 10).max(REFRESH_FLOOR).min(left);
+            tokio::select! {
+                () = tokio::time::sleep(left.saturating_sub(margin)) => {}
+                () = changed(&mut own) => {}
+            }
+            if connection.upgrade().is_none_or(|open| open.streams() == 0) {
+                let left = not_after
+                    .duration_since(self.clock.now())
+                    .unwrap_or_default();
+                if left > margin {
+                    continue;
+                }
+                tokio::time::sleep(left).await;
+                return;
+            }
+            self.retire(&key, &connection);
+            // A failure to dial is met at the expiry below.
+            let successor = self.connection(&key).await;
+            let left = not_after
+                .duration_since(self.clock.now())
+                .unwrap_or_default();
+            if left > margin && successor.is_ok() {
+                continue;
+            }
+            tokio::time::sleep(left).await;
+            let id = successor
+                .ok()
+                .and_then(|next| next.peer().map(|peer| peer.id.clone()));
+            let until = id.and_then(|id| self.verified.valid_until(&id));
+            match until {
+                Some(later) if later > self.clock.now() && later > not_after => not_after = later,
+                _ => return,
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Takes a connection out of the pool; its streams go on.
+    fn retire(&self, key: &PeerKey, connection: &Weak<Connection>) {
+        let slot = self.lock().get(key).cloned();
+        let Some(slot) = slot else { return };
+        if let Ok(mut held) = slot.0.try_lock()
+            && held
+                .as_ref()
+                .is_some_and(|pooled| std::ptr::eq(Arc::as_ptr(pooled), connection.as_ptr()))
+        {
+            *held = None;
+        }
+    }
+}
+
+/// Waits for a renewed own identity; for ever if there is none.
+async fn changed(own: &mut Option<IdentityRx>) {
+    match own {
+        Some(rx) => {
+            if rx.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Opens a TCP connection without delay of small writes.
+pub(crate) async fn dial_tcp(authority: &Authority) -> Result<TcpStream, DialError> {
+    let failed = |error: std::io::Error| DialError::Tcp {
+        authority: authority.clone(),
+        cause: io_text(&error),
+    };
+    let stream = TcpStream::connect(authority.as_str())
+        .await
+        .map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    Ok(stream)
+}
+
+/// An I/O error in the words of the reference.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kinds are open-ended; the rest keep the system's text"
+)]
+pub(crate) fn io_text(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        ErrorKind::ConnectionReset => "read: connection reset by peer".to_owned(),
+        ErrorKind::UnexpectedEof => "EOF".to_owned(),
+        ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        _ => error.to_string(),
+    }
+}
