@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     invocation::headers::Stamp,
     live::Live,
-    outbound::external::External,
+    outbound::{external::External, known::KnownApps},
     peers::{Peers, verified::VerifiedPeers},
     resolve::Resolve,
 };
@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) peers: Peers,
     /// The app; `None` without an app port.
     pub(crate) app: Option<AppChannel>,
+    /// Apps that were found a moment ago.
+    pub(crate) known: KnownApps,
     /// What this sidecar says of itself to peers and apps.
     pub(crate) stamp: Stamp,
     /// Client of external targets.

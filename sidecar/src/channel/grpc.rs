@@ -140,7 +140,7 @@ impl GrpcApp {
                     self.forget(&connection).await;
                     request = *unsent;
                 }
-                Err(SendError::Lost(cause)) => {
+                Err(SendError::Refused(cause) | SendError::Lost(cause)) => {
                     return Err(Status::unavailable(preface_text(&cause)));
                 }
             }

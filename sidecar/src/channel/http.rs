@@ -83,16 +83,12 @@ impl HttpApp {
         if matches!(call.verb, Verb::None | Verb::Connect) {
             return Err(ChannelError::Verb);
         }
-        let sse = context.event_stream;
         let verb = call.verb;
         let mut request = self.request(call, context).await?;
         if let Some(token) = &self.token {
             set_token(request.headers_mut(), token);
         }
-        match around(pipeline, request, |request| self.send(request, verb)).await? {
-            reply if sse && !is_success(&reply) => Err(ChannelError::NoStream),
-            reply => Ok(reply),
-        }
+        around(pipeline, request, |request| self.send(request, verb)).await
     }
 
     async fn send(
@@ -343,10 +339,6 @@ pub(crate) fn set_token(headers: &mut http::HeaderMap, token: &Secret<Box<str>>)
 /// A body of the app's connection.
 pub(crate) fn incoming(body: Incoming) -> Body {
     body::incoming(body)
-}
-
-fn is_success(reply: &Reply) -> bool {
-    matches!(reply.status, AppStatus::Http(code) if (200..300).contains(&code))
 }
 
 /// Turns a response into a reply.

@@ -168,6 +168,7 @@ async fn invoke(
             .trim_ascii()
             .eq_ignore_ascii_case(EVENT_STREAM.as_bytes())
     });
+    let event_stream = context.event_stream;
     headers::drop_trace(&mut call.headers, &context);
     let deliver = app.deliver(call, &context, live, &worker.shared.admission);
     let result = match context.deadline {
@@ -176,7 +177,18 @@ async fn invoke(
             .map_err(|_elapsed| Status::deadline_exceeded("context deadline exceeded"))?,
         None => deliver.await,
     };
-    result.map_err(|error| channel_status(&error))
+    match result {
+        Ok(reply) if event_stream && !is_success(&reply) => {
+            Err(channel_status(&ChannelError::NoStream))
+        }
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(channel_status(&error)),
+    }
+}
+
+/// True for an HTTP app's 200-299.
+fn is_success(reply: &Reply) -> bool {
+    matches!(reply.status, AppStatus::Http(code) if (200..300).contains(&code))
 }
 
 /// Wire to invocation.

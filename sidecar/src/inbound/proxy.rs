@@ -19,7 +19,7 @@ use crate::{
         context::CallContext,
         grpc,
         headers::{self, API_TOKEN, APP_ID, BAGGAGE},
-        messages::Messages,
+        messages::{Messages, status_of},
     },
     outbound::{
         plan::{self, Route},
@@ -130,7 +130,7 @@ pub(crate) async fn deliver(
         .send(Request::from_parts(parts, body))
         .await
         .map_err(|status| match fault.get() {
-            Some(_) => outbound::lost(&fault, ""),
+            Some(broken) => status_of(broken),
             None => no_http2(status),
         })?;
     Ok(outbound::answer(

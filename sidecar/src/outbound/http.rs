@@ -194,12 +194,13 @@ async fn render(
     if let Some(value) = content_type_of(&content_type, &type_url).or(fallback) {
         headers.insert(header::CONTENT_TYPE, value);
     }
-    if context.event_stream {
+    let event_stream = context.event_stream && (200..300).contains(&code);
+    if event_stream {
         event_stream_headers(&mut headers, client.version);
     }
     let body = if client.head_only || matches!(code, 204 | 304) {
         body::empty()
-    } else if context.event_stream {
+    } else if event_stream {
         unsized_body(None, body)
     } else if streams {
         started(body).await?

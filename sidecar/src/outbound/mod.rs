@@ -22,6 +22,7 @@ use crate::{
 pub(crate) mod external;
 pub(crate) mod guard;
 pub(crate) mod http;
+pub(crate) mod known;
 pub(crate) mod plan;
 pub(crate) mod proxy;
 pub(crate) mod replay;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts, uri::PathAndQuery};
 use ironside_resolution::{Target, TargetError};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::{
     Callee,
@@ -23,7 +23,7 @@ use crate::{
         messages::{self, Messages},
         stream::Fault,
     },
-    peers::{PeerKey, connection::SendError},
+    peers::PeerKey,
     worker::Worker,
 };
 
@@ -130,69 +130,39 @@ async fn remote(
     Ok(answer(response, asked, limit, fault, context, worker))
 }
 
-/// Sends a call to its peer; one that never left goes out once more over a new connection.
+/// Finds the peer and sends the call.
 async fn send(
     worker: &Arc<Worker>,
     callee: &Callee,
-    parts: Parts,
+    mut parts: Parts,
     body: Body,
     fault: &Fault,
 ) -> Result<Response<Body>, Status> {
     let resolver = &worker.shared.resolver;
-    let path = parts
-        .uri
-        .path_and_query()
-        .cloned()
-        .unwrap_or(PathAndQuery::from_static("/"));
-    let mut request = Request::from_parts(parts, body);
-    let mut last = None;
-    for _ in 0..2 {
-        let authority = resolver
-            .resolve(&callee.app_id, &callee.namespace)
-            .await
-            .map_err(|error| Status::unknown(error.to_string()))?;
-        let uri = crate::channel::http::uri("http", authority.as_str(), path.as_str());
-        *request.uri_mut() = uri.map_err(|error| Status::internal(error.to_string()))?;
-        let key = PeerKey {
-            authority,
-            namespace: callee.namespace.clone(),
-            app_id: callee.app_id.clone(),
-        };
-        let connection = match worker.peers.connection(&key).await {
-            Ok(connection) => connection,
-            Err(error) => {
-                resolver.failed(&key.authority);
-                last = Some(Status::unavailable(error.to_string()));
-                continue;
-            }
-        };
-        match connection.send(request).await {
-            Ok(response) => return Ok(response),
-            Err(error) => {
-                worker.peers.discard(&key, &connection);
-                match error {
-                    _ if fault.get().is_some() => return Err(lost(fault, "")),
-                    SendError::Unsent(unsent, cause) => {
-                        request = *unsent;
-                        last = Some(lost(fault, &cause));
-                    }
-                    SendError::Lost(cause) => return Err(lost(fault, &cause)),
-                }
-            }
+    let authority = resolver
+        .resolve(&callee.app_id, &callee.namespace)
+        .await
+        .map_err(|error| Status::unknown(error.to_string()))?;
+    let path = parts.uri.path_and_query().cloned();
+    let path = path.unwrap_or(PathAndQuery::from_static("/"));
+    parts.uri = crate::channel::http::uri("http", authority.as_str(), path.as_str())
+        .map_err(|error| Status::internal(error.to_string()))?;
+    let key = PeerKey {
+        authority,
+        namespace: callee.namespace.clone(),
+        app_id: callee.app_id.clone(),
+    };
+    let sent = worker
+        .peers
+        .send(&key, Request::from_parts(parts, body))
+        .await;
+    sent.map_err(|error| {
+        resolver.failed(&key.authority);
+        match fault.get() {
+            Some(broken) => messages::status_of(broken),
+            None => Status::unavailable(error.to_string()),
         }
-    }
-    Err(last.unwrap_or_else(|| Status::unavailable("no connection")))
-}
-
-/// What a call that got no answer tells its caller.
-pub(crate) fn lost(fault: &Fault, cause: &str) -> Status {
-    match fault.get() {
-        Some(error) => messages::status_of(error),
-        None => Status::new(
-            Code::Unavailable,
-            format!("error reading from server: {cause}"),
-        ),
-    }
+    })
 }
 
 /// Metadata that belongs to the next hop.

@@ -13,6 +13,7 @@ use ironside_proto::{
     google::protobuf::Any,
     internals::{InternalInvokeResponse, InternalInvokeResponseStream},
 };
+use ironside_resolution::Authority;
 use tonic::{Code, Status};
 
 use super::{Callee, InvokeError, guard::Failure, replay::Replay};
@@ -26,10 +27,7 @@ use crate::{
         stream::{Direction, Ending, Fault, Outgoing, Pieces},
         wire,
     },
-    peers::{
-        PeerKey,
-        connection::{Connection, SendError},
-    },
+    peers::{PeerError, PeerKey},
     worker::Worker,
 };
 
@@ -50,37 +48,48 @@ pub(crate) async fn attempt(
     replay: Replay,
     context: &CallContext,
 ) -> Result<Reply, Failure> {
-    let resolver = &worker.shared.resolver;
-    let authority = resolver
-        .resolve(&callee.app_id, &callee.namespace)
-        .await
-        .map_err(|error| Failure::Final(InvokeError::Resolve(error)))?;
+    let authority = resolve(worker, callee).await?;
     let key = PeerKey {
-        authority: authority.clone(),
+        authority,
         namespace: callee.namespace.clone(),
         app_id: callee.app_id.clone(),
     };
-    let connection = worker.peers.connection(&key).await.map_err(|error| {
-        resolver.failed(&authority);
-        Failure::Unreachable(Status::unavailable(error.to_string()))
-    })?;
     let exchange = Exchange {
         worker,
         callee,
         key: &key,
         context,
     };
-    let result = match exchange.stream(&connection, call, &replay).await {
+    let result = match exchange.stream(call, &replay).await {
         Err(Failure::Final(InvokeError::Hop(hop))) if hop.code() == Code::Unimplemented => {
-            exchange.unary(&connection, call, &replay).await
+            exchange.unary(call, &replay).await
         }
         other => other,
     };
     if matches!(&result, Err(Failure::Unreachable(_) | Failure::Lost(_))) {
-        worker.peers.discard(&key, &connection);
-        resolver.failed(&authority);
+        worker.shared.resolver.failed(&key.authority);
     }
     result
+}
+
+/// Where the callee listens. Stage 12.
+async fn resolve(worker: &Worker, callee: &Callee) -> Result<Authority, Failure> {
+    let now = worker.shared.clock.monotonic();
+    let found = worker
+        .shared
+        .resolver
+        .resolve(&callee.app_id, &callee.namespace)
+        .await;
+    match found {
+        Ok(authority) => {
+            worker.known.found(callee, now);
+            Ok(authority)
+        }
+        Err(error) if worker.known.is_known(callee, now) => {
+            Err(Failure::Unreachable(Status::unavailable(error.to_string())))
+        }
+        Err(error) => Err(Failure::Final(InvokeError::Resolve(error))),
+    }
 }
 
 /// What stays the same between the two ways to ask.
@@ -92,16 +101,11 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    async fn stream(
-        &self,
-        connection: &Arc<Connection>,
-        call: &Invocation,
-        replay: &Replay,
-    ) -> Result<Reply, Failure> {
+    async fn stream(&self, call: &Invocation, replay: &Replay) -> Result<Reply, Failure> {
         let message = wire::request(&self.stamped(call), Bytes::new());
         let (outgoing, fault) = Outgoing::new(&message, replay.attempt(), Ending::Request);
         let request = self.request(STREAM, outgoing.boxed())?;
-        let response = self.send(connection, request, &fault).await?;
+        let response = self.send(request, &fault).await?;
         let (parts, body) = response.into_parts();
         refused(&parts.headers)?;
         let limit = self.worker.shared.config.max_message.max(chunks::MAX_PIECE) + HEAD_ROOM;
@@ -137,12 +141,7 @@ impl Exchange<'_> {
         read(response, pieces.boxed(), self.context)
     }
 
-    async fn unary(
-        &self,
-        connection: &Arc<Connection>,
-        call: &Invocation,
-        replay: &Replay,
-    ) -> Result<Reply, Failure> {
+    async fn unary(&self, call: &Invocation, replay: &Replay) -> Result<Reply, Failure> {
         let old = || Failure::Final(InvokeError::OldPeer(self.callee.app_id.as_str().into()));
         if call.length == Length::Streaming || !replay.is_replayable() {
             return Err(old());
@@ -155,7 +154,7 @@ impl Exchange<'_> {
             .to_bytes();
         let message = chunks::message(&wire::request(&self.stamped(call), data));
         let request = self.request(UNARY, body::full(message))?;
-        let response = self.send(connection, request, &Fault::default()).await?;
+        let response = self.send(request, &Fault::default()).await?;
         let (parts, body) = response.into_parts();
         refused(&parts.headers)?;
         let (message, trailers) = grpc::read_unary(body, usize::MAX).await.map_err(hop)?;
@@ -210,19 +209,20 @@ impl Exchange<'_> {
         Ok(request)
     }
 
-    async fn send(
-        &self,
-        connection: &Arc<Connection>,
-        request: Request<Body>,
-        fault: &Fault,
-    ) -> Result<Response<Body>, Failure> {
-        connection
-            .send(request)
+    async fn send(&self, request: Request<Body>, fault: &Fault) -> Result<Response<Body>, Failure> {
+        self.worker
+            .peers
+            .send(self.key, request)
             .await
-            .map_err(|error| match (fault.get(), error) {
-                (Some(broken), _) => Failure::Final(broken.into()),
-                (None, SendError::Unsent(_, cause)) => Failure::Unreachable(unavailable(&cause)),
-                (None, SendError::Lost(cause)) => Failure::Lost(unavailable(&cause)),
+            .map_err(|error| {
+                let status = Status::unavailable(error.to_string());
+                match (fault.get(), error) {
+                    (Some(broken), _) => Failure::Final(broken.into()),
+                    (None, PeerError::Dial(_) | PeerError::Unsent(_)) => {
+                        Failure::Unreachable(status)
+                    }
+                    (None, PeerError::Lost(_)) => Failure::Lost(status),
+                }
             })
     }
 }

@@ -77,6 +77,8 @@ struct Activity {
 pub(crate) enum SendError {
     /// It never left: it comes back for another connection.
     Unsent(Box<Request<Body>>, String),
+    /// It left, and the other side said that it did nothing with it.
+    Refused(String),
     /// It may have arrived.
     Lost(String),
 }
@@ -198,6 +200,7 @@ impl Connection {
                 let cause = cause_of(&error);
                 match unsent {
                     Some(request) => Err(SendError::Unsent(Box::new(request), cause)),
+                    None if was_refused(&error) => Err(SendError::Refused(cause)),
                     None => Err(SendError::Lost(cause)),
                 }
             }
@@ -212,6 +215,18 @@ impl fmt::Debug for Connection {
             .field("streams", &self.streams())
             .finish_non_exhaustive()
     }
+}
+
+/// True if HTTP/2 says that the stream was not processed.
+fn was_refused(error: &hyper::Error) -> bool {
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            return h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// The innermost cause of a hyper error, in a line.

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::{Request, Response};
 use ironside_chassis::{clock::Clock, tasks::Group};
 use ironside_identity::{AppId, Namespace};
 use ironside_resolution::Authority;
@@ -23,8 +24,10 @@ use tokio::net::TcpStream;
 pub(crate) mod connection;
 pub(crate) mod verified;
 
-use connection::{Connection, Dialled};
+use connection::{Connection, Dialled, SendError};
 use verified::VerifiedPeers;
+
+use crate::body::Body;
 
 /// Who is expected where.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -62,6 +65,20 @@ pub(crate) enum DialError {
         /// Why.
         cause: String,
     },
+}
+
+/// Why a request to a peer got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeerError {
+    /// There is no connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The peer did nothing with it.
+    #[error("error reading from server: {0}")]
+    Unsent(String),
+    /// It may have arrived.
+    #[error("error reading from server: {0}")]
+    Lost(String),
 }
 
 /// Bound of one dial: TCP, TLS and HTTP/2 together.
@@ -116,17 +133,33 @@ impl Peers {
         }
     }
 
-    /// A connection that proved to be `key`'s; dialled if the pool has none that is fit for a new call.
+    /// Sends a request to a peer. One that never left a pooled connection goes out once more over a new one.
     ///
     /// # Errors
-    /// [`DialError`] within [`DIAL_LIMIT`].
-    pub(crate) async fn connection(&self, key: &PeerKey) -> Result<Arc<Connection>, DialError> {
-        self.inner.connection(key).await
-    }
-
-    /// Forgets a connection that failed, so that the next call dials.
-    pub(crate) fn discard(&self, key: &PeerKey, failed: &Arc<Connection>) {
-        self.inner.retire(key, &Arc::downgrade(failed));
+    /// [`PeerError`] says whether the request can have arrived.
+    pub(crate) async fn send(
+        &self,
+        key: &PeerKey,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, PeerError> {
+        let mut last = String::new();
+        for _ in 0..2 {
+            let connection = self.inner.connection(key).await?;
+            let failed = match connection.send(request).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            self.inner.retire(key, &Arc::downgrade(&connection));
+            match failed {
+                SendError::Unsent(unsent, cause) => {
+                    request = *unsent;
+                    last = cause;
+                }
+                SendError::Refused(cause) => return Err(PeerError::Unsent(cause)),
+                SendError::Lost(cause) => return Err(PeerError::Lost(cause)),
+            }
+        }
+        Err(PeerError::Unsent(last))
     }
 
     /// Closes what has been idle for too long; returns how many connections went, by authority.
