@@ -1,1 +1,17 @@
-//! ironside-telemetry
+//! How things are measured and spelled.
+//!
+//! Trace context and baggage in and out of their wire forms, the sampling
+//! decision, the names of log fields, and the quoting that error texts share. All pure: exporters,
+//! listeners and clocks are elsewhere, randomness comes in as an argument.
+
+pub mod baggage;
+pub mod fields;
+mod quote;
+pub mod sampling;
+pub mod trace_context;
+mod trace_state;
+
+pub use quote::{Quoted, quoted};
+pub use sampling::Sampling;
+pub use trace_context::{Flags, SpanId, TraceId, TraceParent};
+pub use trace_state::TraceState;

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
+use ironside_telemetry::quoted;
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 use serde_json::{Map, Value};
@@ -131,49 +132,8 @@ pub(super) fn push_value(line: &mut String, value: &str) {
         line.push_str(value);
         return;
     }
-    line.push('"');
-    for c in value.chars() {
-        push_quoted(line, c);
-    }
-    line.push('"');
-}
-
-fn push_quoted(line: &mut String, c: char) {
-    match c {
-        '"' => line.push_str("\\\""),
-        '\\' => line.push_str("\\\\"),
-        '\x07' => line.push_str("\\a"),
-        '\x08' => line.push_str("\\b"),
-        '\x0c' => line.push_str("\\f"),
-        '\n' => line.push_str("\\n"),
-        '\r' => line.push_str("\\r"),
-        '\t' => line.push_str("\\t"),
-        '\x0b' => line.push_str("\\v"),
-        _ if is_printable(c) => line.push(c),
-        _ => push_escape(line, c),
-    }
-}
-
-fn push_escape(line: &mut String, c: char) {
-    let code = u32::from(c);
     // Writing to a String cannot fail.
-    let _infallible = match code {
-        0..=0x7f => write!(line, "\\x{code:02x}"),
-        0x80..=0xffff => write!(line, "\\u{code:04x}"),
-        _ => write!(line, "\\U{code:08x}"),
-    };
-}
-
-fn is_printable(c: char) -> bool {
-    if c.is_ascii() {
-        return !c.is_ascii_control();
-    }
-    // The standard library keeps its table of printable characters behind Debug, which
-    // escapes combining marks only at the start of a text.
-    let mut probe = ['x'; 2];
-    probe[1] = c;
-    let probe: String = probe.iter().collect();
-    probe.escape_debug().count() == 2
+    let _infallible = write!(line, "{}", quoted(value));
 }
 
 /// RFC 3339 with nanoseconds, trailing zeros cut, as Go's `RFC3339Nano`.
