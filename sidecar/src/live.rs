@@ -6,13 +6,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use ironside_telemetry::Sampling;
+
 use crate::{
     api::access::ApiAccess, api::metadata::ComponentView, middleware::Pipeline,
     outbound::external::Endpoint, server::access_log::AccessLog, server::cors::Cors,
 };
 
 /// The state that requests read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Live {
     /// Which API groups answer.
     pub(crate) api: ApiAccess,
@@ -27,7 +29,7 @@ pub(crate) struct Live {
     /// Who may call what here.
     pub(crate) policy: ironside_policy::PolicySet,
     /// What happens to trace headers.
-    pub(crate) trace: ironside_telemetry::trace_context::Sampling,
+    pub(crate) trace: Sampling,
     /// What the API log holds.
     pub(crate) access_log: AccessLog,
     /// Loaded components, for the metadata API.
@@ -36,4 +38,22 @@ pub(crate) struct Live {
     pub(crate) resiliencies: Vec<Box<str>>,
     /// Features that are on, for the metadata API.
     pub(crate) features: Vec<Box<str>>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            api: ApiAccess::default(),
+            cors: Cors::default(),
+            http_pipeline: Pipeline::default(),
+            app_pipeline: Pipeline::default(),
+            endpoints: HashMap::new(),
+            policy: ironside_policy::PolicySet::default(),
+            trace: Sampling::PassThrough,
+            access_log: AccessLog::default(),
+            components: Vec::new(),
+            resiliencies: Vec::new(),
+            features: Vec::new(),
+        }
+    }
 }

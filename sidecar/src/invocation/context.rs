@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 use ironside_chassis::clock::{Clock, Tick};
-use ironside_telemetry::trace_context::{Sampling, TraceParent};
+use ironside_telemetry::{Sampling, TraceParent};
 
 use super::headers::{GRPC_TRACE_BIN, TRACEPARENT, TRACESTATE};
 
@@ -43,11 +43,15 @@ impl CallTrace {
     pub(crate) fn start(sampling: Sampling, headers: &HeaderMap) -> Self {
         let parent = headers
             .get(TRACEPARENT)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| TraceParent::parse(text).ok())
+            .and_then(|value| TraceParent::parse_bytes(value.as_bytes()))
             .or_else(|| binary_parent(headers));
-        let Some(span) = sampling.span(parent, &mut rand::rng()) else {
-            return Self::default();
+        let span = match sampling {
+            Sampling::Off => return Self::default(),
+            Sampling::PassThrough => parent.unwrap_or(TraceParent::zero()),
+            Sampling::ParentBased(_) => match sampling.span(parent.as_ref(), &mut rand::rng()) {
+                Some(span) => span,
+                None => return Self::default(),
+            },
         };
         let state = headers
             .get(TRACESTATE)
@@ -134,7 +138,7 @@ fn binary_parent(headers: &HeaderMap) -> Option<TraceParent> {
     let bytes = base64::engine::general_purpose::STANDARD_NO_PAD
         .decode(text)
         .ok()?;
-    TraceParent::from_binary(&bytes).ok()
+    TraceParent::from_binary(&bytes)
 }
 
 /// A point in time after which nobody waits.
