@@ -10,12 +10,14 @@ mod inline;
 pub mod sentry_client;
 pub mod server;
 mod tls;
+mod utc;
 
 pub use client::{ConnectError, ExpectedPeer, TlsClient, connect_one_sided};
 pub use file_watch::FileWatch;
 pub use sentry_client::{SentryClient, SentryClientConfig};
 pub use server::{AcceptError, OneSidedTlsServer, TlsServer};
-pub use tls::{MinTls, NOT_TLS, provider};
+pub use tls::{MinTls, NOT_TLS, install_provider, provider};
+pub use utc::Utc;
 
 use ironside_identity::{Svid, TrustBundle};
 use std::sync::Arc;

@@ -12,14 +12,13 @@ pub use token::{TokenError, TokenSource, Validator};
 
 use crate::file_watch::FileWatch;
 use crate::tls::MinTls;
-use crate::{Identity, Now};
+use crate::{Identity, Now, Utc};
 use attempt::Obtained;
 use ironside_identity::renewal::{Backoff, renew_at};
 use ironside_identity::{AppId, BundleError, Namespace, SpiffeId, Svid, TrustBundle, TrustDomain};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use std::convert::Infallible;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -346,18 +345,6 @@ impl Anchors {
                 Ok(false) => {}
                 Err(error) => warn!(target: SCOPE, "{error}; the old trust anchors stay in effect"),
             }
-        }
-    }
-}
-
-/// An instant as the reference prints it.
-struct Utc(SystemTime);
-
-impl fmt::Display for Utc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::try_from(self.0) {
-            Ok(instant) => write!(f, "{}", instant.strftime("%Y-%m-%d %H:%M:%S +0000 UTC")),
-            Err(_beyond_year_9999) => f.write_str("never"),
         }
     }
 }

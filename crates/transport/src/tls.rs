@@ -87,6 +87,12 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
+/// Makes the same provider the process' default, for libraries that ask for one; the first call of a program.
+pub fn install_provider() {
+    // An earlier installation is ours as well: deny.toml knows no other provider.
+    let _already = CryptoProvider::install_default(aws_lc_rs::default_provider()).is_err();
+}
+
 /// Finds the TLS error inside the I/O error that tokio-rustls makes of it.
 pub(crate) fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error

@@ -1,0 +1,326 @@
+//! The wiring of Sentry: the only place that knows all parts.
+//!
+//! Owns the order of start and stop (process-interface 3): settings, authority, own certificate, ports, tasks; then a
+//! signal, and everything back. Decides nothing.
+
+use crate::authority::Authority;
+use crate::config::{Address, Config};
+use crate::guard::{self, LoadError};
+use crate::issue::leaf::Validity;
+use crate::issue::root::{self, CA_TTL};
+use crate::metrics::Metrics;
+use crate::own::{Own, OwnError};
+use crate::serve::ca::CertificateAuthority;
+use crate::serve::{self, Server};
+use crate::settings::{self, Settings, SettingsError};
+use crate::store::StoreError;
+use crate::validator::{Insecure, Validators};
+use ironside_chassis::listen::{self, BindError, Binding};
+use ironside_chassis::signals::{Signal, Signals};
+use ironside_chassis::{Clock, Tasks, fatal, health, metrics_server};
+use ironside_transport::{FileWatch, Now, OneSidedTlsServer};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+const SCOPE: &str = "dapr.sentry";
+const SCOPE_CA: &str = "dapr.sentry.ca";
+const SCOPE_SIGNALS: &str = "dapr.signals";
+/// What is in flight at the stop has so long to end.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why Sentry ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error("cannot handle signals: {0}")]
+    Signals(io::Error),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("error generating CA certificates: {0}")]
+    Generate(#[from] rcgen::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("error issuing sentry's own certificate: {0}")]
+    Own(#[from] OwnError),
+    #[error("{what}: {cause}")]
+    Bind {
+        what: &'static str,
+        cause: BindError,
+    },
+    #[error("{what}: {cause}")]
+    Listener {
+        what: &'static str,
+        cause: io::Error,
+    },
+    #[error("task {task} failed: {message}")]
+    Panic {
+        task: &'static str,
+        message: Box<str>,
+    },
+    #[error("tasks did not end in time: {0}")]
+    Stuck(String),
+    #[error("stopped by a second signal")]
+    Interrupted,
+}
+
+/// Runs until a signal.
+///
+/// # Errors
+/// [`RunError`] for what ended the process before its time; it is logged by the caller.
+pub(crate) async fn run(config: Config) -> Result<(), RunError> {
+    let mut signals =
+        Signals::install(&[Signal::Interrupt, Signal::Terminate]).map_err(RunError::Signals)?;
+    let tasks = Tasks::new();
+    let stop = tasks.token();
+    tokio::select! {
+        started = Box::pin(start(config, &tasks)) => started?,
+        signal = signals.next() => {
+            tell(signal);
+            return stop_all(&tasks, &mut signals).await;
+        }
+    }
+    tokio::select! {
+        signal = signals.next() => tell(signal),
+        () = stop.cancelled() => {}
+    }
+    stop_all(&tasks, &mut signals).await
+}
+
+/// Starts everything; what it leaves behind are tasks.
+async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
+    let Config {
+        grpc,
+        healthz,
+        metrics,
+        own,
+        store,
+        file,
+        control_plane_allowed,
+        idle_flags,
+    } = config;
+    if !idle_flags.is_empty() {
+        let flags = idle_flags.join(", ");
+        warn!(target: SCOPE, "JWT SVIDs and OIDC discovery are not part of this build; ignored: {flags}");
+    }
+    let clock = Clock::system();
+    let settings = settings::load(&file)?;
+    settings.warn_of_loops();
+    info!(target: SCOPE, "Adding validator 'insecure'");
+    info!(target: SCOPE_CA, "Using local file system for trust bundle storage");
+    let mut setup = Setup {
+        own,
+        store,
+        settings,
+        clock,
+        metrics: Metrics::default(),
+        tasks,
+    };
+    let authority = setup.authority()?;
+    info!(target: SCOPE, "CA certificate key pair ready");
+    info!(target: SCOPE, "Using validator 'insecure'");
+    let health = health::Health::new();
+    // All parts are named before the first answer, so that none is healthy by omission.
+    let security = health.register("security-provider");
+    let server = health.register("sentry-server");
+    setup.serve_metrics(metrics, &health).await?;
+    setup.serve_health(healthz, &health).await?;
+    let authority = setup.guard_authority(authority, security);
+    setup
+        .serve_ca(grpc, authority, control_plane_allowed, server)
+        .await
+}
+
+/// What the steps of the start have in common.
+struct Setup<'a> {
+    own: ironside_identity::SpiffeId,
+    store: crate::store::Store,
+    settings: Settings,
+    clock: Clock,
+    metrics: Metrics,
+    tasks: &'a Tasks,
+}
+
+// === impl Setup ===
+
+impl Setup<'_> {
+    /// Loads the authority, or makes one where there is nothing at all.
+    fn authority(&self) -> Result<Authority, RunError> {
+        let now = self.clock.now();
+        if self.store.read()?.is_some() {
+            info!(target: SCOPE_CA, "Root and issuer certs found: using credentials from store");
+            return Ok(guard::load(&self.store, now)?);
+        }
+        info!(target: SCOPE_CA, "Root and issuer certs not found: generating self signed CA");
+        let validity = Validity {
+            not_before: now - self.settings.allowed_clock_skew,
+            not_after: now + CA_TTL,
+        };
+        let serials = [rand::random(), rand::random()];
+        let generated = root::generate(self.own.trust_domain(), &self.own, validity, serials)?;
+        info!(target: SCOPE_CA, "Generating self-signed CA certs and persisting to store");
+        self.store.create(&generated)?;
+        info!(target: SCOPE_CA, "Self-signed certs generated and persisted successfully");
+        Ok(guard::load(&self.store, now)?)
+    }
+
+    /// Follows the files and the end of the authority from now on.
+    fn guard_authority(
+        &self,
+        authority: Authority,
+        health: health::Target,
+    ) -> watch::Receiver<Arc<Authority>> {
+        let (publish, authority) = watch::channel(Arc::new(authority));
+        let files = FileWatch::new(self.store.files(), guard::SETTLE);
+        let (store, metrics, clock) =
+            (self.store.clone(), self.metrics.clone(), self.clock.clone());
+        let follow = guard::follow_files(files, store, publish, metrics, clock);
+        self.spawn("issuer-files", follow);
+        let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
+        self.spawn(
+            "issuer-expiry",
+            guard::watch_expiry(authority.clone(), health, metrics, clock),
+        );
+        authority
+    }
+
+    async fn serve_metrics(
+        &self,
+        address: Option<Address>,
+        health: &health::Health,
+    ) -> Result<(), RunError> {
+        let Some(address) = address else {
+            return Ok(());
+        };
+        let target = health.register("metrics-exporter");
+        let listener = bind("failed to start the metrics server", &address).await?;
+        let (host, port) = (&address.host, local_port(&listener, address.port));
+        info!(target: SCOPE, "metrics server started on {host}:{port}/");
+        target.ready();
+        let (exposition, tasks) = (self.metrics.exposition(), self.tasks.clone());
+        self.tasks.spawn("metrics", async move {
+            metrics_server::serve(listener, exposition, &tasks).await;
+            drop(target);
+        });
+        Ok(())
+    }
+
+    async fn serve_health(
+        &self,
+        address: Address,
+        health: &health::Health,
+    ) -> Result<(), RunError> {
+        let target = health.register("healthz-server");
+        let listener = bind("failed to start the healthz server", &address).await?;
+        let local = listener.local_addr();
+        let local = local.map_or_else(|_gone| address.port.to_string(), |local| local.to_string());
+        info!(target: SCOPE, "Healthz server is listening on {local}");
+        target.ready();
+        let (health, tasks) = (health.clone(), self.tasks.clone());
+        self.tasks.spawn("healthz", async move {
+            health::serve(listener, health, &tasks).await;
+            drop(target);
+        });
+        Ok(())
+    }
+
+    async fn serve_ca(
+        &mut self,
+        address: Address,
+        authority: watch::Receiver<Arc<Authority>>,
+        control_plane_allowed: bool,
+        health: health::Target,
+    ) -> Result<(), RunError> {
+        let mut own = Own {
+            id: self.own.clone(),
+            authority: authority.clone(),
+            settings: self.settings,
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            renew_at: SystemTime::UNIX_EPOCH,
+        };
+        let publish = own.start()?;
+        let tls = OneSidedTlsServer::new(publish.subscribe(), now(&self.clock));
+        self.spawn("own-certificate", own.follow(publish));
+        let ca = CertificateAuthority {
+            authority,
+            validators: Validators::self_hosted(Insecure::new(control_plane_allowed)),
+            settings: self.settings,
+            own: self.own.clone(),
+            limiter: Default::default(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+        };
+        let listener = bind("failed to start the gRPC server", &address).await?;
+        let port = local_port(&listener, address.port);
+        info!(target: serve::SCOPE, "Running gRPC server on port {port}");
+        health.ready();
+        let server = Server::new(tls, ca, self.tasks);
+        let connections = self.tasks.group("grpc-connection");
+        self.tasks.spawn("grpc", async move {
+            server.run(listener, connections).await;
+            info!(target: serve::SCOPE, "Shutting down gRPC server");
+            drop(health);
+        });
+        Ok(())
+    }
+
+    /// Spawns a task that has no end of its own.
+    fn spawn(&self, name: &'static str, endless: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.tasks.token();
+        self.tasks.spawn(name, async move {
+            stop.run_until_cancelled_owned(endless).await;
+        });
+    }
+}
+
+/// Ends all tasks; a second signal ends the wait.
+async fn stop_all(tasks: &Tasks, signals: &mut Signals) -> Result<(), RunError> {
+    let stuck = tokio::select! {
+        stuck = tasks.shutdown(STOP_LIMIT) => stuck,
+        signal = signals.next() => {
+            fatal!(target: SCOPE_SIGNALS, "Received signal '{signal}' during shutdown; exiting immediately");
+            return Err(RunError::Interrupted);
+        }
+    };
+    if let Some(panic) = tasks.panic() {
+        return Err(RunError::Panic {
+            task: panic.task,
+            message: panic.message.clone(),
+        });
+    }
+    if !stuck.is_empty() {
+        return Err(RunError::Stuck(stuck.join(", ")));
+    }
+    info!(target: SCOPE, "Sentry shut down gracefully");
+    Ok(())
+}
+
+fn tell(signal: Signal) {
+    info!(target: SCOPE_SIGNALS, "Received signal '{signal}'; beginning shutdown");
+}
+
+async fn bind(what: &'static str, address: &Address) -> Result<TcpListener, RunError> {
+    let hosts = [address.host.clone()];
+    let bound = listen::bind(&Binding::new(&hosts, address.port)).await;
+    let bound = bound.map_err(|cause| RunError::Bind { what, cause })?;
+    let listener = bound.workers.into_iter().flatten().next();
+    let listener = listener
+        .ok_or_else(|| io::Error::other("no listener"))
+        .and_then(TcpListener::from_std);
+    listener.map_err(|cause| RunError::Listener { what, cause })
+}
+
+/// The port that was bound, which differs from the one asked for when that was 0.
+fn local_port(listener: &TcpListener, asked: u16) -> u16 {
+    listener.local_addr().map_or(asked, |local| local.port())
+}
+
+fn now(clock: &Clock) -> Now {
+    let clock = clock.clone();
+    Arc::new(move || clock.now())
+}

@@ -1,0 +1,416 @@
+//! The certificate authority in effect: issuer, its key, and the roots, verified to belong together.
+//!
+//! Owns the checks of security 1.8 and fact O-S10. An [`Authority`] that exists can sign, and what it signs chains
+//! to its roots at the instant at which it was made: a probe leaf was issued and believed. Where the bytes come from,
+//! and when they come again, is the store's and the reload's matter.
+
+use crate::issue::Serial;
+use crate::issue::leaf::{self, LeafError, Names, Signer, Validity};
+use ironside_identity::pem::{self, PemError};
+use ironside_identity::{BundleError, SpiffeId, TrustBundle, VerifyError, verify};
+use rcgen::{KeyPair, PublicKeyData as _};
+use rustls_pki_types::CertificateDer;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// An issuer and its roots.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    signer: Signer,
+    /// What is sent behind a leaf: the issuer's chain without self-signed certificates.
+    chain: Vec<CertificateDer<'static>>,
+    bundle: TrustBundle,
+    /// From when to when the whole issuer chain is valid.
+    validity: Validity,
+}
+
+/// Why three texts are no authority. The texts are the reference's where it has one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthorityError {
+    /// The roots can't be read.
+    #[error("trust anchors: {0}")]
+    Anchors(#[from] BundleError),
+    /// A root is signed by another key than its own.
+    #[error("certificate in trust anchor is not self-signed: number {number}")]
+    NotSelfSigned {
+        /// Which one, counted from 1.
+        number: usize,
+    },
+    /// The issuer's certificate can't be read.
+    #[error("issuer certificate: {0}")]
+    IssuerPem(PemError),
+    /// The issuer's certificate is no certificate.
+    #[error("issuer certificate: {0}")]
+    IssuerMalformed(Box<str>),
+    /// A certificate of the chain is not signed by the next one.
+    #[error("certificate chain is not valid")]
+    Order,
+    /// The issuer may not sign certificates.
+    #[error("intermediate certificate is not valid for signing")]
+    NotSigning,
+    /// The key can't be read.
+    #[error("issuer key: {0}")]
+    KeyPem(PemError),
+    /// The key is of a kind that nothing here signs with.
+    #[error("issuer key: {0}")]
+    Key(Box<str>),
+    /// The key is another certificate's.
+    #[error("issuer key does not match issuer certificate")]
+    KeyMismatch,
+    /// The issuer's chain leads to none of the roots now.
+    #[error("issuer chain does not belong to trust anchors: {0}")]
+    Stranger(#[from] VerifyError),
+    /// The probe could not be signed.
+    #[error("issuer cannot sign: {0}")]
+    Probe(#[from] LeafError),
+    /// The probe's key could not be made.
+    #[error("failed to generate a key: {0}")]
+    Generate(#[from] rcgen::Error),
+}
+
+/// Why nothing is signed now (fact O-S7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotReady {
+    /// The issuer's time is over, or has not come.
+    #[error("the issuer certificate is expired or not yet valid")]
+    Issuer,
+    /// No root is valid.
+    #[error("the trust anchors are expired or not yet valid")]
+    Anchors,
+}
+
+// === impl Authority ===
+
+impl Authority {
+    /// Reads roots, issuer chain and issuer key, and checks that they belong together at `now`.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] names the first rule that is broken.
+    pub(crate) fn from_pem(
+        roots: &[u8],
+        issuer: &[u8],
+        key: &[u8],
+        now: SystemTime,
+    ) -> Result<Self, AuthorityError> {
+        let bundle = TrustBundle::from_pem(roots)?;
+        if let Some(at) = bundle
+            .anchors()
+            .iter()
+            .position(|anchor| !anchor.is_self_signed())
+        {
+            return Err(AuthorityError::NotSelfSigned { number: at + 1 });
+        }
+        let chain = pem::certificates(issuer).map_err(AuthorityError::IssuerPem)?;
+        let key = pem::private_key(key).map_err(AuthorityError::KeyPem)?;
+        let key = KeyPair::try_from(&key)
+            .map_err(|cause| AuthorityError::Key(cause.to_string().into()))?;
+        if !leaf::is_supported(&key) {
+            return Err(AuthorityError::Key(
+                "only Ed25519, ECDSA P-256 and P-384, and RSA".into(),
+            ));
+        }
+        let authority = Self::assemble(bundle, &chain, key)?;
+        authority.probe(now)?;
+        Ok(authority)
+    }
+
+    fn assemble(
+        bundle: TrustBundle,
+        chain: &[CertificateDer<'static>],
+        key: KeyPair,
+    ) -> Result<Self, AuthorityError> {
+        let parsed = chain.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let issuer = parsed.first().ok_or(AuthorityError::Order)?;
+        for pair in parsed.windows(2) {
+            let [lower, upper] = pair else { continue };
+            check_signed(lower, upper)?;
+        }
+        if !may_sign(issuer)? {
+            return Err(AuthorityError::NotSigning);
+        }
+        if key.der_bytes() != &*issuer.public_key().subject_public_key.data {
+            return Err(AuthorityError::KeyMismatch);
+        }
+        let name = issuer.subject().as_raw().to_vec();
+        let signer = Signer {
+            key,
+            name,
+            key_id: key_id(issuer),
+        };
+        let sent = chain
+            .iter()
+            .zip(&parsed)
+            .filter(|(_, parsed)| !is_self_signed(parsed));
+        let sent = sent.map(|(der, _)| der.clone()).collect();
+        Ok(Self {
+            signer,
+            chain: sent,
+            bundle,
+            validity: validity(&parsed),
+        })
+    }
+
+    /// Issues a leaf for nobody and checks it as a peer would.
+    fn probe(&self, now: SystemTime) -> Result<(), AuthorityError> {
+        let names = Names {
+            id: probe_id(),
+            dns: Vec::new(),
+        };
+        let life = Duration::from_secs(60);
+        let validity = Validity {
+            not_before: now - life,
+            not_after: now + life,
+        };
+        let spki = KeyPair::generate()?.subject_public_key_info();
+        let serial: Serial = [1; 16];
+        let leaf = leaf::write(&self.signer, &spki, &names, validity, serial)?;
+        let chain: Vec<_> = [leaf]
+            .into_iter()
+            .chain(self.chain.iter().cloned())
+            .collect();
+        verify(&chain, &self.bundle, now)?;
+        Ok(())
+    }
+
+    /// Returns what signs.
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
+    /// Returns what is sent behind a leaf.
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// Returns the roots.
+    pub(crate) fn bundle(&self) -> &TrustBundle {
+        &self.bundle
+    }
+
+    /// Returns the end of the issuer's validity.
+    pub(crate) fn issuer_not_after(&self) -> SystemTime {
+        self.validity.not_after
+    }
+
+    /// Returns the last instant at which some root is still valid.
+    pub(crate) fn anchors_not_after(&self) -> SystemTime {
+        let latest = self
+            .bundle
+            .anchors()
+            .iter()
+            .map(|anchor| anchor.not_after())
+            .max();
+        latest.unwrap_or(UNIX_EPOCH)
+    }
+
+    /// Checks that a leaf issued at `now` would be believed (fact O-S7).
+    pub(crate) fn check_ready(&self, now: SystemTime) -> Result<(), NotReady> {
+        if now < self.validity.not_before || now > self.validity.not_after {
+            return Err(NotReady::Issuer);
+        }
+        match self.bundle.valid_at(now).next() {
+            Some(_root) => Ok(()),
+            None => Err(NotReady::Anchors),
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a constant")]
+fn probe_id() -> SpiffeId {
+    SpiffeId::parse("spiffe://probe/ns/probe/probe").expect("invariant: the probe has a good name")
+}
+
+fn parse<'a>(der: &'a CertificateDer<'static>) -> Result<X509Certificate<'a>, AuthorityError> {
+    let malformed = |what: String| AuthorityError::IssuerMalformed(what.into());
+    let (rest, parsed) =
+        X509Certificate::from_der(der).map_err(|cause| malformed(cause.to_string()))?;
+    match rest.is_empty() {
+        true => Ok(parsed),
+        false => Err(malformed("trailing data".to_owned())),
+    }
+}
+
+fn check_signed(
+    lower: &X509Certificate<'_>,
+    upper: &X509Certificate<'_>,
+) -> Result<(), AuthorityError> {
+    let named = lower.issuer().as_raw() == upper.subject().as_raw();
+    match named && lower.verify_signature(Some(upper.public_key())).is_ok() {
+        true => Ok(()),
+        false => Err(AuthorityError::Order),
+    }
+}
+
+fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
+    check_signed(certificate, certificate).is_ok()
+}
+
+/// A CA that may sign certificates: both is demanded, where the reference demands one of three (fact O-S10).
+fn may_sign(certificate: &X509Certificate<'_>) -> Result<bool, AuthorityError> {
+    let malformed = |cause: x509_parser::error::X509Error| {
+        AuthorityError::IssuerMalformed(cause.to_string().into())
+    };
+    let constraints = certificate.basic_constraints().map_err(malformed)?;
+    let usage = certificate.key_usage().map_err(malformed)?;
+    Ok(constraints.is_some_and(|c| c.value.ca) && usage.is_some_and(|u| u.value.key_cert_sign()))
+}
+
+fn key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
+    certificate.iter_extensions().find_map(|extension| {
+        let ParsedExtension::SubjectKeyIdentifier(id) = extension.parsed_extension() else {
+            return None;
+        };
+        Some(id.0.to_vec())
+    })
+}
+
+/// The span in which every certificate of the chain is valid.
+fn validity(chain: &[X509Certificate<'_>]) -> Validity {
+    let instant = |seconds: i64| match u64::try_from(seconds) {
+        Ok(after) => UNIX_EPOCH + Duration::from_secs(after),
+        Err(_before) => UNIX_EPOCH,
+    };
+    let spans = chain.iter().map(|c| c.validity());
+    let not_before = spans
+        .clone()
+        .map(|v| instant(v.not_before.timestamp()))
+        .max();
+    let not_after = spans.map(|v| instant(v.not_after.timestamp())).min();
+    Validity {
+        not_before: not_before.unwrap_or(UNIX_EPOCH),
+        not_after: not_after.unwrap_or(UNIX_EPOCH),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ironside_testkit::certs::{Ca, now};
+    use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P521_SHA512};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn load(roots: &str, issuer: &str, key: &str) -> Result<Authority, AuthorityError> {
+        Authority::from_pem(roots.as_bytes(), issuer.as_bytes(), key.as_bytes(), now())
+    }
+
+    fn load_ca(ca: &Ca) -> Result<Authority, AuthorityError> {
+        load(&ca.root_pem(), &ca.issuer_pem(), &ca.issuer_key_pem())
+    }
+
+    fn refused(roots: &str, issuer: &str, key: &str, expected: &str) {
+        let error = load(roots, issuer, key).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn issuers_of_other_makers_are_used() {
+        let ca = Ca::builder().algorithm(&PKCS_ECDSA_P256_SHA256).build();
+        let authority = load_ca(&ca).unwrap();
+        assert_eq!(authority.chain().len(), 1);
+        assert_eq!(authority.bundle(), &ca.bundle());
+        assert_eq!(authority.check_ready(now()), Ok(()));
+        // Several roots, one of which is the issuer's; a chain that ends in the root.
+        let roots = format!("# new\n{}# old\n{}", Ca::new().root_pem(), ca.root_pem());
+        let chain = format!("{}{}", ca.issuer_pem(), ca.root_pem());
+        let authority = load(&roots, &chain, &ca.issuer_key_pem()).unwrap();
+        assert_eq!(
+            (authority.chain().len(), authority.bundle().anchors().len()),
+            (1, 2)
+        );
+    }
+
+    /// Fact: security.md 1.8, K051, O-S10.
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        let (ca, other) = (Ca::new(), Ca::new());
+        let (root, issuer, key) = (ca.root_pem(), ca.issuer_pem(), ca.issuer_key_pem());
+        refused(
+            &root,
+            &issuer,
+            &other.issuer_key_pem(),
+            "issuer key does not match issuer certificate",
+        );
+        let stranger = "issuer chain does not belong to trust anchors: ";
+        refused(&other.root_pem(), &issuer, &key, stranger);
+        let not_self_signed = "certificate in trust anchor is not self-signed: number 2";
+        refused(&format!("{root}{issuer}"), &issuer, &key, not_self_signed);
+        refused(
+            &root,
+            &format!("{issuer}{}", other.issuer_pem()),
+            &key,
+            "certificate chain is not valid",
+        );
+        refused(
+            &root,
+            &format!("{root}{issuer}"),
+            &key,
+            "certificate chain is not valid",
+        );
+        let leaf = ca.svid("spiffe://public/ns/default/a").issue();
+        let leaf_pem = pem::encode_certificates(&leaf.chain[..1]);
+        let not_signing = "intermediate certificate is not valid for signing";
+        refused(
+            &root,
+            &leaf_pem,
+            &pem::encode_private_key(&leaf.key),
+            not_signing,
+        );
+        refused(
+            &root,
+            &issuer,
+            &issuer,
+            "issuer key: unsupported block type",
+        );
+        refused(
+            &root,
+            &key,
+            &key,
+            "issuer certificate: unsupported block type",
+        );
+        refused("", &issuer, &key, "trust anchors: no PEM block");
+        let p521 = KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512).unwrap();
+        let p521 = pem::encode("PRIVATE KEY", p521.serialized_der());
+        refused(&root, &issuer, &p521, "issuer key: only Ed25519");
+    }
+
+    #[test]
+    fn expired_issuers_and_roots_are_refused() {
+        let past = (now() - 2 * HOUR, now() - HOUR);
+        let stranger = |ca: &Ca| {
+            let error = load_ca(ca).unwrap_err();
+            assert!(matches!(error, AuthorityError::Stranger(_)), "{error}");
+        };
+        stranger(&Ca::builder().issuer_valid(past.0, past.1).build());
+        stranger(&Ca::builder().root_valid(past.0, past.1).build());
+    }
+
+    /// Fact: security.md O-S7, K056.
+    #[test]
+    fn an_authority_is_ready_while_issuer_and_root_are_valid() {
+        let (from, soon, later) = (now() - HOUR, now() + HOUR, now() + 2 * HOUR);
+        let issuer_ends = Ca::builder()
+            .issuer_valid(from, soon)
+            .root_valid(from, later)
+            .build();
+        let authority = load_ca(&issuer_ends).unwrap();
+        assert_eq!(
+            authority.check_ready(soon + HOUR / 2),
+            Err(NotReady::Issuer)
+        );
+        assert_eq!(authority.check_ready(from - HOUR), Err(NotReady::Issuer));
+        let root_ends = Ca::builder()
+            .issuer_valid(from, later)
+            .root_valid(from, soon)
+            .build();
+        let authority = load_ca(&root_ends).unwrap();
+        assert_eq!(
+            authority.check_ready(soon + HOUR / 2),
+            Err(NotReady::Anchors)
+        );
+        let second = |instant: SystemTime| instant.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(second(authority.anchors_not_after()), second(soon));
+        assert_eq!(second(authority.issuer_not_after()), second(later));
+    }
+}

@@ -1,0 +1,134 @@
+//! The flags of `sentry`.
+//!
+//! Every flag of the reference is here (process-interface 3); those of JWT SVIDs, OIDC and Kubernetes are read and
+//! checked, and do nothing in this build. One flag is our own.
+
+use ironside_chassis::args::{Flag, Flags};
+
+/// The table, in the order of the configuration reference.
+pub const FLAGS: Flags = Flags::new("sentry", TABLE);
+
+/// Switches of parts that this build does not have.
+pub(crate) const IDLE: [&str; 2] = ["jwt-enabled", "oidc-enabled"];
+
+const TABLE: &[Flag] = &[
+    Flag::text("mode", "standalone", "standalone or kubernetes"),
+    Flag::text("config", "daprsystem", "path of the configuration file"),
+    Flag::int("port", "50001", "port of the certificate service"),
+    Flag::text(
+        "listen-address",
+        "",
+        "address of the certificate service; empty means all",
+    ),
+    Flag::int("healthz-port", "8080", "port of the health endpoint"),
+    Flag::text(
+        "healthz-listen-address",
+        "",
+        "address of the health endpoint; empty means all",
+    ),
+    Flag::text(
+        "trust-domain",
+        "localhost",
+        "trust domain of the control plane",
+    ),
+    Flag::text(
+        "issuer-credentials",
+        "/var/run/secrets/dapr.io/credentials",
+        "folder of root, issuer certificate and issuer key; made anew when it is empty",
+    ),
+    Flag::text("issuer-ca-filename", "ca.crt", "file of the trust anchors"),
+    Flag::text(
+        "issuer-certificate-filename",
+        "issuer.crt",
+        "file of the issuer certificate",
+    ),
+    Flag::text(
+        "issuer-key-filename",
+        "issuer.key",
+        "file of the issuer key",
+    ),
+    Flag::bool(
+        "allow-control-plane-identities",
+        "false",
+        "let anyone have the name of a control-plane service (standalone)",
+    ),
+    Flag::text("log-level", "info", "debug, info, warn, error or fatal"),
+    Flag::text(
+        "log-file",
+        "",
+        "append the log to this file instead of stdout",
+    ),
+    Flag::bool("log-as-json", "false", "log JSON objects instead of text"),
+    Flag::bool("enable-metrics", "true", "serve metrics"),
+    Flag::int("metrics-port", "9090", "port of the metrics endpoint"),
+    Flag::text(
+        "metrics-listen-address",
+        "0.0.0.0",
+        "address of the metrics endpoint",
+    ),
+    Flag::text("kubeconfig", "", "path of a kubeconfig (kubernetes)"),
+    Flag::bool("jwt-enabled", "false", "issue JWTs too (not in this build)"),
+    Flag::text(
+        "jwt-key-filename",
+        "jwt.key",
+        "file of the JWT signing key (not in this build)",
+    ),
+    Flag::text(
+        "jwks-filename",
+        "jwks.json",
+        "file of the JWT key set (not in this build)",
+    ),
+    Flag::text("jwt-issuer", "", "issuer claim of JWTs (not in this build)"),
+    Flag::text(
+        "jwt-signing-algorithm",
+        "RS256",
+        "algorithm of JWTs (not in this build)",
+    ),
+    Flag::text("jwt-key-id", "", "key ID of JWTs (not in this build)"),
+    Flag::duration("jwt-ttl", "24h", "life of JWTs (not in this build)"),
+    Flag::bool(
+        "oidc-enabled",
+        "false",
+        "serve OIDC discovery (not in this build)",
+    ),
+    Flag::int(
+        "oidc-server-listen-port",
+        "9080",
+        "port of OIDC discovery (not in this build)",
+    ),
+    Flag::text(
+        "oidc-server-listen-address",
+        "localhost",
+        "address of OIDC discovery (not in this build)",
+    ),
+    Flag::bool(
+        "oidc-server-tls-enabled",
+        "true",
+        "TLS for OIDC discovery (not in this build)",
+    ),
+    Flag::text(
+        "oidc-server-tls-cert-file",
+        "",
+        "certificate of OIDC discovery (not in this build)",
+    ),
+    Flag::text(
+        "oidc-server-tls-key-file",
+        "",
+        "key of OIDC discovery (not in this build)",
+    ),
+    Flag::text(
+        "oidc-jwks-uri",
+        "",
+        "URI of the key set to advertise (not in this build)",
+    ),
+    Flag::text(
+        "oidc-path-prefix",
+        "",
+        "prefix of the OIDC paths (not in this build)",
+    ),
+    Flag::list(
+        "oidc-allowed-hosts",
+        "",
+        "hosts that OIDC answers for (not in this build)",
+    ),
+];

@@ -1,0 +1,315 @@
+//! What Sentry is told: flags and environment, as one validated [`Config`].
+//!
+//! Owns the rules of process-interface 3 for single flags and for their combinations. The configuration file is
+//! read later, by `settings`; its path is only noted here.
+
+pub(crate) mod env;
+pub(crate) mod flags;
+
+use crate::store::Store;
+use env::Env;
+use ironside_chassis::args::Parsed;
+use ironside_chassis::logging::{Level, LevelError, LogOptions};
+use ironside_identity::{
+    AppId, AppIdError, Namespace, NamespaceError, SpiffeId, SpiffeIdError, TrustDomain,
+    TrustDomainError,
+};
+use std::path::{Path, PathBuf};
+
+/// Everything that the command line and the environment say.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) grpc: Address,
+    pub(crate) healthz: Address,
+    /// None when metrics are off.
+    pub(crate) metrics: Option<Address>,
+    /// Who this Sentry is; its trust domain is also the one of a new root.
+    pub(crate) own: SpiffeId,
+    pub(crate) store: Store,
+    pub(crate) file: ConfigFile,
+    /// Whether anyone may bear a name of the control plane.
+    pub(crate) control_plane_allowed: bool,
+    /// Flags that are accepted and do nothing yet.
+    pub(crate) idle_flags: Vec<&'static str>,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// Empty for all interfaces.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+/// The file with `spec.mtls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfigFile {
+    pub(crate) path: PathBuf,
+    /// Named on the command line: then it must exist (fact O-S14).
+    pub(crate) explicit: bool,
+}
+
+/// A flag, or a combination, that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("invalid mode: {0}")]
+    Mode(String),
+    #[error("mode kubernetes is not part of this build: run sentry with --mode standalone")]
+    Kubernetes,
+    #[error("invalid value for --{flag}: {value} is no port")]
+    Port { flag: &'static str, value: i64 },
+    #[error("invalid value for --trust-domain: {0}")]
+    TrustDomain(#[from] TrustDomainError),
+    #[error("invalid NAMESPACE: {0}")]
+    Namespace(#[from] NamespaceError),
+    #[error("trust domain and NAMESPACE make no SPIFFE ID: {0}")]
+    Own(#[from] SpiffeIdError),
+    #[error(transparent)]
+    AppId(#[from] AppIdError),
+    #[error("jwt-issuer cannot be set when jwt-enabled is false")]
+    JwtIssuer,
+    #[error("oidc-server-tls-cert-file and oidc-server-tls-key-file must be set together")]
+    OidcPair,
+    #[error(
+        "oidc-server-tls-cert-file and oidc-server-tls-key-file are needed when oidc-server-tls-enabled is true"
+    )]
+    OidcFiles,
+}
+
+/// The name of Sentry in its own SPIFFE ID.
+const SENTRY: &str = "dapr-sentry";
+
+/// Reads how to log, which is needed to complain about the rest.
+///
+/// # Errors
+/// [`LevelError`] if the level is none.
+pub(crate) fn log_options(parsed: &Parsed) -> Result<LogOptions, LevelError> {
+    let file = Some(parsed.text("log-file")).filter(|path| !path.is_empty());
+    Ok(LogOptions {
+        level: parsed.text("log-level").parse::<Level>()?,
+        json: parsed.bool("log-as-json"),
+        file: file.map(PathBuf::from),
+        app_id: None,
+    })
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Validates what was given.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the flag.
+    pub(crate) fn new(parsed: &Parsed, env: &Env) -> Result<Self, ConfigError> {
+        check_mode(parsed.text("mode"))?;
+        check_jwt_and_oidc(parsed)?;
+        let store = Store::new(
+            Path::new(parsed.text("issuer-credentials")),
+            parsed.text("issuer-ca-filename"),
+            parsed.text("issuer-certificate-filename"),
+            parsed.text("issuer-key-filename"),
+        );
+        let file = ConfigFile {
+            path: parsed.text("config").into(),
+            explicit: parsed.given("config"),
+        };
+        let metrics = parsed.bool("enable-metrics");
+        let metrics =
+            metrics.then(|| Address::read(parsed, "metrics-listen-address", "metrics-port"));
+        Ok(Self {
+            grpc: Address::read(parsed, "listen-address", "port")?,
+            healthz: Address::read(parsed, "healthz-listen-address", "healthz-port")?,
+            metrics: metrics.transpose()?,
+            own: own_id(parsed, env)?,
+            store,
+            file,
+            control_plane_allowed: parsed.bool("allow-control-plane-identities"),
+            idle_flags: flags::IDLE
+                .into_iter()
+                .filter(|flag| parsed.bool(flag))
+                .collect(),
+        })
+    }
+}
+
+// === impl Address ===
+
+impl Address {
+    fn read(parsed: &Parsed, host: &'static str, port: &'static str) -> Result<Self, ConfigError> {
+        let value = parsed.int(port);
+        let number =
+            u16::try_from(value).map_err(|_range| ConfigError::Port { flag: port, value })?;
+        Ok(Self {
+            host: parsed.text(host).to_owned(),
+            port: number,
+        })
+    }
+}
+
+fn check_mode(mode: &str) -> Result<(), ConfigError> {
+    match mode {
+        "standalone" => Ok(()),
+        "kubernetes" => Err(ConfigError::Kubernetes),
+        other => Err(ConfigError::Mode(other.to_owned())),
+    }
+}
+
+fn own_id(parsed: &Parsed, env: &Env) -> Result<SpiffeId, ConfigError> {
+    let trust_domain = TrustDomain::parse(parsed.text("trust-domain"))?;
+    let namespace = env
+        .namespace
+        .as_deref()
+        .map_or_else(|| Ok(Namespace::default()), Namespace::parse)?;
+    Ok(SpiffeId::new(
+        trust_domain,
+        namespace,
+        AppId::parse(SENTRY)?,
+    )?)
+}
+
+fn check_jwt_and_oidc(parsed: &Parsed) -> Result<(), ConfigError> {
+    let is_set = |flag| !parsed.text(flag).is_empty();
+    if is_set("jwt-issuer") && !parsed.bool("jwt-enabled") {
+        return Err(ConfigError::JwtIssuer);
+    }
+    let (certificate, key) = (
+        is_set("oidc-server-tls-cert-file"),
+        is_set("oidc-server-tls-key-file"),
+    );
+    if certificate != key {
+        return Err(ConfigError::OidcPair);
+    }
+    // Without JWTs the OIDC server is silently off, whatever its other flags say.
+    let serving = parsed.bool("oidc-enabled") && parsed.bool("jwt-enabled");
+    if serving && parsed.bool("oidc-server-tls-enabled") && !certificate {
+        return Err(ConfigError::OidcFiles);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(words: &[&str]) -> Result<Config, ConfigError> {
+        let parsed = flags::FLAGS.parse(words.iter().map(Into::into)).unwrap();
+        Config::new(&parsed, &Env { namespace: None })
+    }
+
+    fn refused(words: &[&str], text: &str) {
+        let error = config(words).unwrap_err().to_string();
+        assert!(error.starts_with(text), "{error}");
+    }
+
+    /// Fact: process-interface 3.
+    #[test]
+    fn the_defaults_are_the_references() {
+        let config = config(&[]).unwrap();
+        let any = |port| Address {
+            host: String::new(),
+            port,
+        };
+        assert_eq!((config.grpc, config.healthz), (any(50001), any(8080)));
+        assert_eq!(
+            config.metrics,
+            Some(Address {
+                host: "0.0.0.0".into(),
+                port: 9090
+            })
+        );
+        assert_eq!(
+            config.own.to_string(),
+            "spiffe://localhost/ns/default/dapr-sentry"
+        );
+        let file = |name| Path::new("/var/run/secrets/dapr.io/credentials").join(name);
+        assert_eq!(
+            config.store.files(),
+            ["ca.crt", "issuer.crt", "issuer.key"].map(file)
+        );
+        assert_eq!(
+            config.file,
+            ConfigFile {
+                path: "daprsystem".into(),
+                explicit: false
+            }
+        );
+        assert!(config.idle_flags.is_empty() && !config.control_plane_allowed);
+    }
+
+    #[test]
+    fn every_flag_of_the_reference_is_accepted() {
+        let words = [
+            "-mode=standalone",
+            "--kubeconfig=/k",
+            "--jwt-enabled",
+            "--jwt-key-filename=a",
+            "--jwks-filename=b",
+            "--jwt-issuer=https://i",
+            "--jwt-signing-algorithm=ES256",
+            "--jwt-key-id=k",
+            "--jwt-ttl=1h",
+            "--oidc-enabled",
+            "--oidc-server-listen-port=1",
+            "--oidc-server-listen-address=h",
+            "--oidc-server-tls-enabled=false",
+            "--oidc-jwks-uri=u",
+            "--oidc-path-prefix=/p",
+            "--oidc-allowed-hosts=a,b",
+            "--log-file=/dev/null",
+            "--enable-metrics=false",
+        ];
+        let config = config(&words).unwrap();
+        assert_eq!(config.idle_flags, ["jwt-enabled", "oidc-enabled"]);
+        assert_eq!(config.metrics, None);
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        refused(&["--mode=x"], "invalid mode: x");
+        refused(
+            &["--mode=kubernetes"],
+            "mode kubernetes is not part of this build",
+        );
+        refused(&["--port=70000"], "invalid value for --port: 70000");
+        refused(
+            &["--trust-domain=Upper"],
+            "invalid value for --trust-domain: trust domain characters",
+        );
+        refused(
+            &["--trust-domain="],
+            "invalid value for --trust-domain: trust domain is missing",
+        );
+        refused(
+            &["--jwt-issuer=x"],
+            "jwt-issuer cannot be set when jwt-enabled is false",
+        );
+        refused(
+            &["--oidc-server-tls-cert-file=x"],
+            "oidc-server-tls-cert-file and",
+        );
+        refused(
+            &["--jwt-enabled", "--oidc-enabled"],
+            "oidc-server-tls-cert-file and",
+        );
+        assert!(config(&["--oidc-enabled"]).is_ok());
+    }
+
+    #[test]
+    fn the_namespace_is_the_processes() {
+        let parsed = flags::FLAGS.parse(["--trust-domain=td".into()]).unwrap();
+        let namespace = |text: &str| {
+            Config::new(
+                &parsed,
+                &Env {
+                    namespace: Some(text.to_owned()),
+                },
+            )
+        };
+        assert_eq!(
+            namespace("dapr-system").unwrap().own.to_string(),
+            "spiffe://td/ns/dapr-system/dapr-sentry"
+        );
+        assert!(matches!(namespace("a/b"), Err(ConfigError::Namespace(_))));
+        assert!(matches!(namespace(""), Err(ConfigError::Own(_))));
+    }
+}

@@ -1,0 +1,158 @@
+//! The counters and gauges of Sentry, by the names of security 1.12.
+//!
+//! Owns names and labels and the text that a scraper reads. Which events there are is decided where they happen.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Handles to all metrics of this process. Clones are the same metrics.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metrics {
+    /// Requests for a certificate.
+    pub(crate) received: Counter,
+    /// Certificates that were issued.
+    pub(crate) issued: Counter,
+    refused: Family<Reason, Counter>,
+    server_certificate_failed: Family<Reason, Counter>,
+    /// Changes of the credential files.
+    pub(crate) issuer_changed: Counter,
+    /// Changes of the credential files that could not be used.
+    pub(crate) reload_failed: Counter,
+    issuer_expiry: Gauge,
+    anchor_expiry: Gauge,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Counts a request that got no certificate. The reference knows one reason only (security 1.12).
+    pub(crate) fn count_refused(&self) {
+        self.refused.get_or_create(&Reason { reason: "sign" }).inc();
+    }
+
+    /// Counts a failure to issue Sentry's own certificate.
+    pub(crate) fn count_server_certificate_failed(&self) {
+        self.server_certificate_failed
+            .get_or_create(&Reason { reason: "sign" })
+            .inc();
+    }
+
+    /// Shows when issuer and roots cease to be valid.
+    pub(crate) fn show_expiry(&self, issuer: SystemTime, anchors: Option<SystemTime>) {
+        self.issuer_expiry.set(unix_seconds(issuer));
+        self.anchor_expiry.set(anchors.map_or(0, unix_seconds));
+    }
+
+    /// Returns the closure that writes all metrics as text.
+    pub(crate) fn exposition(&self) -> impl Fn() -> String + Send + Sync + 'static {
+        let registry = self.registry();
+        move || {
+            let mut text = String::new();
+            // Writing to a String cannot fail.
+            let _infallible = prometheus_client::encoding::text::encode(&mut text, &registry);
+            as_prometheus_text(&text)
+        }
+    }
+
+    fn registry(&self) -> Registry {
+        let Self {
+            received,
+            issued,
+            refused,
+            server_certificate_failed,
+            issuer_changed,
+            reload_failed,
+            issuer_expiry,
+            anchor_expiry,
+        } = self.clone();
+        let mut registry = Registry::with_prefix("dapr_sentry");
+        let help = "The number of CSRs received";
+        registry.register("cert_sign_request_received", help, received);
+        let help = "The number of certificates issued";
+        registry.register("cert_sign_success", help, issued);
+        let help = "The number of errors occurred when signing the CSR";
+        registry.register("cert_sign_failure", help, refused);
+        let help = "The number of errors occurred when issuing Sentry's own certificate";
+        registry.register("servercert_issue_failed", help, server_certificate_failed);
+        let help = "The number of issuer certificate updates";
+        registry.register("issuercert_changed", help, issuer_changed);
+        let help = "The number of issuer certificate updates that could not be used";
+        registry.register("issuercert_reload_failed", help, reload_failed);
+        let help = "The unix timestamp, in seconds, when the issuer certificate expires";
+        registry.register("issuercert_expiry_timestamp", help, issuer_expiry);
+        let help = "The unix timestamp, in seconds, when the first trust anchor expires";
+        registry.register("trustanchor_expiry_timestamp", help, anchor_expiry);
+        registry
+    }
+}
+
+fn unix_seconds(instant: SystemTime) -> i64 {
+    let seconds = instant
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+/// OpenMetrics names a counter without `_total` where it tells its type; Prometheus' own text names it in full.
+fn as_prometheus_text(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let counters: Vec<&str> = open_metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    for line in open_metrics.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        let head = (words.next(), words.next(), words.next(), words.next());
+        match head {
+            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(&name) => {
+                text.push_str(&format!("# {what} {name}_total {rest}"));
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Fact: security.md 1.12, K059.
+    #[test]
+    fn names_and_types_are_the_references() {
+        let metrics = Metrics::default();
+        let exposition = metrics.exposition();
+        metrics.received.inc();
+        metrics.received.inc();
+        metrics.issued.inc();
+        metrics.count_refused();
+        let expiry = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        metrics.show_expiry(expiry, None);
+        let text = exposition();
+        for line in [
+            "# TYPE dapr_sentry_cert_sign_request_received_total counter",
+            "dapr_sentry_cert_sign_request_received_total 2",
+            "dapr_sentry_cert_sign_success_total 1",
+            "dapr_sentry_cert_sign_failure_total{reason=\"sign\"} 1",
+            "dapr_sentry_issuercert_changed_total 0",
+            "dapr_sentry_issuercert_reload_failed_total 0",
+            "# TYPE dapr_sentry_issuercert_expiry_timestamp gauge",
+            "dapr_sentry_issuercert_expiry_timestamp 1800000000",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("# EOF"));
+    }
+}

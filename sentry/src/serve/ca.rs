@@ -1,0 +1,292 @@
+//! The one RPC: a claim and a key come in, a certificate goes out.
+//!
+//! Owns the order of security 1.2 (an unknown caller with a bad request learns only that it is unknown), the mapping
+//! of each refusal to its gRPC code, and the one log line and counter of each decision (fact O-S13). The decisions
+//! themselves are made in `validator` and `issue`.
+
+use super::limit::{Limiter, Source};
+use crate::authority::{Authority, NotReady};
+use crate::issue::csr::{self, CsrError};
+use crate::issue::leaf::{self, LeafError, Names, Validity};
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::validator::{ChoiceError, Claim, Kind, Refused, Validators};
+use ironside_chassis::Clock;
+use ironside_identity::{Namespace, SpiffeId, TrustDomain, pem};
+use ironside_proto::google::protobuf::Timestamp;
+use ironside_proto::sentry::ca_server::Ca;
+use ironside_proto::sentry::{SignCertificateRequest, SignCertificateResponse};
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
+use std::error::Error as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use tonic::{Code, Request, Response, Status};
+use tracing::{debug, info};
+
+/// The logger of the reference for this part.
+const SCOPE: &str = "dapr.sentry.server";
+/// Longest token, in bytes (fact O-S12).
+const MAX_TOKEN: usize = 8 * 1024;
+/// Longest app ID, namespace and trust domain together, in bytes (fact O-S12).
+const MAX_NAMES: usize = 8 * 1024;
+/// Most JWT audiences (fact O-S12).
+const MAX_AUDIENCES: usize = 32;
+
+/// Issues certificates by the newest authority.
+pub(crate) struct CertificateAuthority {
+    pub(crate) authority: watch::Receiver<Arc<Authority>>,
+    pub(crate) validators: Validators,
+    pub(crate) settings: Settings,
+    pub(crate) own: SpiffeId,
+    pub(crate) limiter: Mutex<Limiter>,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Clock,
+}
+
+/// A certificate as it was issued.
+struct Issued {
+    id: SpiffeId,
+    leaf: CertificateDer<'static>,
+    serial: [u8; 16],
+    not_after: SystemTime,
+    authority: Arc<Authority>,
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+enum Denied {
+    #[error("too many certificate requests from this address, try again later")]
+    TooMany,
+    #[error("request is too large: {0}")]
+    TooLarge(&'static str),
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
+    #[error(transparent)]
+    Claim(#[from] Refused),
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    #[error("failed to sign certificate")]
+    Leaf(#[from] LeafError),
+}
+
+// === impl Denied ===
+
+impl Denied {
+    fn code(&self) -> Code {
+        match self {
+            Self::TooMany => Code::ResourceExhausted,
+            Self::TooLarge(_) | Self::Choice(_) | Self::Csr(_) => Code::InvalidArgument,
+            Self::Claim(_) => Code::PermissionDenied,
+            Self::NotReady(_) => Code::Unavailable,
+            Self::Leaf(_) => Code::Internal,
+        }
+    }
+}
+
+// === impl CertificateAuthority ===
+
+#[tonic::async_trait]
+impl Ca for CertificateAuthority {
+    async fn sign_certificate(
+        &self,
+        request: Request<SignCertificateRequest>,
+    ) -> Result<Response<SignCertificateResponse>, Status> {
+        let source = request.extensions().get::<Source>().copied();
+        let request = request.into_inner();
+        self.metrics.received.inc();
+        match self.decide(source, &request) {
+            Ok((kind, issued)) => {
+                self.metrics.issued.inc();
+                tell_issued(kind, &issued);
+                Ok(Response::new(issued.into_response()))
+            }
+            Err((kind, denied)) => {
+                self.metrics.count_refused();
+                tell_denied(kind, &request, &denied);
+                Err(Status::new(denied.code(), denied.to_string()))
+            }
+        }
+    }
+}
+
+impl CertificateAuthority {
+    /// Decides on one request, and by which validator.
+    fn decide(
+        &self,
+        source: Option<Source>,
+        request: &SignCertificateRequest,
+    ) -> Result<(Kind, Issued), (Option<Kind>, Denied)> {
+        self.admit(source)
+            .and_then(|()| check_size(request))
+            .map_err(|denied| (None, denied))?;
+        let chosen = self.validators.choose(request.token_validator);
+        let (kind, validator) = chosen.map_err(|denied| (None, denied.into()))?;
+        let issued = || {
+            let id = validator.validate(&claim(request))?;
+            let key = csr::read(&request.certificate_signing_request)?;
+            self.issue(id, &key.spki)
+        };
+        issued()
+            .map(|issued| (kind, issued))
+            .map_err(|denied| (Some(kind), denied))
+    }
+
+    fn admit(&self, source: Option<Source>) -> Result<(), Denied> {
+        let Some(source) = source else { return Ok(()) };
+        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        match limiter.admit(source, self.clock.monotonic()) {
+            true => Ok(()),
+            false => Err(Denied::TooMany),
+        }
+    }
+
+    fn issue(&self, id: SpiffeId, spki: &[u8]) -> Result<Issued, Denied> {
+        let authority = Arc::clone(&self.authority.borrow());
+        let now = self.clock.now();
+        authority.check_ready(now)?;
+        let validity = self.settings.leaf_validity(now, &authority);
+        let dns = dns_names(&id, self.own.namespace(), self.own.trust_domain());
+        let serial = rand::random();
+        let names = Names { id, dns };
+        let leaf = leaf::write(authority.signer(), spki, &names, validity, serial)?;
+        let Validity { not_after, .. } = validity;
+        Ok(Issued {
+            id: names.id,
+            leaf,
+            serial,
+            not_after,
+            authority,
+        })
+    }
+}
+
+// === impl Issued ===
+
+impl Issued {
+    fn into_response(self) -> SignCertificateResponse {
+        let Self {
+            leaf,
+            not_after,
+            authority,
+            ..
+        } = self;
+        let chain = [&leaf].into_iter().chain(authority.chain());
+        SignCertificateResponse {
+            workload_certificate: pem::encode_certificates(chain).into_bytes().into(),
+            trust_chain_certificates: vec![authority.bundle().to_pem().into_bytes().into()],
+            valid_until: Some(timestamp(not_after)),
+            jwt: None,
+            per_audience_jwts: Default::default(),
+        }
+    }
+}
+
+fn claim(request: &SignCertificateRequest) -> Claim<'_> {
+    Claim {
+        id: &request.id,
+        namespace: &request.namespace,
+        trust_domain: &request.trust_domain,
+        has_csr: !request.certificate_signing_request.is_empty(),
+    }
+}
+
+/// Bounds that cost nothing to check (fact O-S12, K019).
+fn check_size(request: &SignCertificateRequest) -> Result<(), Denied> {
+    let names = request.id.len() + request.namespace.len() + request.trust_domain.len();
+    if names > MAX_NAMES {
+        return Err(Denied::TooLarge("names of more than 8 KiB"));
+    }
+    if request.token.len() > MAX_TOKEN {
+        return Err(Denied::TooLarge("a token of more than 8 KiB"));
+    }
+    if request.jwt_audiences.len() > MAX_AUDIENCES {
+        return Err(Denied::TooLarge("more than 32 JWT audiences"));
+    }
+    Ok(())
+}
+
+/// DNS names of three parts of the control plane, in Sentry's own namespace (security 1.5). Outside of Kubernetes
+/// the trust domain stands in for the cluster domain.
+fn dns_names(id: &SpiffeId, own_namespace: &Namespace, own_domain: &TrustDomain) -> Vec<String> {
+    let namespace = id.namespace();
+    if namespace != own_namespace {
+        return Vec::new();
+    }
+    match id.app_id().as_str() {
+        "dapr-injector" => vec![format!("dapr-sidecar-injector.{namespace}.svc")],
+        "dapr-operator" => vec![format!("dapr-webhook.{namespace}.svc")],
+        "dapr-scheduler" => {
+            let name = |n| {
+                format!(
+                    "dapr-scheduler-server-{n}.dapr-scheduler-server.{namespace}.svc.{own_domain}"
+                )
+            };
+            (0..3).map(name).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn timestamp(instant: SystemTime) -> Timestamp {
+    let seconds = instant
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    Timestamp {
+        seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+        nanos: 0,
+    }
+}
+
+fn tell_issued(kind: Kind, issued: &Issued) {
+    let serial = hex(&issued.serial);
+    let sha256 = hex(&Sha256::digest(&issued.leaf));
+    info!(
+        target: SCOPE,
+        validator = kind.as_str(),
+        peer.id = %issued.id,
+        decision = "issued",
+        serial,
+        sha256,
+        "Certificate issued"
+    );
+}
+
+fn tell_denied(kind: Option<Kind>, request: &SignCertificateRequest, denied: &Denied) {
+    let validator = kind.map_or("none", Kind::as_str);
+    // A flood is told by its counter; the log must not become the second victim.
+    if matches!(denied, Denied::TooMany) {
+        debug!(target: SCOPE, decision = "denied", err = %denied, "Certificate denied");
+        return;
+    }
+    // What the caller is not told: why a signature failed.
+    let cause = match denied.source() {
+        Some(hidden) => format!("{denied}: {hidden}"),
+        None => denied.to_string(),
+    };
+    info!(
+        target: SCOPE,
+        validator,
+        app.id = %short(&request.id),
+        namespace = %short(&request.namespace),
+        decision = "denied",
+        err = cause,
+        "Certificate denied"
+    );
+}
+
+/// The beginning of a name that nobody has checked.
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

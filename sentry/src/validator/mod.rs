@@ -1,0 +1,136 @@
+//! Who may have which name?
+//!
+//! Owns the choice of a validator (security 1.2), the checks that all have in common (1.3, fact O-S2) and, one file a
+//! kind, the validators themselves. What comes out is a [`SpiffeId`], the proof that the names may stand in a
+//! certificate; keys and signatures are not looked at.
+
+mod common;
+mod insecure;
+
+pub(crate) use insecure::Insecure;
+
+use ironside_identity::SpiffeId;
+
+/// What a workload says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) namespace: &'a str,
+    pub(crate) trust_domain: &'a str,
+    pub(crate) has_csr: bool,
+}
+
+/// The kinds of validators, as the wire and the log name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Insecure,
+    Kubernetes,
+    Jwks,
+}
+
+/// The validators of this Sentry.
+#[derive(Debug)]
+pub(crate) struct Validators {
+    /// Taken when a request names none.
+    default: Option<Kind>,
+    insecure: Option<Insecure>,
+}
+
+/// No validator for this request. The texts are the reference's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChoiceError {
+    #[error("a validator name must be specified in this environment")]
+    Unnamed,
+    #[error("the requested validator is not enabled")]
+    NotEnabled,
+}
+
+/// The workload may not have that name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid request: {0}")]
+pub(crate) struct Refused(Box<str>);
+
+// === impl Kind ===
+
+impl Kind {
+    /// The word that the log uses.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Insecure => "insecure",
+            Self::Kubernetes => "kubernetes",
+            Self::Jwks => "jwks",
+        }
+    }
+
+    /// Reads the enumeration of the wire; 0 is none, other numbers are nothing.
+    fn from_wire(number: i32) -> Result<Option<Self>, ChoiceError> {
+        match number {
+            0 => Ok(None),
+            1 => Ok(Some(Self::Insecure)),
+            2 => Ok(Some(Self::Kubernetes)),
+            3 => Ok(Some(Self::Jwks)),
+            _ => Err(ChoiceError::NotEnabled),
+        }
+    }
+}
+
+// === impl Validators ===
+
+impl Validators {
+    /// The self-hosted set: anyone who reaches the port may have any app's name.
+    pub(crate) fn self_hosted(insecure: Insecure) -> Self {
+        Self {
+            default: Some(Kind::Insecure),
+            insecure: Some(insecure),
+        }
+    }
+
+    /// Takes the validator that the request names, else the default.
+    pub(crate) fn choose(&self, number: i32) -> Result<(Kind, &Insecure), ChoiceError> {
+        let kind = Kind::from_wire(number)?
+            .or(self.default)
+            .ok_or(ChoiceError::Unnamed)?;
+        match (kind, &self.insecure) {
+            (Kind::Insecure, Some(insecure)) => Ok((kind, insecure)),
+            (Kind::Insecure | Kind::Kubernetes | Kind::Jwks, _) => Err(ChoiceError::NotEnabled),
+        }
+    }
+}
+
+// === impl Insecure ===
+
+impl Insecure {
+    /// Judges a claim by the checks that all validators have in common, and by the reserved names.
+    pub(crate) fn validate(&self, claim: &Claim<'_>) -> Result<SpiffeId, Refused> {
+        self.check_reserved(common::check(claim)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fact: security.md 1.2, K002, K003, K004.
+    #[test]
+    fn a_validator_is_named_or_the_default() {
+        let insecure = || Insecure::new(false);
+        let self_hosted = Validators::self_hosted(insecure());
+        let choose =
+            |validators: &Validators, number| validators.choose(number).map(|(kind, _)| kind);
+        assert_eq!(choose(&self_hosted, 0), Ok(Kind::Insecure));
+        assert_eq!(choose(&self_hosted, 1), Ok(Kind::Insecure));
+        for number in [2, 3, 4, 99, -1, i32::MIN] {
+            assert_eq!(
+                choose(&self_hosted, number),
+                Err(ChoiceError::NotEnabled),
+                "{number}"
+            );
+        }
+        let no_default = Validators {
+            default: None,
+            insecure: None,
+        };
+        assert_eq!(choose(&no_default, 0), Err(ChoiceError::Unnamed));
+        assert_eq!(choose(&no_default, 1), Err(ChoiceError::NotEnabled));
+    }
+}
