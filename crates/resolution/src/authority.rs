@@ -5,7 +5,7 @@
 //! an address was found, and whether anybody listens there.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A `host:port` text; cheap to clone. IPv6 hosts carry their brackets.
@@ -98,13 +98,10 @@ impl Authority {
 }
 
 impl From<SocketAddr> for Authority {
-    /// Drops an IPv6 scope; a port of 0 stays as it is, the caller knows better than to announce it.
+    /// Keeps the scope of an IPv6 address; a port of 0 stays as it is, the caller knows better than
+    /// to announce it.
     fn from(address: SocketAddr) -> Self {
-        let (ip, port) = (address.ip(), address.port());
-        match ip {
-            IpAddr::V4(ip) => Self(format!("{ip}:{port}").into()),
-            IpAddr::V6(ip) => Self(format!("[{ip}]:{port}").into()),
-        }
+        Self(address.to_string().into())
     }
 }
 
