@@ -1,8 +1,8 @@
 //! Which of a machine's addresses a sidecar announces, when its routes do not tell.
 //!
 //! Owns the ranking (process-interface 2.2, `DAPR_HOST_IP`): public IPv4, global IPv6, private or
-//! carrier-grade IPv4, unique local IPv6, link-local; and the rule that a sidecar which listens on
-//! loopback only announces that. Refuses to ask the machine: `sidecar/src/resolve/host.rs` does.
+//! carrier-grade IPv4, unique local IPv6, link-local. Refuses to ask the machine:
+//! `sidecar/src/config/host.rs` does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -54,15 +54,6 @@ pub fn is_protocol_assignment(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.to_bits() >> 3 == Ipv4Addr::new(192, 0, 0, 0).to_bits() >> 3,
         IpAddr::V6(_) => false,
-    }
-}
-
-/// What a sidecar announces: the internal listen address if that is loopback, else the host's.
-#[must_use]
-pub fn announced<'a>(internal_listen_address: &'a str, host: &'a str) -> &'a str {
-    match internal_listen_address {
-        "127.0.0.1" | "localhost" | "[::1]" => internal_listen_address,
-        _ => host,
     }
 }
 
@@ -139,15 +130,5 @@ mod tests {
         );
         assert_eq!(pick(&["127.0.0.1", "192.0.0.2"]), None);
         assert_eq!(pick(&[]), None);
-    }
-
-    #[test]
-    fn loopback_listeners_announce_themselves() {
-        for loopback in ["127.0.0.1", "localhost", "[::1]"] {
-            assert_eq!(announced(loopback, "10.0.0.1"), loopback);
-        }
-        for other in ["", "0.0.0.0", "10.0.0.9", "::1"] {
-            assert_eq!(announced(other, "10.0.0.1"), "10.0.0.1");
-        }
     }
 }

@@ -207,6 +207,8 @@ impl Endpoint {
 
 fn open_v4(index: u32, address: Ipv4Addr) -> io::Result<(Socket, SocketAddr)> {
     let socket = shared_socket(Domain::IPV4)?;
+    // Elsewhere a socket hears only the groups it joined anyway.
+    #[cfg(target_os = "linux")]
     socket.set_multicast_all_v4(false)?;
     socket.set_multicast_ttl_v4(HOPS)?;
     socket.set_multicast_if_v4(&address)?;
@@ -218,6 +220,7 @@ fn open_v4(index: u32, address: Ipv4Addr) -> io::Result<(Socket, SocketAddr)> {
 fn open_v6(index: u32) -> io::Result<(Socket, SocketAddr)> {
     let socket = shared_socket(Domain::IPV6)?;
     socket.set_only_v6(true)?;
+    #[cfg(target_os = "linux")]
     socket.set_multicast_all_v6(false)?;
     socket.set_multicast_hops_v6(HOPS)?;
     socket.set_multicast_if_v6(index)?;
