@@ -1,11 +1,13 @@
 //! How things are measured and spelled.
 //!
 //! Trace context and baggage in and out of their wire forms, the sampling
-//! decision, the names of log fields, and the quoting that error texts share. All pure: exporters,
+//! decision, the metric families with their labels and buckets, the names of
+//! log fields, and the quoting that error texts share. All pure: exporters,
 //! listeners and clocks are elsewhere, randomness comes in as an argument.
 
 pub mod baggage;
 pub mod fields;
+pub mod metrics;
 mod quote;
 pub mod sampling;
 pub mod trace_context;

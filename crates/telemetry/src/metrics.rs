@@ -1,0 +1,259 @@
+//! The metric families of service invocation: names, labels, buckets.
+//!
+//! A [`Metrics`] holds every family of a sidecar, [`SentryMetrics`] those of
+//! Sentry; both render Prometheus text. A series appears with its first
+//! observation. Labels are bounded by construction: texts that callers choose
+//! (paths, app ids, gRPC methods) fall together once there are too many of
+//! them. Refused: listening, clocks, and deciding when something is measured.
+//! Source: resiliency-observability 3.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::registry::Registry;
+
+mod bounded;
+mod family;
+mod grpc;
+mod http;
+mod invocation;
+mod path;
+mod security;
+mod sentry;
+mod words;
+
+pub use grpc::Rpc;
+pub use http::{HttpCalled, HttpServed};
+pub use invocation::CallKind;
+pub use path::{PathPatterns, PatternError};
+pub use security::{AclCaller, AclOutcome, AclScope, RotationFailure};
+pub use sentry::SentryMetrics;
+pub use words::grpc_code_name;
+
+use family::{Buckets, Families};
+use grpc::GrpcFamilies;
+use http::HttpFamilies;
+use invocation::InvocationFamilies;
+use security::{AclFamilies, SecurityFamilies};
+
+/// Bounds of latency histograms where the configuration gives none, in milliseconds:
+/// resiliency-observability 3.1.
+pub const DEFAULT_LATENCY_BUCKETS_MS: [u64; 34] = [
+    1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30, 40, 50, 65, 80, 100, 130, 160, 200, 250, 300, 400,
+    500, 650, 800, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000,
+];
+/// Beginning of all names.
+const PREFIX: &str = "dapr";
+
+/// What the metric section of a configuration decides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether the raw path is a label.
+    pub increased_cardinality: bool,
+    /// Whether the verb is left out.
+    pub exclude_verbs: bool,
+    /// Whether error codes are counted.
+    pub record_error_codes: bool,
+    /// Bounds of latency histograms in milliseconds; empty for the default ones.
+    pub latency_buckets_ms: Vec<u64>,
+    /// Patterns that stand for paths.
+    pub path_matching: PathPatterns,
+}
+
+/// The families of a sidecar. One that is disabled measures nothing.
+#[derive(Debug)]
+pub struct Metrics(Option<Box<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Families that carry the own app id.
+    own: Registry,
+    /// Families whose `app_id` is somebody else's.
+    foreign: Registry,
+    http: HttpFamilies,
+    grpc: GrpcFamilies,
+    invocation: InvocationFamilies,
+    security: SecurityFamilies,
+    acl: AclFamilies,
+}
+
+// === impl Settings ===
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            increased_cardinality: true,
+            exclude_verbs: false,
+            record_error_codes: false,
+            latency_buckets_ms: Vec::new(),
+            path_matching: PathPatterns::default(),
+        }
+    }
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Registers all families for the sidecar of `app_id`.
+    #[must_use]
+    pub fn new(app_id: &str, settings: Settings) -> Self {
+        let label = [("app_id".into(), app_id.to_owned().into())];
+        let mut own = Registry::with_prefix_and_labels(PREFIX, label.into_iter());
+        let mut foreign = Registry::with_prefix(PREFIX);
+        let buckets = Buckets::new(&settings.latency_buckets_ms);
+        let mut families = Families::new(&mut own, &buckets);
+        let http = HttpFamilies::new(&mut families, &settings);
+        let grpc = GrpcFamilies::new(&mut families);
+        let invocation = InvocationFamilies::new(&mut families);
+        let security = SecurityFamilies::new(&mut families, settings.record_error_codes);
+        let acl = AclFamilies::new(&mut Families::new(&mut foreign, &buckets));
+        Self(Some(Box::new(Inner {
+            own,
+            foreign,
+            http,
+            grpc,
+            invocation,
+            security,
+            acl,
+        })))
+    }
+
+    /// Returns metrics that measure nothing and render nothing.
+    #[must_use]
+    pub const fn disabled() -> Self {
+        Self(None)
+    }
+
+    /// Returns whether anything is measured.
+    #[must_use]
+    pub const fn is_enabled(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Renders all series in Prometheus text format.
+    #[must_use]
+    pub fn exposition(&self) -> String {
+        let registries = self.0.iter().flat_map(|inner| [&inner.own, &inner.foreign]);
+        render(registries)
+    }
+
+    /// A request of the HTTP API or the public port is answered.
+    pub fn http_served(&self, served: &HttpServed<'_>) {
+        self.with(|inner| inner.http.served(served));
+    }
+
+    /// A request to the app is answered, or failed (status 500).
+    pub fn http_called(&self, called: &HttpCalled<'_>) {
+        self.with(|inner| inner.http.called(called));
+    }
+
+    /// A health probe of an HTTP app ended; a network error counts as 500.
+    pub fn http_probed(&self, status: u16, latency: Duration) {
+        self.with(|inner| inner.http.probed(status, latency));
+    }
+
+    /// An RPC to one of the gRPC servers ended.
+    pub fn rpc_served(&self, rpc: &Rpc<'_>) {
+        self.with(|inner| inner.grpc.served(rpc));
+    }
+
+    /// An RPC to the app or to another sidecar ended.
+    pub fn rpc_called(&self, rpc: &Rpc<'_>) {
+        self.with(|inner| inner.grpc.called(rpc));
+    }
+
+    /// A health probe of a gRPC app ended with this code.
+    pub fn grpc_probed(&self, code: i32, latency: Duration) {
+        self.with(|inner| inner.grpc.probed(code, latency));
+    }
+
+    /// Caller: an attempt is about to be sent to `callee`, spelled as the counter wants it.
+    pub fn invocation_sent(&self, callee: &str, kind: CallKind) {
+        self.with(|inner| inner.invocation.sent(callee, kind));
+    }
+
+    /// Caller: a response arrived; `latency` is absent for streams.
+    pub fn invocation_answered(
+        &self,
+        callee: &str,
+        status: i32,
+        kind: CallKind,
+        latency: Option<Duration>,
+    ) {
+        self.with(|inner| inner.invocation.answered(callee, status, kind, latency));
+    }
+
+    /// Callee: a request of `caller` was let in.
+    pub fn invocation_received(&self, caller: &str) {
+        self.with(|inner| inner.invocation.received(caller));
+    }
+
+    /// Callee: a request of `caller` was answered.
+    pub fn invocation_replied(&self, caller: &str, status: i32) {
+        self.with(|inner| inner.invocation.replied(caller, status));
+    }
+
+    /// Returns the counters of one caller, to be kept with its connection.
+    #[must_use]
+    pub fn acl_caller(&self, app_id: &str, trust_domain: &str, namespace: &str) -> AclCaller {
+        let inner = self.0.as_ref();
+        inner.map_or_else(AclCaller::disabled, |inner| {
+            inner.acl.caller(app_id, trust_domain, namespace)
+        })
+    }
+
+    /// The first certificate was obtained.
+    pub fn mtls_initialised(&self) {
+        self.with(|inner| inner.security.initialised());
+    }
+
+    /// A certificate was obtained, the first or a later one.
+    pub fn certificate_rotated(&self) {
+        self.with(|inner| inner.security.rotated());
+    }
+
+    /// A request for a certificate failed.
+    pub fn certificate_rotation_failed(&self, reason: RotationFailure) {
+        self.with(|inner| inner.security.rotation_failed(reason));
+    }
+
+    /// A component was loaded.
+    pub fn component_loaded(&self) {
+        self.with(|inner| inner.security.component_loaded());
+    }
+
+    /// A component of this type was started.
+    pub fn component_started(&self, kind: &str) {
+        self.with(|inner| inner.security.component_started(kind));
+    }
+
+    /// An error was answered; counted only where the configuration says so.
+    pub fn error_answered(&self, category: &'static str, code: &'static str) {
+        self.with(|inner| inner.security.error_answered(category, code));
+    }
+
+    fn with(&self, measure: impl FnOnce(&Inner)) {
+        if let Some(inner) = &self.0 {
+            measure(inner);
+        }
+    }
+}
+
+fn render<'a>(registries: impl Iterator<Item = &'a Registry>) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    for registry in registries {
+        let _infallible = encode_registry(&mut text, registry);
+    }
+    let _infallible = encode_eof(&mut text);
+    text
+}
+
+/// Whole milliseconds, as the reference observes HTTP and gRPC latencies.
+fn whole_millis(latency: Duration) -> f64 {
+    let millis = u32::try_from(latency.as_millis()).unwrap_or(u32::MAX);
+    f64::from(millis)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! Families whose exposition is the reference's.
+//!
+//! The client library ends counters in `_total`; the reference has counters
+//! that do not, so [`Count`] writes its name as it was registered. Label names
+//! belong to the family, so that a series cannot be made with others.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::Registry;
+
+use super::DEFAULT_LATENCY_BUCKETS_MS;
+
+/// Bounds of size histograms in bytes: resiliency-observability 3.1.
+const SIZE_BUCKETS: [f64; 13] = [
+    1024.0,
+    2048.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+    268_435_456.0,
+    1_073_741_824.0,
+    4_294_967_296.0,
+];
+
+type Labels = Vec<(&'static str, String)>;
+
+/// A counter; clones count together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Count(Arc<AtomicU64>);
+
+/// Counters of one name.
+#[derive(Clone, Debug)]
+pub(super) struct Counts {
+    family: Family<Labels, Count>,
+    labels: &'static [&'static str],
+}
+
+/// Histograms of one name.
+#[derive(Clone, Debug)]
+pub(super) struct Histograms {
+    family: Family<Labels, Histogram, Bounds>,
+    labels: &'static [&'static str],
+}
+
+/// The upper bounds of a histogram.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds(Arc<[f64]>);
+
+/// The two sets of bounds.
+#[derive(Debug)]
+pub(super) struct Buckets {
+    latency: Bounds,
+    size: Bounds,
+}
+
+/// What a histogram measures.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Measure {
+    Latency,
+    Size,
+}
+
+/// Registers families in one registry.
+pub(super) struct Families<'a> {
+    registry: &'a mut Registry,
+    buckets: &'a Buckets,
+}
+
+// === impl Count ===
+
+impl Count {
+    pub(super) fn inc(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl TypedMetric for Count {
+    const TYPE: MetricType = MetricType::Counter;
+}
+
+impl EncodeMetric for Count {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        // A gauge's line has the plain name; the type line still says counter.
+        encoder.encode_gauge(&self.0.load(Ordering::Relaxed))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    /// Returns the series with these label values, in the order of the label names.
+    pub(super) fn series(&self, values: &[&str]) -> Count {
+        self.family.get_or_create_owned(&zip(self.labels, values))
+    }
+}
+
+// === impl Histograms ===
+
+impl Histograms {
+    /// Returns the series with these label values, in the order of the label names.
+    pub(super) fn series(&self, values: &[&str]) -> Histogram {
+        self.family.get_or_create_owned(&zip(self.labels, values))
+    }
+}
+
+fn zip(names: &'static [&'static str], values: &[&str]) -> Labels {
+    debug_assert_eq!(names.len(), values.len());
+    let pairs = names.iter().zip(values);
+    pairs
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect()
+}
+
+// === impl Bounds ===
+
+impl MetricConstructor<Histogram> for Bounds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+// === impl Buckets ===
+
+impl Buckets {
+    pub(super) fn new(latency_ms: &[u64]) -> Self {
+        let latency = if latency_ms.is_empty() {
+            &DEFAULT_LATENCY_BUCKETS_MS
+        } else {
+            latency_ms
+        };
+        let mut latency = latency.to_vec();
+        latency.sort_unstable();
+        latency.dedup();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "bounds are far below 2^52 milliseconds"
+        )]
+        let latency = latency.iter().map(|bound| *bound as f64).collect();
+        Self {
+            latency: Bounds(latency),
+            size: Bounds(SIZE_BUCKETS.into()),
+        }
+    }
+}
+
+// === impl Families ===
+
+impl<'a> Families<'a> {
+    pub(super) fn new(registry: &'a mut Registry, buckets: &'a Buckets) -> Self {
+        Self { registry, buckets }
+    }
+
+    /// Registers a counter; the library ends `help` with a full stop.
+    pub(super) fn counts(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &'static [&'static str],
+    ) -> Counts {
+        let family = Family::default();
+        self.registry.register(name, help, family.clone());
+        Counts { family, labels }
+    }
+
+    /// Registers a histogram.
+    pub(super) fn histograms(
+        &mut self,
+        measure: Measure,
+        name: &str,
+        help: &str,
+        labels: &'static [&'static str],
+    ) -> Histograms {
+        let bounds = match measure {
+            Measure::Latency => &self.buckets.latency,
+            Measure::Size => &self.buckets.size,
+        };
+        let family = Family::new_with_constructor(bounds.clone());
+        self.registry.register(name, help, family.clone());
+        Histograms { family, labels }
+    }
+
+    /// Registers a gauge.
+    pub(super) fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+    ) -> Family<Vec<(&'static str, String)>, Gauge> {
+        let family = Family::default();
+        self.registry.register(name, help, family.clone());
+        family
+    }
+}
