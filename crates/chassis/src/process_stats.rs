@@ -46,6 +46,21 @@ pub(crate) fn exposition() -> String {
             put(&mut text, "process_start_time_seconds", "gauge", start);
         }
     }
+    let network = read("/proc/self/net/netstat");
+    if let Some((received, sent)) = network.as_deref().and_then(octets) {
+        put(
+            &mut text,
+            "process_network_receive_bytes_total",
+            "counter",
+            received,
+        );
+        put(
+            &mut text,
+            "process_network_transmit_bytes_total",
+            "counter",
+            sent,
+        );
+    }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
         put(&mut text, "process_open_fds", "gauge", open.count());
     }
@@ -53,6 +68,15 @@ pub(crate) fn exposition() -> String {
     if let Some(max) = limit.current {
         put(&mut text, "process_max_fds", "gauge", max);
     }
+    let memory = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    // Without a limit the reference shows the largest number.
+    let memory = memory.unwrap_or(u64::MAX);
+    put(
+        &mut text,
+        "process_virtual_memory_max_bytes",
+        "gauge",
+        memory,
+    );
     text
 }
 
@@ -81,6 +105,22 @@ fn parse_stat(stat: &str) -> Option<Stat> {
         virtual_bytes: number(20)?,
         resident_pages: number(21)?,
     })
+}
+
+/// Bytes received and sent by IP: a line of names, then a line of values.
+fn octets(netstat: &str) -> Option<(u64, u64)> {
+    let mut lines = netstat
+        .lines()
+        .filter_map(|line| line.strip_prefix("IpExt:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let pairs = names
+        .split_ascii_whitespace()
+        .zip(values.split_ascii_whitespace());
+    let find = |wanted: &str| {
+        let found = pairs.clone().find(|(name, _)| *name == wanted);
+        found.and_then(|(_, value)| value.parse().ok())
+    };
+    Some((find("InOctets")?, find("OutOctets")?))
 }
 
 fn boot_seconds(stat: &str) -> Option<f64> {
@@ -113,6 +153,14 @@ mod tests {
             Some(1.7e9)
         );
         assert_eq!(boot_seconds("cpu 1 2\n"), None);
+    }
+
+    #[test]
+    fn network_bytes_are_found_by_name() {
+        let netstat = "TcpExt: A\nTcpExt: 1\nIpExt: InX InOctets OutOctets\nIpExt: 1 20 30\n";
+        assert_eq!(octets(netstat), Some((20, 30)));
+        assert_eq!(octets("IpExt: InOctets\nIpExt: 1\n"), None);
+        assert_eq!(octets(""), None);
     }
 
     #[test]
