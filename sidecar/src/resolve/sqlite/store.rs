@@ -134,11 +134,15 @@ impl Store {
 
     /// The rows that were renewed within the update interval; others are passed over.
     ///
+    /// Both instants are cut to whole seconds, so a row may look one second older than it is: a row
+    /// exactly as old as the interval still counts, or a renewal that comes a moment late would
+    /// hide a sidecar that lives.
+    ///
     /// # Errors
     /// What SQLite says.
     pub(super) fn live(&self, now: i64) -> rusqlite::Result<Vec<(AppId, Authority)>> {
         let sql = format!(
-            "SELECT app_id, address FROM {} WHERE ?1 - last_update < ?2 LIMIT ?3",
+            "SELECT app_id, address FROM {} WHERE ?1 - last_update <= ?2 LIMIT ?3",
             self.table
         );
         let mut statement = self.connection.prepare_cached(&sql)?;

@@ -87,9 +87,9 @@ fn rows_live_for_the_update_interval() {
     store
         .register(&app("appB"), &at("127.0.0.1", 2), 103)
         .expect("registers");
-    assert_eq!(live(&store, 104), ["appA [::1]:1", "appB 127.0.0.1:2"]);
-    assert_eq!(live(&store, 105), ["appB 127.0.0.1:2"]);
-    assert_eq!(store.renew(&own, 105), Ok(Renewal::Kept));
+    assert_eq!(live(&store, 105), ["appA [::1]:1", "appB 127.0.0.1:2"]);
+    assert_eq!(live(&store, 106), ["appB 127.0.0.1:2"]);
+    assert_eq!(store.renew(&own, 106), Ok(Renewal::Kept));
     assert_eq!(live(&store, 109), ["appA [::1]:1"]);
     store.deregister(&own).expect("deregisters");
     assert!(live(&store, 109).is_empty());
