@@ -226,7 +226,7 @@ async fn sign(
     request: SignCertificateRequest,
 ) -> Result<SignCertificateResponse, ObtainError> {
     let address = || config.address.clone();
-    let tcp = TcpStream::connect(config.address.as_str()).await;
+    let tcp = dial(&config.address).await;
     let tcp = tcp.map_err(|cause| ObtainError::Dial {
         address: address(),
         cause,
@@ -267,6 +267,13 @@ async fn sign(
             })
     };
     tasks.drive(call).await
+}
+
+async fn dial(address: &str) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect(address).await?;
+    // A request is several small frames; none of them should wait for the acknowledgement of another.
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
 }
 
 /// Checks an answer: our key, our name, signed under the roots, valid now (fact O-C2, K074).
