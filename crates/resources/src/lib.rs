@@ -12,7 +12,7 @@ mod expand;
 pub mod http_endpoint;
 pub mod loader;
 mod value;
-mod yaml;
+pub mod yaml;
 
 pub use component::Component;
 pub use configuration::Configuration;

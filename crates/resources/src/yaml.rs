@@ -19,7 +19,7 @@ const SEPARATOR: &str = "---";
 /// Returns the documents of a file that hold more than space and comments.
 ///
 /// The rest of a separator line belongs to no document.
-pub(crate) fn documents(text: &str) -> impl Iterator<Item = &str> {
+pub fn documents(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text.trim_start_matches('\u{feff}'));
     let parts = std::iter::from_fn(move || {
         let (document, after) = first_part(rest?);
@@ -47,11 +47,19 @@ fn has_content(document: &str) -> bool {
     !document.lines().all(|line| idle(line.trim()))
 }
 
+/// Decodes a text that holds one document, like a setting written in YAML or JSON.
+///
+/// # Errors
+/// [`YamlError`] when it is no YAML, of another shape, or empty.
+pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
+    decode(text)?.ok_or_else(|| YamlError("the document is empty".into()))
+}
+
 /// Decodes one document; one without content is `None`.
 ///
 /// # Errors
 /// [`YamlError`] when it is no YAML or of another shape.
-pub(crate) fn decode<T: DeserializeOwned>(document: &str) -> Result<Option<T>, YamlError> {
+pub fn decode<T: DeserializeOwned>(document: &str) -> Result<Option<T>, YamlError> {
     let options = serde_yaml::options! {
         legacy_octal_numbers: true,
         with_snippet: false,
@@ -214,6 +222,16 @@ mod tests {
         assert_eq!(decode::<Sample>("").unwrap(), None);
         assert_eq!(decode::<Sample>("# only words\n").unwrap(), None);
         assert_eq!(decode::<Sample>("null").unwrap(), None);
+    }
+
+    #[test]
+    fn a_setting_is_one_document_with_content() {
+        let routes: std::collections::BTreeMap<String, String> =
+            from_str(r#"{"/a": "/b", "/c": 5}"#).unwrap();
+        assert_eq!((routes["/a"].as_str(), routes["/c"].as_str()), ("/b", "5"));
+        assert!(from_str::<Value>("a: 1\n---\nb: 2").is_err());
+        let empty = from_str::<Sample>(" ").unwrap_err();
+        assert_eq!(empty.to_string(), "the document is empty");
     }
 
     #[test]
