@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,7 +62,7 @@ pub enum InitError {
         /// The system's reason.
         cause: io::Error,
     },
-    /// The thread that writes cannot be started.
+    /// Stdout, or the thread that writes, cannot be had.
     #[error("failed to start the log writer: {0}")]
     Thread(io::Error),
     /// The process logs already.
@@ -76,7 +77,7 @@ pub enum InitError {
 pub fn init(options: LogOptions) -> Result<LogHandle, InitError> {
     let out: Box<dyn Write + Send> = match &options.file {
         Some(path) => Box::new(append_to(path.clone())?),
-        None => Box::new(io::stdout()),
+        None => Box::new(unbuffered_stdout().map_err(InitError::Thread)?),
     };
     let (layer, handle) = build(options, instance(), out).map_err(InitError::Thread)?;
     let subscriber = tracing_subscriber::registry().with(layer);
@@ -105,6 +106,11 @@ fn build(
     };
     let layer = LogLayer::new(format, stamp, threshold.clone(), sink.clone());
     Ok((layer, LogHandle { threshold, sink }))
+}
+
+/// Stdout without the standard library's buffer, whose state after a failed write is unknown.
+fn unbuffered_stdout() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 fn append_to(path: PathBuf) -> Result<File, InitError> {

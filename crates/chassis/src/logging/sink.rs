@@ -12,6 +12,8 @@ use std::time::Duration;
 const CAPACITY: usize = 2 << 20;
 /// How long a producer waits for room. A stalled reader costs a call this much once a line.
 const ROOM_LIMIT: Duration = Duration::from_millis(50);
+/// Pause before a non-blocking pipe that is full is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// The buffer between producers and the writing thread.
 #[derive(Debug)]
@@ -26,15 +28,14 @@ struct State {
     waiting: Vec<u8>,
     /// Whether the thread holds bytes it has not yet written.
     writing: bool,
-    /// Whether nobody will push any more.
-    closed: bool,
     dropped: u64,
 }
 
 // === impl Sink ===
 
 impl Sink {
-    /// Starts the thread that writes to `out`; it ends when the last owner is gone.
+    /// Starts the thread that writes to `out`; it ends with the process, because any line may
+    /// be the last one.
     pub(super) fn start(out: Box<dyn Write + Send>) -> io::Result<Arc<Self>> {
         let sink = Arc::new(Self {
             state: Mutex::default(),
@@ -75,17 +76,14 @@ impl Sink {
     fn write_all(&self, mut out: Box<dyn Write + Send>) {
         let mut batch = Vec::new();
         loop {
-            let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
+            let idle = |state: &mut State| state.waiting.is_empty();
             let waited = self.arrived.wait_while(self.lock(), idle);
             let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-            if state.waiting.is_empty() {
-                return;
-            }
             std::mem::swap(&mut batch, &mut state.waiting);
             state.writing = true;
             drop(state);
             // A closed stream must not end the process that logs to it.
-            let _lost = out.write_all(&batch).and_then(|()| out.flush());
+            let _lost = write_patiently(&mut out, &batch);
             batch.clear();
             self.lock().writing = false;
             self.written.notify_all();
@@ -98,9 +96,59 @@ impl Sink {
     }
 }
 
+/// Writes all of `bytes`, also to a pipe that somebody made non-blocking.
+fn write_patiently(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match out.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(FULL_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    out.flush()
+}
+
 impl State {
     /// A line longer than the buffer passes when it is alone.
     fn has_room(&self, line: usize) -> bool {
         self.waiting.is_empty() || self.waiting.len() + line <= CAPACITY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes one byte at a time, after an interruption and a full pipe.
+    #[derive(Default)]
+    struct Moody {
+        calls: usize,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Moody {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            match self.calls % 3 {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                1 => Err(io::ErrorKind::Interrupted.into()),
+                _ => self.taken.write(&bytes[..1]),
+            }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_is_full_loses_nothing() {
+        let mut out = Moody::default();
+        write_patiently(&mut out, b"all of it").unwrap();
+        assert_eq!(out.taken, b"all of it");
+        assert!(write_patiently(&mut [0_u8; 0].as_mut_slice(), b"x").is_err());
     }
 }
