@@ -130,6 +130,13 @@ impl GrpcApp {
         self.port
     }
 
+    /// Stops listening and breaks all connections.
+    pub async fn stop(&mut self) {
+        self.task.abort();
+        // The end of an aborted task is an error by definition.
+        drop((&mut self.task).await);
+    }
+
     /// All calls since the last call of this function.
     #[must_use]
     pub fn take(&self) -> Vec<GrpcSeen> {

@@ -1,28 +1,25 @@
 //! A fake HTTP app: records what arrives, answers what a script says.
 //!
-//! The script sees a request when its body has ended, or at its head if it asks for that; the answer is a
-//! list of steps, so that a test can stop in the middle, wait for a signal, or break off.
+//! The script sees a request when its body has ended, or at its head if it asks for that.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     io,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore},
+    sync::Notify,
     task::JoinHandle,
 };
 
 use super::{
-    client::encode_chunk,
-    wire::{Cursor, End, Framing, Head, Reader, Writer, halves},
+    answer::{Answer, Step},
+    wire::{Cursor, Digest, End, Framing, Head, Reader, Writer, halves},
 };
 
 /// Bytes of a body that are kept; the rest is only counted.
@@ -37,6 +34,8 @@ pub struct Seen {
     pub body: Vec<u8>,
     /// All bytes of the body.
     pub length: u64,
+    /// Digest of all bytes of the body.
+    pub digest: u64,
     /// How the body was delimited.
     pub framing: Framing,
     /// How it ended.
@@ -68,167 +67,6 @@ impl Seen {
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
-    }
-}
-
-/// One step of an answer.
-#[derive(Clone, Debug)]
-enum Step {
-    Write(Vec<u8>),
-    Repeat(Vec<u8>, u64),
-    Pause(Duration),
-    Gate(Gate),
-    Close,
-}
-
-/// Lets an answer go on when the test says so.
-#[derive(Clone, Debug)]
-pub struct Gate(Arc<Semaphore>);
-
-impl Gate {
-    /// A closed gate.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Arc::new(Semaphore::new(0)))
-    }
-
-    /// Lets one waiting answer pass.
-    pub fn open(&self) {
-        self.0.add_permits(1);
-    }
-
-    async fn pass(&self) {
-        if let Ok(permit) = self.0.acquire().await {
-            permit.forget();
-        }
-    }
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// What the app answers.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    head: String,
-    steps: Vec<Step>,
-}
-
-impl Answer {
-    /// An answer without body; `Content-Length: 0` unless a body follows.
-    #[must_use]
-    pub fn status(code: u16) -> Self {
-        Self {
-            head: format!("HTTP/1.1 {code} X\r\n"),
-            steps: Vec::new(),
-        }
-    }
-
-    /// 200 with a text.
-    #[must_use]
-    pub fn text(body: &str) -> Self {
-        Self::status(200)
-            .header("Content-Type", "text/plain")
-            .body(body)
-    }
-
-    /// Bytes as they are.
-    #[must_use]
-    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
-        Self {
-            head: String::new(),
-            steps: vec![Step::Write(bytes.into())],
-        }
-    }
-
-    /// Adds a header; call it before the body is set.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.head.push_str(&format!("{name}: {value}\r\n"));
-        self
-    }
-
-    /// Ends the head and writes a body of fixed length.
-    #[must_use]
-    pub fn body(self, body: impl AsRef<[u8]>) -> Self {
-        let body = body.as_ref();
-        let with = self
-            .header("Content-Length", &body.len().to_string())
-            .end_head();
-        if body.is_empty() {
-            with
-        } else {
-            with.write(body)
-        }
-    }
-
-    /// Ends the head and announces chunks.
-    #[must_use]
-    pub fn chunked(self) -> Self {
-        self.header("Transfer-Encoding", "chunked").end_head()
-    }
-
-    /// Ends the head; what follows is written as it is.
-    #[must_use]
-    pub fn end_head(mut self) -> Self {
-        let head = std::mem::take(&mut self.head);
-        self.write(format!("{head}\r\n"))
-    }
-
-    /// Writes bytes.
-    #[must_use]
-    pub fn write(mut self, bytes: impl AsRef<[u8]>) -> Self {
-        self.steps.push(Step::Write(bytes.as_ref().to_vec()));
-        self
-    }
-
-    /// Writes one chunk.
-    #[must_use]
-    pub fn chunk(self, data: impl AsRef<[u8]>) -> Self {
-        self.write(encode_chunk(data.as_ref()))
-    }
-
-    /// Writes the same bytes `times` over.
-    #[must_use]
-    pub fn repeat(mut self, bytes: impl Into<Vec<u8>>, times: u64) -> Self {
-        self.steps.push(Step::Repeat(bytes.into(), times));
-        self
-    }
-
-    /// Writes the last chunk.
-    #[must_use]
-    pub fn last_chunk(self) -> Self {
-        self.write("0\r\n\r\n")
-    }
-
-    /// Lets time pass.
-    #[must_use]
-    pub fn pause(mut self, time: Duration) -> Self {
-        self.steps.push(Step::Pause(time));
-        self
-    }
-
-    /// Waits for the gate.
-    #[must_use]
-    pub fn gate(mut self, gate: &Gate) -> Self {
-        self.steps.push(Step::Gate(gate.clone()));
-        self
-    }
-
-    /// Closes the connection.
-    #[must_use]
-    pub fn close(mut self) -> Self {
-        self.steps.push(Step::Close);
-        self
-    }
-
-    fn finish(self) -> VecDeque<Step> {
-        let open = !self.head.is_empty();
-        let whole = if open { self.body("") } else { self };
-        whole.steps.into()
     }
 }
 
@@ -347,6 +185,13 @@ impl HttpApp {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Stops listening and breaks all connections.
+    pub async fn stop(&mut self) {
+        self.task.abort();
+        // The end of an aborted task is an error by definition.
+        drop((&mut self.task).await);
     }
 
     /// All requests so far.
@@ -522,6 +367,7 @@ impl App {
                         head,
                         body: Vec::new(),
                         length: 0,
+                        digest: Digest::default().finish(),
                         framing,
                         end: End::Cut,
                         cancelled: false,
@@ -590,16 +436,18 @@ async fn read_request<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Seen {
     let framing = head.request_framing();
     let mut cursor = Cursor::new(framing);
-    let (mut body, mut length) = (Vec::new(), 0_u64);
+    let (mut body, mut digest) = (Vec::new(), Digest::default());
     while let Some(piece) = reader.piece(&mut cursor).await {
-        length = length.saturating_add(piece.len() as u64);
-        let room = KEPT.saturating_sub(body.len());
-        body.extend(piece.into_iter().take(room));
+        digest.add(&piece);
+        let room = KEPT.saturating_sub(body.len()).min(piece.len());
+        body.extend_from_slice(piece.get(..room).unwrap_or_default());
     }
+    let (length, digest) = (digest.length(), digest.finish());
     Seen {
         head,
         body,
         length,
+        digest,
         framing,
         end: cursor.end().unwrap_or(End::Cut),
         cancelled: false,

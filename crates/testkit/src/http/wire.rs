@@ -98,6 +98,34 @@ pub enum End {
     Cut,
 }
 
+/// A running checksum over bytes, wherever the borders of their pieces are.
+#[derive(Clone, Debug, Default)]
+pub struct Digest {
+    // The standard library's hasher reads a stream of bytes and is fast without optimisation.
+    hasher: std::hash::DefaultHasher,
+    length: u64,
+}
+
+impl Digest {
+    /// Takes the next bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        std::hash::Hasher::write(&mut self.hasher, bytes);
+        self.length = self.length.saturating_add(bytes.len() as u64);
+    }
+
+    /// How many bytes it has seen.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The checksum.
+    #[must_use]
+    pub fn finish(&self) -> u64 {
+        std::hash::Hasher::finish(&self.hasher)
+    }
+}
+
 /// Where a reader stands inside a body.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor {
