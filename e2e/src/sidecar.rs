@@ -60,6 +60,18 @@ impl Spec {
         }
     }
 
+    /// Port that the HTTP API will have.
+    #[must_use]
+    pub fn http(&self) -> u16 {
+        self.ports.http
+    }
+
+    /// Port that the gRPC API will have.
+    #[must_use]
+    pub fn grpc(&self) -> u16 {
+        self.ports.grpc
+    }
+
     /// The app's port.
     #[must_use]
     pub fn app(self, port: u16) -> Self {

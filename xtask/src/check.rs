@@ -29,6 +29,14 @@ impl Tests {
 /// If a tool is missing; failing steps are collected in `steps`.
 pub(crate) fn run(around: &Surroundings, steps: &mut Steps, tests: Tests) -> Result<()> {
     steps.run("format", around.cargo().args(["fmt", "--all", "--check"]))?;
+    let client = around.sources("e2e/sdk/rust").join("Cargo.toml");
+    steps.run(
+        "format of the SDK client",
+        around
+            .cargo()
+            .args(["fmt", "--check", "--manifest-path"])
+            .arg(client),
+    )?;
     steps.run(
         "lints",
         around.cargo().args([

@@ -3,13 +3,15 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{steps::Steps, surroundings::Surroundings};
+use crate::{sdk, steps::Steps, surroundings::Surroundings};
 
 /// A set of tests that needs the same surroundings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
     /// Real binaries on loopback: needs nothing but cargo.
     Selfhosted,
+    /// Published SDKs and gRPC clients: needs Python, Node and the package registries.
+    Sdk,
 }
 
 /// Runs `suite`, or all of them.
@@ -21,6 +23,7 @@ pub(crate) fn run(around: &Surroundings, steps: &mut Steps, suite: Option<Suite>
         if suite.is_none_or(|wanted| wanted == *each) {
             match each {
                 Suite::Selfhosted => selfhosted(around, steps)?,
+                Suite::Sdk => sdk::run(around, steps)?,
             }
         }
     }

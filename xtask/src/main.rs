@@ -1,12 +1,14 @@
 //! The recipe book: every command that a person or CI runs over the whole workspace.
 //!
 //! `cargo xtask check` judges the tree, `gen` writes generated files, `e2e` runs the tests with real
-//! parts. It owns the order of the steps and the messages about missing
+//! parts, `soak` the long ones. It owns the order of the steps and the messages about missing
 //! tools; what is tested lives in `e2e/`, what is generated lives beside its source.
 
 mod check;
 mod deny;
 mod e2e;
+mod sdk;
+mod soak;
 mod steps;
 mod surroundings;
 
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{e2e::Suite, steps::Steps, surroundings::Surroundings};
+use crate::{e2e::Suite, soak::Soak, steps::Steps, surroundings::Surroundings};
 
 /// What to do with the workspace.
 #[derive(Debug, Parser)]
@@ -40,6 +42,11 @@ enum Command {
         /// The suite to run.
         suite: Option<Suite>,
     },
+    /// Long runs outside CI; without a name, all of them.
+    Soak {
+        /// The soak to run.
+        soak: Option<Soak>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -62,6 +69,7 @@ fn run(command: &Command) -> Result<()> {
         }
         Command::Gen => check::generate(&around, &mut steps)?,
         Command::E2e { suite } => e2e::run(&around, &mut steps, suite)?,
+        Command::Soak { soak } => soak::run(&around, &mut steps, soak)?,
     }
     steps.close()
 }

@@ -46,6 +46,18 @@ impl Steps {
         })
     }
 
+    /// Runs `command` as the step `name`; later steps are pointless without it.
+    ///
+    /// # Errors
+    /// If the command could not be started, or failed.
+    pub(crate) fn must(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        self.run(name, command)?;
+        if self.failed.iter().any(|failed| failed == name) {
+            bail!("{name}: failed, see above");
+        }
+        Ok(())
+    }
+
     /// Runs `work` as the step `name`; `Ok(false)` is a failure that does not stop the recipe.
     ///
     /// # Errors

@@ -49,6 +49,11 @@ impl Surroundings {
         })
     }
 
+    /// A folder of the workspace.
+    pub(crate) fn sources(&self, folder: &str) -> PathBuf {
+        self.root.join(folder)
+    }
+
     /// The folder for installed tools and SDKs: `IRONSIDE_CACHE`, default `target/e2e`.
     pub(crate) fn cache(&self) -> &Path {
         &self.cache

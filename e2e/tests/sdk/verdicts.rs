@@ -1,0 +1,107 @@
+//! The verdict lines of programs, collected into one table per SDK.
+
+use std::{collections::BTreeMap, process::Command, time::Duration};
+
+use anyhow::{Result, ensure};
+use ironside_e2e::{World, program::Program};
+
+/// Rows that are not run, and why.
+const DEFERRED: &[(&str, &str, &str)] = &[
+    (
+        "python",
+        "SD-16",
+        "the ready suites of 3.4 are sources outside the registries",
+    ),
+    ("quickstarts", "QS-04", "needs Resiliency policies"),
+    ("quickstarts", "QS-08", "needs a cluster"),
+];
+
+/// The table of one SDK.
+pub(crate) struct Verdicts {
+    sdk: &'static str,
+    rows: BTreeMap<String, Result<(), String>>,
+}
+
+impl Verdicts {
+    pub(crate) fn of(sdk: &'static str) -> Self {
+        Self {
+            sdk,
+            rows: BTreeMap::new(),
+        }
+    }
+
+    /// Runs a program to its end and takes its rows; one of `expected` that it does not print has failed.
+    pub(crate) async fn collect(
+        &mut self,
+        world: &World,
+        name: &str,
+        command: &mut Command,
+        expected: &[&str],
+    ) {
+        let program = Program::start(world, name, command);
+        self.finish(program, expected).await;
+    }
+
+    /// The same for a program that was started before.
+    pub(crate) async fn finish(&mut self, mut program: Program, expected: &[&str]) {
+        let ended = program.exit(Duration::from_secs(150)).await;
+        let log = program.log();
+        let mut found = 0;
+        for line in log.lines().filter_map(|line| line.strip_prefix("ROW ")) {
+            let verdict = match line.split_once(" FAILED ") {
+                Some((row, why)) => (row.to_owned(), Err(why.to_owned())),
+                None => (line.trim_end_matches(" passed").to_owned(), Ok(())),
+            };
+            found += 1;
+            self.rows.insert(verdict.0, verdict.1);
+        }
+        for row in expected {
+            let absent = || Err(format!("the program did not get there ({ended:?})"));
+            self.rows.entry((*row).to_owned()).or_insert_with(absent);
+        }
+        if found == 0 || self.rows.values().any(Result::is_err) {
+            program.show();
+        }
+    }
+
+    /// Takes a row that was judged here.
+    pub(crate) async fn row(&mut self, id: &str, check: impl Future<Output = Result<()>>) {
+        let limit = Duration::from_secs(120);
+        let verdict = ironside_e2e::wait::within(id, limit, check)
+            .await
+            .and_then(|inner| inner);
+        self.rows
+            .insert(id.to_owned(), verdict.map_err(|error| format!("{error:#}")));
+    }
+
+    /// Prints the table and judges it.
+    pub(crate) fn close(self) -> Result<()> {
+        let Self { sdk, rows } = self;
+        let failed = rows.values().filter(|verdict| verdict.is_err()).count();
+        let deferred: Vec<_> = DEFERRED
+            .iter()
+            .filter(|(owner, ..)| *owner == sdk)
+            .collect();
+        let mut table = format!(
+            "\n{sdk}: {} passed, {failed} failed, {} deferred\n",
+            rows.len() - failed,
+            deferred.len()
+        );
+        for (row, verdict) in &rows {
+            let text = verdict
+                .as_ref()
+                .map_or_else(|why| format!("FAILED: {why}"), |()| "passed".to_owned());
+            table.push_str(&format!("  {row:<48} {text}\n"));
+        }
+        for (_, row, reason) in &deferred {
+            table.push_str(&format!("  {row:<48} deferred: {reason}\n"));
+        }
+        eprintln!("{table}");
+        ensure!(
+            failed == 0 && !rows.is_empty(),
+            "{sdk}: {failed} of {} rows failed",
+            rows.len()
+        );
+        Ok(())
+    }
+}
