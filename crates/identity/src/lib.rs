@@ -1,7 +1,7 @@
 //! Who a workload is.
 //!
 //! Owns names ([`TrustDomain`], [`Namespace`], [`AppId`], [`SpiffeId`]), the proof of a name ([`Svid`]), what a
-//! proof is checked against ([`TrustBundle`]), the check itself ([`verify`]) and the arithmetic of renewal
+//! proof is checked against ([`TrustBundle`]), the check itself ([`verify()`]) and the arithmetic of renewal
 //! ([`renewal`]). Refuses sockets, TLS configurations, files, clocks and the call to Sentry: the instant is
 //! always an argument, bytes come in and values go out.
 

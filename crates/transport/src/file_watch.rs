@@ -63,14 +63,22 @@ impl FileWatch {
     /// Cancel safe: a change that was not yet reported is reported by the next call.
     pub async fn changed(&mut self) {
         loop {
-            let notified = self.next_event(POLL).await;
-            while notified && self.next_event(self.settle).await {}
+            if self.next_event(POLL).await {
+                self.let_settle().await;
+            }
             let marks: Vec<_> = self.files.iter().map(|file| Mark::of(file)).collect();
             if marks != self.marks {
                 self.marks = marks;
                 return;
             }
         }
+    }
+
+    /// Waits until the folder is quiet; a folder that never is must not hold a change back.
+    async fn let_settle(&mut self) {
+        let (settle, longest) = (self.settle, self.settle * 5);
+        let quiet = async { while self.next_event(settle).await {} };
+        let _restless = tokio::time::timeout(longest, quiet).await.is_err();
     }
 
     /// Waits for an event; `false` if none came in time.

@@ -1,13 +1,17 @@
-//! How many requests one source may make.
+//! How many requests one source may make, and how many connections it may hold.
 //!
-//! Owns a token bucket per source and the bound on their number (fact O-S12). The instant is an argument. Who a
+//! Owns a token bucket per source and the bound on their number (fact O-S12), and the share of the connection slots
+//! that one source gets: a silent crowd from one address must not shut out the rest. The instant is an argument. Who a
 //! source is, is read off the connection: an IPv4 address, or the /64 network of an IPv6 address.
 
 use ironside_chassis::Tick;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// Connections that a source may hold at once.
+const MAX_CONNECTIONS: usize = 128;
 /// Requests that a source may make at once: more sidecars than one node runs.
 const BURST: u32 = 250;
 /// Time in which one more request is granted; 50 a second.
@@ -29,6 +33,17 @@ pub(crate) struct Limiter {
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     full_at: Tick,
+}
+
+/// The open connections of all sources. Clones are the same count.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Connections(Arc<Mutex<HashMap<Source, usize>>>);
+
+/// One open connection; it is counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    all: Connections,
+    source: Source,
 }
 
 // === impl Source ===
@@ -76,6 +91,41 @@ impl Limiter {
     }
 }
 
+// === impl Connections ===
+
+impl Connections {
+    /// Counts one more connection of the source; `None` if it holds its share already.
+    pub(crate) fn open(&self, source: Source) -> Option<Connection> {
+        let mut counts = self.counts();
+        let count = counts.entry(source).or_default();
+        if *count >= MAX_CONNECTIONS {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Connection {
+            all: self.clone(),
+            source,
+        })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut counts = self.all.counts();
+        if let Some(count) = counts.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.source);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +165,20 @@ mod tests {
             assert!(limiter.admit(Source(IpAddr::from(n.to_be_bytes())), at(0)));
         }
         assert!(limiter.buckets.len() <= MAX_SOURCES);
+    }
+
+    #[test]
+    fn one_source_gets_its_share_of_the_connections() {
+        let all = Connections::default();
+        let mut held: Vec<_> = (0..MAX_CONNECTIONS)
+            .map(|_| all.open(source(1)).unwrap())
+            .collect();
+        assert!(all.open(source(1)).is_none());
+        assert!(all.open(source(2)).is_some());
+        held.pop();
+        assert!(all.open(source(1)).is_some());
+        held.clear();
+        assert!(all.counts().is_empty(), "nothing is remembered of the gone");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use ironside_chassis::Tasks;
 use ironside_chassis::tasks::Group;
 use ironside_proto::sentry::ca_server::CaServer;
 use ironside_transport::OneSidedTlsServer;
-use limit::Source;
+use limit::{Connections, Source};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ const MAX_MESSAGE: usize = 128 * 1024;
 const WINDOW: u32 = 128 * 1024;
 /// Longest list of request headers.
 const MAX_HEADERS: u32 = 16 * 1024;
+/// A request that has not arrived whole, and been answered, in this time is given up.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// A connection that is older is asked to end.
 const MAX_AGE: Duration = Duration::from_secs(300);
 /// After that it has so long to finish what it is doing.
@@ -53,6 +55,7 @@ pub(crate) struct Server {
     tls: OneSidedTlsServer,
     service: CaServer<CertificateAuthority>,
     slots: Arc<Semaphore>,
+    sources: Connections,
     streams: Group,
     stop: CancellationToken,
 }
@@ -70,6 +73,7 @@ impl Server {
             tls,
             service: CaServer::new(ca).max_decoding_message_size(MAX_MESSAGE),
             slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            sources: Connections::default(),
             streams: tasks.group("grpc-stream"),
             stop: tasks.token(),
         })
@@ -84,10 +88,14 @@ impl Server {
             };
             match accepted {
                 Ok((tcp, source, slot)) => {
+                    let Some(counted) = self.sources.open(source) else {
+                        debug!(target: SCOPE, "connection refused: too many of this address");
+                        continue;
+                    };
                     let server = Arc::clone(&self);
                     connections.spawn(async move {
                         server.connection(tcp, source).await;
-                        drop(slot);
+                        drop((counted, slot));
                     });
                 }
                 Err(cause) => {
@@ -139,7 +147,13 @@ impl Server {
         source: Source,
     ) -> Result<Response<tonic::body::Body>, Infallible> {
         request.extensions_mut().insert(source);
-        let mut response = self.service.clone().call(request).await?;
+        let answer = self.service.clone().call(request);
+        let Ok(response) = tokio::time::timeout(REQUEST_LIMIT, answer).await else {
+            return Ok(
+                tonic::Status::deadline_exceeded("the request took too long to arrive").into_http(),
+            );
+        };
+        let mut response = response?;
         as_the_reference_codes(&mut response);
         Ok(response)
     }
