@@ -203,7 +203,7 @@ impl GrpcApp {
             length: _,
             body,
         } = call;
-        let slices = match collect(body, self.max_message).await? {
+        let slices = match collect(body.into_inner(), self.max_message).await? {
             Ok(slices) => slices,
             Err(status) => return Ok(Err(status)),
         };

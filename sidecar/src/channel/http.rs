@@ -248,7 +248,7 @@ pub(crate) async fn build(
         headers.insert(header::ACCEPT, EVENT_STREAM);
     }
     context.trace.to_http_app(&mut headers);
-    let (declared, body) = framing(verb, declared, length, body).await?;
+    let (declared, body) = framing(verb, declared, length, body.into_inner()).await?;
     if let Some(declared) = declared {
         headers.insert(header::CONTENT_LENGTH, declared);
     }

@@ -248,7 +248,7 @@ fn decode(
         content_type: content_type.into(),
         type_url: type_url.into(),
         length,
-        body,
+        body: body.into(),
     })
 }
 

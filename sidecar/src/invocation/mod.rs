@@ -4,10 +4,11 @@
 //! that turn them into headers (`headers.rs`), internal messages (`wire.rs`), pieces of a stream (`chunks.rs`)
 //! and statuses (`status.rs`). Knows no sockets.
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use ironside_policy::{Method, Verb};
 use ironside_proto::google::protobuf::Any;
+
+use sync_wrapper::SyncWrapper;
 
 use crate::body::Body;
 
@@ -61,8 +62,8 @@ pub(crate) struct Invocation {
     pub(crate) type_url: Box<str>,
     /// Length of the body.
     pub(crate) length: Length,
-    /// The body.
-    pub(crate) body: Body,
+    /// The body. Wrapped, so that a call may be borrowed across an await: nobody reads it through `&`.
+    pub(crate) body: SyncWrapper<Body>,
 }
 
 /// Status of an app's answer.
@@ -110,12 +111,3 @@ impl Reply {
 
 /// Status of the leading message of an event stream: the reference leaves it at zero.
 pub(crate) const STREAM_STATUS: u16 = 0;
-
-/// A piece of a body and what is known of the rest.
-#[derive(Debug)]
-pub(crate) enum Peeked {
-    /// The body ended.
-    End,
-    /// A first slice; more may follow.
-    Data(Bytes),
-}

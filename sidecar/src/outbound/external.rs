@@ -212,7 +212,8 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-type HttpClient = Client<HttpsConnector<HttpConnector>, Body>;
+/// A pooled client for HTTP and HTTPS.
+pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Body>;
 
 /// Clients for external targets of one data worker.
 pub(crate) struct External {
@@ -255,10 +256,10 @@ impl External {
         };
         let client = self.client(endpoint)?;
         let replay = Replay::new(
-            std::mem::replace(&mut call.body, body::empty()),
+            std::mem::replace(call.body.get_mut(), body::empty()),
             endpoint.is_some() && matches!(call.length, Length::Fixed(_)),
         );
-        call.body = replay.attempt();
+        *call.body.get_mut() = replay.attempt();
         let uri = join(&base, &call)?;
         let mut request = build(call, context, uri).await?;
         if let Some(endpoint) = endpoint {
@@ -275,13 +276,7 @@ impl External {
 
     fn client(&self, endpoint: Option<&Arc<Endpoint>>) -> Result<HttpClient, ChannelError> {
         let Some(endpoint) = endpoint else {
-            let made = self.plain.get_or_init(|| {
-                let config = config_builder()
-                    .ok()?
-                    .with_root_certificates(system_roots())
-                    .with_no_client_auth();
-                Some(client(&self.tasks, config))
-            });
+            let made = self.plain.get_or_init(|| verifying_client(&self.tasks));
             return made
                 .clone()
                 .ok_or_else(|| ChannelError::Unavailable("no TLS version is available".into()));
@@ -308,6 +303,15 @@ impl External {
         known.push((Arc::downgrade(endpoint), made.clone()));
         Ok(made)
     }
+}
+
+/// A client that verifies servers against the roots of the system; `None` if the build has no TLS.
+pub(crate) fn verifying_client(tasks: &Group) -> Option<HttpClient> {
+    let config = config_builder()
+        .ok()?
+        .with_root_certificates(system_roots())
+        .with_no_client_auth();
+    Some(client(tasks, config))
 }
 
 fn client(tasks: &Group, config: ClientConfig) -> HttpClient {

@@ -72,7 +72,7 @@ pub(crate) async fn external(
 }
 
 fn take_body(call: &mut Invocation) -> Replay {
-    let body = std::mem::replace(&mut call.body, crate::body::empty());
+    let body = std::mem::replace(call.body.get_mut(), crate::body::empty());
     Replay::new(body, matches!(call.length, Length::Fixed(_)))
 }
 

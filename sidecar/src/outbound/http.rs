@@ -153,7 +153,7 @@ fn invocation(
         content_type: content_type.into(),
         type_url: "".into(),
         length,
-        body,
+        body: body.into(),
     })
 }
 

@@ -186,7 +186,7 @@ impl Exchange<'_> {
             content_type: call.content_type.clone(),
             type_url: call.type_url.clone(),
             length: call.length,
-            body: body::empty(),
+            body: body::empty().into(),
         }
     }
 

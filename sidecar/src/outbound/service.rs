@@ -112,7 +112,7 @@ fn invocation(message: InvokeRequest, parts: Parts) -> Result<Invocation, Invoke
         content_type: content_type.into(),
         type_url: type_url.into(),
         length: Length::Fixed(value.len() as u64),
-        body: body::full(value),
+        body: body::full(value).into(),
     })
 }
 

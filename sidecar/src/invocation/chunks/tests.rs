@@ -125,12 +125,10 @@ proptest! {
         let head = InternalInvokeRequest { ver: 1, ..Default::default() };
         let mut bytes = leading(&head, first).to_vec();
         bytes.extend(std::iter::repeat_n(b'f', first));
-        let mut seq = u64::from(first > 0);
-        let start = seq;
-        for size in &pieces {
+        let start = u64::from(first > 0);
+        for (seq, size) in (start..).zip(&pieces) {
             bytes.extend_from_slice(&chunk_head(seq, *size));
             bytes.extend(std::iter::repeat_n(b'p', *size));
-            seq += 1;
         }
         let mut rest = bytes.as_slice();
         let mut total = 0;
