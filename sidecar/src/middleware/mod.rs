@@ -14,22 +14,28 @@ mod uppercase;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Response, StatusCode, header, request::Parts};
+use http::{Response, StatusCode, request::Parts};
 
 pub(crate) use bearer::KeySource;
+pub(crate) use rate_limit::ClientAddress;
 pub(crate) use settings::Settings;
 
 use self::{
     bearer::Bearer, rate_limit::RateLimit, router_alias::RouterAlias, router_checker::RouterChecker,
 };
-use crate::body::{self, Body};
+use crate::{api::reply, body::Body};
 
 /// Category of all component types that can stand in a pipeline.
 pub(crate) const PREFIX: &str = "middleware.http.";
 
 /// The types that are offered, without their prefix.
-pub(crate) const OFFERED: [&str; 5] =
-    ["bearer", "ratelimit", "routeralias", "routerchecker", "uppercase"];
+pub(crate) const OFFERED: [&str; 5] = [
+    "bearer",
+    "ratelimit",
+    "routeralias",
+    "routerchecker",
+    "uppercase",
+];
 
 /// Handlers in list order.
 #[derive(Debug, Clone, Default)]
@@ -96,21 +102,25 @@ impl Pipeline {
     ///
     /// # Errors
     /// The answer of the handler that does not let the request pass.
-    pub(crate) async fn request(&self, head: &mut Parts) -> Result<(), Box<Response<Body>>> {
+    pub(crate) async fn request(&self, head: &mut Parts) -> Result<(), Response<Body>> {
         for handler in &self.handlers {
-            handler.request(head).await.map_err(Box::new)?;
+            handler.request(head).await?;
         }
         Ok(())
     }
 
     /// What the handlers make of a request's body.
     pub(crate) fn request_body(&self, body: Body) -> Body {
-        self.handlers.iter().fold(body, |body, handler| handler.body(body))
+        self.handlers
+            .iter()
+            .fold(body, |body, handler| handler.body(body))
     }
 
     /// Shows an answer to each handler, last to first.
     pub(crate) fn response(&self, answer: Response<Body>) -> Response<Body> {
-        self.handlers.iter().rev().fold(answer, |answer, handler| answer.map(|body| handler.body(body)))
+        self.handlers.iter().rev().fold(answer, |answer, handler| {
+            answer.map(|body| handler.body(body))
+        })
     }
 }
 
@@ -121,8 +131,12 @@ impl Handler {
     ///
     /// # Errors
     /// [`HandlerError`] names the type or the setting.
-    pub(crate) fn build(kind: &str, settings: &Settings, tools: &Tools<'_>) -> Result<Self, HandlerError> {
-        match kind.strip_prefix(PREFIX) {
+    pub(crate) fn build(
+        kind: &str,
+        settings: &Settings,
+        tools: &Tools<'_>,
+    ) -> Result<Self, HandlerError> {
+        match kind.to_ascii_lowercase().strip_prefix(PREFIX) {
             Some("bearer") => Bearer::build(settings, tools).map(Self::Bearer),
             Some("ratelimit") => RateLimit::build(settings, tools.clock).map(Self::RateLimit),
             Some("routeralias") => RouterAlias::build(settings).map(Self::RouterAlias),
@@ -133,34 +147,38 @@ impl Handler {
     }
 
     async fn request(&self, head: &mut Parts) -> Result<(), Response<Body>> {
-        match self {
-            Self::Bearer(bearer) => bearer.request(head).await,
-            Self::RateLimit(limit) => limit.request(head),
+        let refused = match self {
+            Self::Bearer(bearer) if !bearer.admits(head).await => {
+                (StatusCode::UNAUTHORIZED, "Unauthorized")
+            }
+            Self::RateLimit(limit) if !limit.admits(head) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "You have reached maximum request limit.",
+            ),
+            Self::RouterChecker(checker) if !checker.knows(head) => {
+                (StatusCode::BAD_REQUEST, "Bad Request")
+            }
             Self::RouterAlias(alias) => {
                 alias.rewrite(head);
-                Ok(())
+                return Ok(());
             }
-            Self::RouterChecker(checker) => checker.request(head),
-            Self::Uppercase => Ok(()),
-        }
+            Self::Bearer(_) | Self::RateLimit(_) | Self::RouterChecker(_) | Self::Uppercase => {
+                return Ok(());
+            }
+        };
+        let (status, text) = refused;
+        Err(reply::plain(status, text))
     }
 
     fn body(&self, body: Body) -> Body {
         match self {
             Self::Uppercase => uppercase::body(body),
-            Self::Bearer(_) | Self::RateLimit(_) | Self::RouterAlias(_) | Self::RouterChecker(_) => body,
+            Self::Bearer(_)
+            | Self::RateLimit(_)
+            | Self::RouterAlias(_)
+            | Self::RouterChecker(_) => body,
         }
     }
-}
-
-/// A refusal in plain text, as Go's `http.Error` writes it.
-fn refusal(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut answer = Response::new(body::full(format!("{text}\n")));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
 }
 
 #[cfg(test)]

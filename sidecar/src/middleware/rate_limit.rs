@@ -10,11 +10,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use http::{HeaderMap, Response, StatusCode, request::Parts};
+use http::{HeaderMap, request::Parts};
 use ironside_chassis::{Clock, Tick};
 
-use super::{HandlerError, Settings, refusal};
-use crate::body::Body;
+use super::{HandlerError, Settings};
 
 /// Requests a second when nothing is set; the reference's default.
 const DEFAULT_RATE: f64 = 100.0;
@@ -57,14 +56,9 @@ impl RateLimit {
         })
     }
 
-    pub(super) fn request(&self, head: &Parts) -> Result<(), Response<Body>> {
-        if self.admit(caller(head), self.clock.monotonic()) {
-            return Ok(());
-        }
-        Err(refusal(
-            StatusCode::TOO_MANY_REQUESTS,
-            "You have reached maximum request limit.",
-        ))
+    /// True if the caller of this request has a token left.
+    pub(super) fn admits(&self, head: &Parts) -> bool {
+        self.admit(caller(head), self.clock.monotonic())
     }
 
     fn admit(&self, caller: IpAddr, now: Tick) -> bool {

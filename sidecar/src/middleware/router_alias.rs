@@ -112,11 +112,6 @@ impl Target {
             Ok(parsed) => parsed,
             Err(err) => return Err(invalid(format!("route target {text:?}: {err}"))),
         };
-        if !text.starts_with('/') {
-            return Err(invalid(format!(
-                "route target {text:?} does not start with a slash"
-            )));
-        }
         Ok(Self {
             path: parsed.path().into(),
             query: parsed.query().map(Into::into),

@@ -2,11 +2,10 @@
 //!
 //! Setting `rule`: a regular expression that must match somewhere in the path; otherwise 400.
 
-use http::{Response, StatusCode, request::Parts};
+use http::request::Parts;
 use regex::Regex;
 
-use super::{HandlerError, Settings, refusal};
-use crate::body::Body;
+use super::{HandlerError, Settings};
 
 /// A compiled rule.
 #[derive(Debug)]
@@ -30,11 +29,9 @@ impl RouterChecker {
         }
     }
 
-    pub(super) fn request(&self, head: &Parts) -> Result<(), Response<Body>> {
+    /// True if the rule matches somewhere in the path of this request.
+    pub(super) fn knows(&self, head: &Parts) -> bool {
         let path = percent_encoding::percent_decode_str(head.uri.path()).decode_utf8_lossy();
-        if self.rule.is_match(&path) {
-            return Ok(());
-        }
-        Err(refusal(StatusCode::BAD_REQUEST, "Bad Request"))
+        self.rule.is_match(&path)
     }
 }
