@@ -26,7 +26,7 @@ use crate::{
 /// One per process.
 pub(crate) struct Shared {
     /// What the start said.
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     /// What may change.
     pub(crate) live: watch::Receiver<Arc<Live>>,
     /// Where apps listen.
@@ -37,14 +37,16 @@ pub(crate) struct Shared {
     pub(crate) verified: VerifiedPeers,
     /// App health and concurrency.
     pub(crate) admission: Admission,
-    /// Readiness of this process.
+    /// Readiness of this process, the app's port included.
     pub(crate) health: Health,
+    /// Readiness for outbound calls, which need no app.
+    pub(crate) outbound: Health,
     /// Own metadata, as `PUT /v1.0/metadata` leaves it.
     pub(crate) metadata: MetadataStore,
     /// Ends the process on request.
     pub(crate) shutdown: ShutdownHandle,
     /// Series of this process.
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     /// Time.
     pub(crate) clock: Clock,
 }

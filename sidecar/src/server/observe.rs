@@ -1,0 +1,373 @@
+//! Stage 3, `observe`: trace and baggage of a request; its series and its log line when the *body* ends.
+//!
+//! Owns [`Record`], which starts with the request head and writes when the last byte of the answer has gone,
+//! or when the client goes away before that, and [`Observed`], the response body that carries it. Owns the
+//! refusal of invalid baggage (E15). Refuses to own what a trace header looks like: telemetry does.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use ironside_chassis::Tick;
+use ironside_telemetry::{
+    baggage,
+    metrics::{HttpServed, Rpc},
+};
+use tonic::{Code, Status};
+
+use super::{access_log::Line, conn::StreamGuard, grpc::DAPR};
+use crate::{
+    api::reply,
+    body::{self, Body, BodyError},
+    invocation::{
+        chunks::PREFIX,
+        context::{CallContext, CallTrace},
+        grpc,
+        headers::{APP_ID, BAGGAGE},
+    },
+    live::Live,
+    worker::Shared,
+};
+
+/// What a client gets whose request ended before its answer began; no status goes over the wire then.
+const CLIENT_GONE: u16 = 499;
+
+/// Trace and baggage of an HTTP request.
+///
+/// # Errors
+/// The answer to invalid baggage.
+#[expect(clippy::result_large_err, reason = "the refusal is the answer itself")]
+pub(super) fn http_context(live: &Live, head: &Parts) -> Result<CallContext, Response<Body>> {
+    if head.uri.path().contains("/healthz") {
+        return Ok(CallContext::default());
+    }
+    context(live, &head.headers).map_err(|cause| {
+        reply::plain(
+            StatusCode::BAD_REQUEST,
+            &format!("invalid baggage header: {cause}"),
+        )
+    })
+}
+
+/// Trace and baggage of a gRPC call.
+///
+/// # Errors
+/// The status for invalid baggage.
+pub(super) fn grpc_context(live: &Live, head: &Parts) -> Result<CallContext, Status> {
+    context(live, &head.headers)
+        .map_err(|cause| Status::invalid_argument(format!("invalid baggage header: {cause}")))
+}
+
+/// With sampling rate 0 neither trace nor baggage is looked at (resiliency-observability 2.1).
+fn context(live: &Live, headers: &HeaderMap) -> Result<CallContext, baggage::BaggageError> {
+    if !live.trace.is_installed() {
+        return Ok(CallContext::default());
+    }
+    let joined = baggage::validate(headers.get_all(BAGGAGE).iter().map(HeaderValue::as_bytes))?;
+    // What was checked is text that a header may carry.
+    let baggage = if joined.is_empty() {
+        None
+    } else {
+        joined.as_str().parse().ok()
+    };
+    Ok(CallContext {
+        trace: CallTrace::start(live.trace, headers),
+        baggage,
+        ..CallContext::default()
+    })
+}
+
+/// Puts trace and baggage on the head of an own gRPC answer.
+pub(super) fn tell_grpc_client(context: &CallContext, headers: &mut HeaderMap) {
+    context.trace.to_hop_error(headers);
+    if let Some(baggage) = &context.baggage {
+        headers.insert(BAGGAGE, baggage.clone());
+    }
+}
+
+/// One request, from its head to the last byte of its answer.
+pub(crate) struct Record {
+    shared: Arc<Shared>,
+    started: Tick,
+    subject: Subject,
+    status: Ended,
+    line: Option<Line>,
+    _open: StreamGuard,
+}
+
+/// What is measured.
+enum Subject {
+    Http {
+        method: http::Method,
+        path: Box<str>,
+        request_bytes: Option<u64>,
+    },
+    Grpc {
+        method: Box<str>,
+        shape: Shape,
+    },
+}
+
+/// How a gRPC call is measured.
+#[derive(Debug, Clone)]
+enum Shape {
+    /// One message each way: bytes are counted. Holds the bytes of the request body so far.
+    Unary(Arc<AtomicU64>),
+    /// A stream: only that it ended, how and when.
+    Stream,
+    /// Not at all, as in the reference.
+    Unmeasured,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    Http(u16),
+    Grpc(Option<Code>),
+}
+
+// === impl Record ===
+
+impl Record {
+    /// Starts with the head of an HTTP request.
+    pub(super) fn http(shared: &Arc<Shared>, head: &Parts, open: StreamGuard) -> Self {
+        let length = head.headers.get(header::CONTENT_LENGTH);
+        let request_bytes = length.and_then(|v| v.to_str().ok()?.parse().ok());
+        let subject = Subject::Http {
+            method: head.method.clone(),
+            path: head.uri.path().into(),
+            request_bytes,
+        };
+        Self::new(shared, subject, Ended::Http(CLIENT_GONE), open)
+    }
+
+    /// Starts with the head of a call on the gRPC API.
+    pub(super) fn grpc(shared: &Arc<Shared>, head: &Parts, open: StreamGuard) -> Self {
+        let path = head.uri.path();
+        let shape = match path.starts_with(DAPR) {
+            true => Shape::Unary(Arc::default()),
+            false if head.headers.contains_key(APP_ID) => Shape::Stream,
+            false => Shape::Unmeasured,
+        };
+        Self::new(
+            shared,
+            Subject::Grpc {
+                method: path.into(),
+                shape,
+            },
+            Ended::Grpc(None),
+            open,
+        )
+    }
+
+    /// Starts with the head of a call on the internal port; streams are not measured there, as in the
+    /// reference.
+    pub(super) fn internal(shared: &Arc<Shared>, head: &Parts, open: StreamGuard) -> Self {
+        let path = head.uri.path();
+        let unary = path == "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
+        let shape = if unary {
+            Shape::Unary(Arc::default())
+        } else {
+            Shape::Unmeasured
+        };
+        Self::new(
+            shared,
+            Subject::Grpc {
+                method: path.into(),
+                shape,
+            },
+            Ended::Grpc(None),
+            open,
+        )
+    }
+
+    fn new(shared: &Arc<Shared>, subject: Subject, status: Ended, open: StreamGuard) -> Self {
+        let started = shared.clock.monotonic();
+        Self {
+            shared: Arc::clone(shared),
+            started,
+            subject,
+            status,
+            line: None,
+            _open: open,
+        }
+    }
+
+    /// The body of a request, counted where its bytes are measured.
+    pub(super) fn counted(&self, incoming: Incoming) -> Body {
+        match &self.subject {
+            Subject::Grpc {
+                shape: Shape::Unary(received),
+                ..
+            } => {
+                let received = Arc::clone(received);
+                let count = move |frame: Frame<Bytes>| {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                    received.fetch_add(bytes, Ordering::Relaxed);
+                    frame
+                };
+                incoming
+                    .map_frame(count)
+                    .map_err(BodyError::Connection)
+                    .boxed_unsync()
+            }
+            Subject::Grpc { .. } | Subject::Http { .. } => body::incoming(incoming),
+        }
+    }
+
+    /// Ties the record to the answer.
+    pub(super) fn finish(mut self, mut response: Response<Body>) -> Response<Observed> {
+        self.line = response.extensions_mut().remove::<Line>();
+        self.status = match self.subject {
+            Subject::Http { .. } => Ended::Http(response.status().as_u16()),
+            Subject::Grpc { .. } => {
+                Ended::Grpc(grpc::status_in(response.headers()).map(|s| s.code()))
+            }
+        };
+        response.map(|inner| Observed {
+            inner,
+            sent: 0,
+            hold: Hold::Record(Box::new(self)),
+        })
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Ended::Grpc(code) = &mut self.status {
+            *code = grpc::status_in(trailers)
+                .map(|status| status.code())
+                .or(*code);
+        }
+    }
+
+    fn write(&mut self, sent: u64) {
+        let took = self.shared.clock.monotonic() - self.started;
+        let metrics = &self.shared.metrics;
+        let code = match (&self.subject, self.status) {
+            (
+                Subject::Http {
+                    method,
+                    path,
+                    request_bytes,
+                },
+                Ended::Http(status),
+            ) => {
+                metrics.http_served(&HttpServed {
+                    verb: method.as_str(),
+                    path,
+                    status,
+                    latency: took,
+                    request_bytes: *request_bytes,
+                    response_bytes: sent,
+                });
+                i64::from(status)
+            }
+            (Subject::Grpc { method, shape }, Ended::Grpc(code)) => {
+                // Without a status the client went away.
+                let code = code.unwrap_or(Code::Cancelled) as i32;
+                let message = |bytes: u64| bytes.saturating_sub(PREFIX as u64);
+                let bytes = match shape {
+                    Shape::Unary(received) => {
+                        Some((message(received.load(Ordering::Relaxed)), message(sent)))
+                    }
+                    Shape::Stream | Shape::Unmeasured => None,
+                };
+                if !matches!(shape, Shape::Unmeasured) {
+                    let (received_bytes, sent_bytes) = bytes.unzip();
+                    metrics.rpc_served(&Rpc {
+                        method,
+                        code,
+                        latency: took,
+                        received_bytes,
+                        sent_bytes,
+                    });
+                }
+                i64::from(code)
+            }
+            (Subject::Http { .. }, Ended::Grpc(_)) | (Subject::Grpc { .. }, Ended::Http(_)) => {
+                return;
+            }
+        };
+        if let Some(line) = self.line.take() {
+            line.write(code, sent, took);
+        }
+    }
+}
+
+/// A response body that ends its record.
+pub(crate) struct Observed {
+    inner: Body,
+    sent: u64,
+    hold: Hold,
+}
+
+enum Hold {
+    Record(Box<Record>),
+    Unrecorded { _open: StreamGuard },
+    Written,
+}
+
+// === impl Observed ===
+
+impl Observed {
+    /// An answer of which nothing is measured; it still counts as an open stream.
+    pub(super) fn unrecorded(response: Response<Body>, open: StreamGuard) -> Response<Self> {
+        response.map(|inner| Self {
+            inner,
+            sent: 0,
+            hold: Hold::Unrecorded { _open: open },
+        })
+    }
+
+    fn ended(&mut self) {
+        if let Hold::Record(mut record) = std::mem::replace(&mut self.hold, Hold::Written) {
+            record.write(self.sent);
+        }
+    }
+}
+
+impl HttpBody for Observed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        match &polled {
+            Some(Ok(frame)) => {
+                self.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
+                if let (Some(trailers), Hold::Record(record)) =
+                    (frame.trailers_ref(), &mut self.hold)
+                {
+                    record.trailers(trailers);
+                }
+            }
+            Some(Err(_)) | None => self.ended(),
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.ended();
+    }
+}
