@@ -13,6 +13,7 @@ use crate::{
 pub(crate) mod admission;
 pub(crate) mod expect;
 pub(crate) mod grpc;
+pub(crate) mod health;
 pub(crate) mod http;
 pub(crate) mod tls;
 pub(crate) mod url;

@@ -8,7 +8,7 @@ use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use ironside_chassis::secret::Secret;
 use ironside_identity::{AppId, Namespace, SpiffeId};
-use ironside_transport::MinTls;
+use ironside_transport::{MinTls, sentry_client::TokenSource};
 
 pub(crate) mod env;
 pub(crate) mod flags;
@@ -90,9 +90,9 @@ pub(crate) struct IdentityConfig {
     /// `DAPR_TRUST_ANCHORS_FILE`: watched.
     pub(crate) trust_anchors_file: Option<PathBuf>,
     /// `SENTRY_LOCAL_IDENTITY`, else the app ID.
-    pub(crate) request_id: Box<str>,
-    /// `DAPR_SENTRY_TOKEN_FILE`.
-    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) request_id: AppId,
+    /// `DAPR_SENTRY_TOKEN_FILE`, or none.
+    pub(crate) token: TokenSource,
     /// `--sentry-request-jwt-audiences`.
     pub(crate) jwt_audiences: Vec<String>,
     /// `--tls-min-version`.

@@ -11,7 +11,7 @@ use ironside_chassis::{
     secret::Secret,
 };
 use ironside_identity::{AppId, Namespace, SpiffeId, TrustDomain, id::DEFAULT_NAMESPACE};
-use ironside_transport::MinTls;
+use ironside_transport::{MinTls, sentry_client::TokenSource};
 
 use super::{
     AppConfigCall, AppHealth, AppProtocol, AppTarget, Config, Files, IdentityConfig, Listen,
@@ -415,24 +415,18 @@ fn identity(
             "sentry address is required: mTLS is on and --sentry-address is empty",
         ));
     }
-    let token_file = match env.get("DAPR_SENTRY_TOKEN_FILE") {
-        Some("") => {
-            return Err(runtime(
-                "environment variable DAPR_SENTRY_TOKEN_FILE is set and empty",
-            ));
-        }
-        other => other.map(PathBuf::from),
+    let token = TokenSource::choose(env.get("DAPR_SENTRY_TOKEN_FILE"), false).map_err(runtime)?;
+    let request_id = match env.non_empty("SENTRY_LOCAL_IDENTITY") {
+        Some(text) => AppId::parse(text).map_err(runtime)?,
+        None => app_id.clone(),
     };
     Ok(Some(IdentityConfig {
         sentry_address: given.text("sentry-address").into(),
         sentry_id,
         trust_anchors,
         trust_anchors_file,
-        request_id: env
-            .non_empty("SENTRY_LOCAL_IDENTITY")
-            .unwrap_or(app_id.as_str())
-            .into(),
-        token_file,
+        request_id,
+        token,
         jwt_audiences: given.list("sentry-request-jwt-audiences").to_vec(),
         min_tls,
     }))

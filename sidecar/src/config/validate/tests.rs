@@ -350,7 +350,7 @@ fn identity_needs_anchors_and_an_address() {
         "spiffe://cp.local/ns/dapr-system/dapr-sentry"
     );
     assert_eq!(
-        (&*identity.request_id, identity.min_tls),
+        (identity.request_id.as_str(), identity.min_tls),
         ("ns:id", MinTls::V1_3)
     );
     let flag = [

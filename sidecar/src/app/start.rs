@@ -1,0 +1,446 @@
+//! The order of a start, step by step (process-interface 2.5).
+//!
+//! Owns the sequence and what it makes: [`Running`]. With mTLS on, nothing listens before the first identity.
+//! Every step is either quick or can be dropped at any point: a stop signal during the start is a clean end.
+
+use std::{sync::Arc, thread::JoinHandle};
+
+use ironside_chassis::{
+    Clock, Tasks, Tick,
+    health::{Health, Target},
+    listen::UnixSocket,
+    metrics_server,
+};
+use ironside_resolution::Authority;
+use ironside_resources::configuration::Metric;
+use ironside_telemetry::metrics::{Metrics, PathPatterns, PatternError, Settings};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{
+    LOG,
+    identity::{self, Held},
+    lines,
+    ports::{ApiPorts, InternalPort, PortError, take_one},
+    ready,
+};
+use crate::{
+    api::{
+        metadata::MetadataStore,
+        shutdown::{self, ShutdownRequests},
+    },
+    channel::admission::Admission,
+    config::{Config, Listen, env::Environment},
+    live::Live,
+    middleware::KeySource,
+    peers::verified::VerifiedPeers,
+    resolve::{self, Folders, Instance, Resolve, Started},
+    server::{accept::Listener, data::DataThread, public},
+    sources::{
+        compile::Compiled,
+        disk::{Disk, DiskError, Reloader, Snapshot},
+    },
+    worker::Shared,
+};
+
+/// Why a sidecar does not start; the line says `Fatal error from runtime: ` before it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// No identity is to be had.
+    #[error("{0}")]
+    Identity(String),
+    /// A port.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// A file.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A watch on files.
+    #[error("failed to watch files: {0}")]
+    Watch(#[from] notify::Error),
+    /// The announced host makes no address.
+    #[error("cannot announce {host:?}: {cause}")]
+    Announce {
+        /// The host.
+        host: Box<str>,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// Patterns of the metrics' paths.
+    #[error("error loading configuration: spec.metrics.http.pathMatching: {0}")]
+    PathMatching(String),
+    /// A thread or a runtime.
+    #[error("cannot start a data thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A sidecar that serves.
+pub(super) struct Running {
+    /// What requests reach.
+    pub(super) shared: Arc<Shared>,
+    /// Its servers.
+    pub(super) served: Served,
+    /// Owner of what was announced.
+    pub(super) resolver: Tasks,
+    /// Asks for a reload.
+    pub(super) hangup: mpsc::Sender<()>,
+    /// Requests for an end over the API.
+    pub(super) requests: ShutdownRequests,
+    /// Errors that end the process.
+    pub(super) fatal: mpsc::Receiver<String>,
+    /// Whether the app was seen.
+    pub(super) app_up: watch::Receiver<bool>,
+}
+
+/// The servers and what ends them.
+pub(super) struct Served {
+    /// Owner of all servers.
+    pub(super) serving: Tasks,
+    /// Owner of all outgoing connections.
+    pub(super) clients: Tasks,
+    /// Closes listeners and idle connections.
+    pub(super) drain: CancellationToken,
+    /// Ends the data threads.
+    pub(super) stop: CancellationToken,
+    /// The data threads.
+    pub(super) threads: Vec<JoinHandle<()>>,
+    /// Where the HTTP API listens.
+    pub(super) http: Vec<String>,
+    /// Socket files.
+    pub(super) sockets: Vec<UnixSocket>,
+    _targets: [Target; 3],
+    _outbound: Target,
+}
+
+/// What the whole start is given.
+pub(super) struct Beginning {
+    /// What flags and environment said.
+    pub(super) config: Config,
+    /// The environment.
+    pub(super) env: Environment,
+    /// Time.
+    pub(super) clock: Clock,
+    /// When the process began.
+    pub(super) began: Tick,
+}
+
+/// Starts a sidecar.
+///
+/// # Errors
+/// [`StartError`] names the step.
+pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running, StartError> {
+    let Beginning {
+        config,
+        env,
+        clock,
+        began,
+    } = beginning;
+    let config = Arc::new(config);
+    let (fatal_sender, fatal) = mpsc::channel(8);
+    let obtained = identity::obtain(&config, &clock, tasks, &fatal_sender).await;
+    let held = obtained.map_err(StartError::Identity)?;
+    let internal =
+        InternalPort::take(&config, &std::env::current_dir().unwrap_or_default()).await?;
+    let env = own_variables(env, &config, internal.port());
+    let keys = KeySource::new(&tasks.scope(), &clock);
+    let disk = Disk::new(Arc::clone(&config), env.clone(), clock.clone(), keys);
+    let snapshot = disk.read()?;
+    let compiled = disk.compile(&snapshot).map_err(DiskError::from)?;
+    lines::configured(&config, &snapshot.configuration, compiled.live.trace);
+    warn_all(&compiled);
+    let health = Health::new();
+    let metrics = metrics(&config, &snapshot, &health, tasks).await?;
+    let resolver_tasks = tasks.scope();
+    let announcing = Announcing {
+        config: &config,
+        env: &env,
+        port: internal.port(),
+        clock: &clock,
+    };
+    let resolver = announcing
+        .start(&snapshot, &resolver_tasks, &fatal_sender)
+        .await?;
+    lines::loaded(&compiled.components, compiled.live.endpoints.len());
+    let (live_sender, live) = watch::channel(Arc::new(compiled.live));
+    let (handle, requests) = shutdown::channel();
+    let shared = Arc::new(Shared {
+        admission: Admission::new(config.app_max_concurrency, config.app_health.is_none()),
+        config,
+        live,
+        resolver,
+        identity: held.as_ref().map(|held| held.identity.clone()),
+        verified: VerifiedPeers::default(),
+        health,
+        outbound: Health::new(),
+        metadata: MetadataStore::default(),
+        shutdown: handle,
+        metrics,
+        clock,
+    });
+    let hangup = reloading(disk, snapshot, live_sender, tasks)?;
+    let served = serve(&shared, held, internal, tasks, &fatal_sender).await?;
+    let app_up = getting_ready(&shared, began, tasks);
+    Ok(Running {
+        shared,
+        served,
+        resolver: resolver_tasks,
+        hangup,
+        requests,
+        fatal,
+        app_up,
+    })
+}
+
+fn warn_all(compiled: &Compiled) {
+    for warning in &compiled.warnings {
+        warn!(target: LOG, "{warning}");
+    }
+}
+
+/// What the reference sets in its own environment: usable in `--config` files (process-interface 2.2).
+fn own_variables(env: Environment, config: &Config, internal_port: u16) -> Environment {
+    let Listen {
+        http_port,
+        grpc_port,
+        metrics,
+        ..
+    } = &config.listen;
+    env.with([
+        ("APP_ID", config.app_id.to_string()),
+        (
+            "APP_PORT",
+            config.app.as_ref().map_or(0, |app| app.port).to_string(),
+        ),
+        ("HOST_ADDRESS", config.host_address.to_string()),
+        ("DAPR_PORT", internal_port.to_string()),
+        ("DAPR_GRPC_PORT", grpc_port.to_string()),
+        ("DAPR_HTTP_PORT", http_port.to_string()),
+        (
+            "DAPR_METRICS_PORT",
+            metrics.as_ref().map_or(0, |(_, port)| *port).to_string(),
+        ),
+    ])
+}
+
+/// The series of this process, and the port that serves them.
+async fn metrics(
+    config: &Config,
+    snapshot: &Snapshot,
+    health: &Health,
+    tasks: &Tasks,
+) -> Result<Arc<Metrics>, StartError> {
+    let metrics = Arc::new(series(config, &snapshot.configuration.metric())?);
+    let exporter = health.register("metrics-exporter");
+    exporter.ready();
+    let Some((address, port)) = &config.listen.metrics else {
+        return Ok(metrics);
+    };
+    let (listener, local) = take_one("metrics", address, *port).await?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    info!(target: LOG, "metrics server started on {local}/");
+    let (exposed, owner) = (Arc::clone(&metrics), tasks.clone());
+    tasks.spawn("metrics", async move {
+        metrics_server::serve(listener, move || exposed.exposition(), &owner).await;
+        drop(exporter);
+    });
+    Ok(metrics)
+}
+
+/// The families, as the metric section of the Configuration says.
+fn series(config: &Config, metric: &Metric) -> Result<Metrics, StartError> {
+    if metric.enabled == Some(false) {
+        return Ok(Metrics::disabled());
+    }
+    let http = metric.http.clone().unwrap_or_default();
+    let patterns = PathPatterns::compile(http.path_matching.as_deref().unwrap_or_default());
+    let joined = |problems: Vec<PatternError>| {
+        problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    let settings = Settings {
+        increased_cardinality: http.increased_cardinality.unwrap_or(true),
+        exclude_verbs: http.exclude_verbs.unwrap_or(false),
+        record_error_codes: metric.record_error_codes.unwrap_or(false),
+        latency_buckets_ms: metric
+            .latency_distribution_buckets
+            .clone()
+            .unwrap_or_default(),
+        path_matching: patterns.map_err(|problems| StartError::PathMatching(joined(problems)))?,
+    };
+    Ok(Metrics::new(config.app_id.as_str(), settings))
+}
+
+/// What name resolution is started with.
+struct Announcing<'a> {
+    config: &'a Config,
+    env: &'a Environment,
+    port: u16,
+    clock: &'a Clock,
+}
+
+impl Announcing<'_> {
+    /// Starts name resolution. A resolver that cannot be started answers every call with the reason, as in
+    /// the reference.
+    async fn start(
+        &self,
+        snapshot: &Snapshot,
+        tasks: &Tasks,
+        fatal: &mpsc::Sender<String>,
+    ) -> Result<Arc<dyn Resolve>, StartError> {
+        let spec = snapshot.configuration.spec.name_resolution.as_ref();
+        let folders = Folders {
+            runtime_dir: self.env.non_empty("XDG_RUNTIME_DIR").map(Into::into),
+            temp_dir: self.env.non_empty("TMPDIR").unwrap_or("/tmp").into(),
+        };
+        match resolve::start(spec, self.instance()?, &folders, tasks, self.clock).await {
+            Ok(Started {
+                resolver,
+                name,
+                loss,
+            }) => {
+                info!(target: LOG, "Initialized name resolution to {name}");
+                let (stop, fatal) = (tasks.token(), fatal.clone());
+                tasks.spawn("registration", async move {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        lost = loss.lost() => { let _ending = fatal.send(lost.to_string()).await; }
+                    }
+                });
+                Ok(resolver)
+            }
+            Err(cause) => {
+                error!(target: LOG, "failed to init name resolution: {cause}");
+                Ok(resolve::unavailable(&cause))
+            }
+        }
+    }
+
+    fn instance(&self) -> Result<Instance, StartError> {
+        let Config {
+            app_id,
+            namespace,
+            announced_host,
+            hostname,
+            ..
+        } = self.config;
+        let authority =
+            Authority::new(announced_host, self.port).map_err(|cause| StartError::Announce {
+                host: announced_host.clone(),
+                cause: cause.to_string(),
+            })?;
+        Ok(Instance {
+            app_id: app_id.clone(),
+            namespace: namespace.clone(),
+            authority,
+            host_name: hostname.clone(),
+            pid: std::process::id(),
+        })
+    }
+}
+
+/// Watches files from now on.
+fn reloading(
+    disk: Disk,
+    snapshot: Snapshot,
+    live: watch::Sender<Arc<Live>>,
+    tasks: &Tasks,
+) -> Result<mpsc::Sender<()>, StartError> {
+    let (hangup, asked) = mpsc::channel(1);
+    let reloader = Reloader::new(disk, snapshot, live, asked);
+    let watch = reloader.watch()?;
+    if reloader.watches() {
+        lines::hot_reload();
+    }
+    tasks.spawn("reload", reloader.run(watch, tasks.token()));
+    Ok(hangup)
+}
+
+/// Takes the API ports and starts the threads that serve all of them.
+async fn serve(
+    shared: &Arc<Shared>,
+    held: Option<Held>,
+    internal: InternalPort,
+    tasks: &Tasks,
+    fatal: &mpsc::Sender<String>,
+) -> Result<Served, StartError> {
+    let targets = [
+        "security-provider",
+        "grpc-api-server",
+        "grpc-internal-server",
+    ]
+    .map(|name| shared.health.register(name));
+    let outbound = shared.outbound.register("outbound");
+    let ApiPorts {
+        threads: ports,
+        http,
+        sockets,
+    } = ApiPorts::take(&shared.config, internal).await?;
+    let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+    let (serving, clients) = (tasks.scope(), tasks.scope());
+    let mut threads = Vec::new();
+    for (number, ports) in ports.into_iter().enumerate() {
+        let thread = DataThread {
+            shared: Arc::clone(shared),
+            ports,
+            serving: serving.clone(),
+            clients: clients.clone(),
+            drain: drain.clone(),
+            stop: stop.clone(),
+        };
+        let (tls, fatal) = (held.as_ref().map(Held::tls), fatal.clone());
+        let name = format!("data-{number}");
+        threads.push(
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(move || thread.supervised(tls, &fatal))?,
+        );
+    }
+    if let Some((address, port)) = &shared.config.listen.public {
+        let (listener, local) = take_one("public HTTP", address, *port).await?;
+        info!(target: "dapr.runtime.http", "HTTP server listening on TCP address: {local}");
+        let run = public::run(
+            Listener::tcp(listener)?,
+            Arc::clone(shared),
+            serving.group("public-connection"),
+            drain.clone(),
+        );
+        serving.spawn("public", run);
+    }
+    for target in &targets {
+        target.ready();
+    }
+    outbound.ready();
+    Ok(Served {
+        serving,
+        clients,
+        drain,
+        stop,
+        threads,
+        http,
+        sockets,
+        _targets: targets,
+        _outbound: outbound,
+    })
+}
+
+fn getting_ready(shared: &Arc<Shared>, began: Tick, tasks: &Tasks) -> watch::Receiver<bool> {
+    let (sender, app_up) = watch::channel(false);
+    let runtime = shared.health.register("runtime");
+    let ready = ready::become_ready(Arc::clone(shared), runtime, sender, began, tasks.clone());
+    let stop = tasks.token();
+    tasks.spawn("ready", async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            target = ready => {
+                // The target leaves the registry when it is dropped.
+                stop.cancelled().await;
+                drop(target);
+            }
+        }
+    });
+    app_up
+}

@@ -1,0 +1,399 @@
+//! From manifests to [`Live`]: which handlers, endpoints, lists and settings are in force.
+//!
+//! Pure: manifests, configuration and environment in, one value and its warnings out, or the reason why the
+//! whole is unusable. Owns the rules of process-interface 8 for components and of service-invocation 5.5 for
+//! pipelines. Refuses to read files: `disk.rs` does.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ironside_policy::PolicySet;
+use ironside_resources::{
+    Component, Configuration, EnvAccess, HttpEndpoint, NameValue, configuration as spec,
+    http_endpoint::TlsDocument, loader::Loaded,
+};
+use ironside_telemetry::sampling::{Exporter, Sampling};
+
+use crate::{
+    api::{
+        access::{ApiAccess, Rule},
+        metadata::ComponentView,
+    },
+    config::Config,
+    live::Live,
+    middleware::{Handler, HandlerError, Pipeline, Settings, Tools},
+    outbound::external::{Endpoint, EndpointError, EndpointTls},
+    server::{access_log::AccessLog, cors::Cors},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// What live state is compiled from.
+pub(crate) struct Inputs<'a> {
+    /// The merged `--config` files.
+    pub(crate) configuration: &'a Configuration,
+    /// What the resource directories hold.
+    pub(crate) loaded: &'a Loaded,
+    /// What the start said.
+    pub(crate) config: &'a Config,
+    /// For `envRef`.
+    pub(crate) env: &'a EnvAccess<'a>,
+    /// What handlers are built with.
+    pub(crate) tools: &'a Tools<'a>,
+}
+
+/// Live state and what a person should know about it.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    /// The state.
+    pub(crate) live: Live,
+    /// Log names of the components that are in service.
+    pub(crate) components: Vec<String>,
+    /// What was left out, one line each.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why the whole is unusable.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompileError {
+    /// The folders contradict themselves.
+    #[error("failed to load components: {0}")]
+    Load(String),
+    /// A component cannot be used as written.
+    #[error(
+        "process component {name} error: [INIT_COMPONENT_FAILURE]: initialization error occurred for {log_name}: {cause}; correct the component, or set spec.ignoreErrors: true to run without it"
+    )]
+    Component {
+        /// Its name.
+        name: Box<str>,
+        /// Its name as log lines call it.
+        log_name: Box<str>,
+        /// What is wrong.
+        #[source]
+        cause: HandlerError,
+    },
+    /// A pipeline needs a type that is not offered.
+    #[error(
+        "{pipeline} names component {log_name}: {cause}; take the handler out of the pipeline, or set spec.ignoreErrors: true on the component to run without it"
+    )]
+    NotOffered {
+        /// `httpPipeline` or `appHttpPipeline`.
+        pipeline: &'static str,
+        /// The component.
+        log_name: Box<str>,
+        /// What is wrong.
+        #[source]
+        cause: HandlerError,
+    },
+    /// The Configuration cannot be used as written.
+    #[error("error loading configuration: {0}")]
+    Configuration(#[from] spec::ConfigProblem),
+}
+
+/// Compiles the whole.
+///
+/// # Errors
+/// [`CompileError`] for the first thing that must not be left out.
+pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
+    let Inputs {
+        configuration,
+        loaded,
+        config,
+        env,
+        tools: _,
+    } = inputs;
+    if let Some(problem) = configuration.problems().into_iter().next() {
+        return Err(problem.into());
+    }
+    if let Some(errors) = loaded.component_errors() {
+        return Err(CompileError::Load(errors));
+    }
+    let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    warnings.extend(loaded.other_errors());
+    warnings.extend(unused(configuration, loaded));
+    let handlers = handlers(inputs, &mut warnings)?;
+    let live = Live {
+        api: access(configuration),
+        cors: Cors::parse(&config.allowed_origins),
+        http_pipeline: pipeline("httpPipeline", configuration.http_pipeline(), &handlers)?,
+        app_pipeline: pipeline(
+            "appHttpPipeline",
+            configuration.app_http_pipeline(),
+            &handlers,
+        )?,
+        endpoints: endpoints(&loaded.http_endpoints, env, &mut warnings),
+        // The engine of access control is not there yet; the sheet's default allows.
+        policy: PolicySet::default(),
+        trace: sampling(configuration),
+        access_log: access_log(configuration, config),
+        components: handlers.iter().filter_map(Candidate::view).collect(),
+        resiliencies: Vec::new(),
+        features: configuration
+            .enabled_features()
+            .into_iter()
+            .map(Into::into)
+            .collect(),
+    };
+    let components = handlers
+        .iter()
+        .filter(|c| c.built.is_ok())
+        .map(|c| c.component.log_name().to_string())
+        .collect();
+    Ok(Compiled {
+        live,
+        components,
+        warnings,
+    })
+}
+
+/// Parts of the manifests that have no effect here.
+fn unused(configuration: &Configuration, loaded: &Loaded) -> Vec<String> {
+    let mut lines: Vec<String> = loaded
+        .resiliencies
+        .iter()
+        .map(|r| {
+            format!(
+                "Resiliency {}: policies are not offered yet: it has no effect",
+                r.name
+            )
+        })
+        .collect();
+    let tracing = configuration.spec.tracing.as_ref();
+    if tracing.is_some_and(exports) {
+        lines.push("spec.tracing: export of traces is not offered yet: trace headers travel, nothing is sent".to_owned());
+    }
+    let access = configuration.access_control();
+    if access.policies.as_deref().is_some_and(|p| !p.is_empty())
+        || access.default_action.as_deref() == Some("deny")
+    {
+        lines.push(
+            "spec.accessControl: access control is not offered yet: every call is allowed"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+fn exports(tracing: &spec::Tracing) -> bool {
+    let filled = |address: Option<&Option<String>>| {
+        address
+            .and_then(Option::as_ref)
+            .is_some_and(|text| !text.is_empty())
+    };
+    filled(
+        tracing
+            .zipkin
+            .as_ref()
+            .map(|zipkin| &zipkin.endpoint_address),
+    ) || filled(tracing.otel.as_ref().map(|otel| &otel.endpoint_address))
+        || tracing.stdout == Some(true)
+}
+
+fn access(configuration: &Configuration) -> ApiAccess {
+    let rule = |rule: &spec::ApiRule| Rule {
+        name: rule.name.as_str().into(),
+        version: rule.version.as_str().into(),
+        protocol: rule.protocol.as_str().into(),
+    };
+    let rules = |list: Option<&Vec<spec::ApiRule>>| -> Vec<Rule> {
+        list.into_iter().flatten().map(rule).collect()
+    };
+    let api = configuration.spec.api.as_ref();
+    ApiAccess::compile(
+        &rules(api.and_then(|api| api.allowed.as_ref())),
+        &rules(api.and_then(|api| api.denied.as_ref())),
+    )
+}
+
+fn access_log(configuration: &Configuration, config: &Config) -> AccessLog {
+    let spec::ApiLogging {
+        enabled,
+        obfuscate_urls,
+        omit_health_checks,
+    } = configuration.api_logging();
+    AccessLog {
+        enabled: config.api_logging.or(enabled).unwrap_or(false),
+        obfuscate_urls: obfuscate_urls.unwrap_or(false),
+        omit_health_checks: omit_health_checks.unwrap_or(false),
+    }
+}
+
+fn sampling(configuration: &Configuration) -> Sampling {
+    let tracing = configuration.spec.tracing.as_ref();
+    let exporter = if tracing.is_some_and(exports) {
+        Exporter::Configured
+    } else {
+        Exporter::Absent
+    };
+    Sampling::new(
+        tracing.and_then(|tracing| tracing.sampling_rate.as_deref()),
+        exporter,
+    )
+}
+
+/// A component that a pipeline may name, and what became of it.
+struct Candidate<'a> {
+    component: &'a Component,
+    built: Result<Arc<Handler>, HandlerError>,
+}
+
+impl Candidate<'_> {
+    fn view(&self) -> Option<ComponentView> {
+        self.built.as_ref().ok()?;
+        Some(ComponentView {
+            name: self.component.name.as_str().into(),
+            kind: self.component.spec.kind.as_str().into(),
+            version: self.component.version().into(),
+        })
+    }
+
+    fn answers_to(&self, handler: &spec::Handler) -> bool {
+        self.component.name == handler.name
+            && self.component.spec.kind.eq_ignore_ascii_case(&handler.kind)
+            && self.component.version() == handler.version()
+    }
+}
+
+/// Builds every component. One that is not offered is an error only where a pipeline names it.
+fn handlers<'a>(
+    inputs: &Inputs<'a>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Candidate<'a>>, CompileError> {
+    let mut all = Vec::new();
+    for component in &inputs.loaded.components {
+        let log_name = component.log_name().to_string();
+        let settings = settings(component, inputs.env, warnings);
+        let built = Handler::build(&component.spec.kind, &settings, inputs.tools);
+        match (&built, component.spec.ignore_errors) {
+            (Ok(_), _) => {}
+            (Err(cause), true) => {
+                warnings.push(format!(
+                    "Failed to init component {log_name}: {cause}: ignored because of ignoreErrors"
+                ));
+            }
+            (Err(cause @ HandlerError::NotOffered(_)), false) => {
+                warnings.push(format!("component {log_name}: {cause}"));
+            }
+            (Err(_), false) => {}
+        }
+        match built {
+            Err(cause @ (HandlerError::Missing(_) | HandlerError::Invalid { .. }))
+                if !component.spec.ignore_errors =>
+            {
+                let (name, log_name) = (component.name.as_str().into(), log_name.into());
+                return Err(CompileError::Component {
+                    name,
+                    log_name,
+                    cause,
+                });
+            }
+            built => all.push(Candidate {
+                component,
+                built: built.map(Arc::new),
+            }),
+        }
+    }
+    Ok(all)
+}
+
+fn settings(component: &Component, env: &EnvAccess<'_>, warnings: &mut Vec<String>) -> Settings {
+    let mut value =
+        |item: &NameValue| resolved(item, env, &component.log_name().to_string(), warnings);
+    component
+        .spec
+        .metadata
+        .iter()
+        .map(|item| (item.name.clone(), value(item)))
+        .collect()
+}
+
+/// A value from wherever it lies; one that cannot be had is empty and a warning (process-interface 6.5).
+fn resolved(
+    item: &NameValue,
+    env: &EnvAccess<'_>,
+    owner: &str,
+    warnings: &mut Vec<String>,
+) -> String {
+    item.resolve(env).unwrap_or_else(|cause| {
+        warnings.push(format!("{owner}: {}: {cause}", item.name));
+        String::new()
+    })
+}
+
+fn pipeline(
+    which: &'static str,
+    wanted: &[spec::Handler],
+    candidates: &[Candidate<'_>],
+) -> Result<Pipeline, CompileError> {
+    let mut handlers = Vec::new();
+    for handler in wanted {
+        // A handler whose component is not there is picked up when it appears.
+        let Some(candidate) = candidates.iter().find(|c| c.answers_to(handler)) else {
+            continue;
+        };
+        match &candidate.built {
+            Ok(built) => handlers.push(Arc::clone(built)),
+            Err(_) if candidate.component.spec.ignore_errors => {}
+            Err(HandlerError::NotOffered(kind)) => {
+                return Err(CompileError::NotOffered {
+                    pipeline: which,
+                    log_name: candidate.component.log_name().to_string().into(),
+                    cause: HandlerError::NotOffered(kind.clone()),
+                });
+            }
+            // Refused when it was built.
+            Err(HandlerError::Missing(_) | HandlerError::Invalid { .. }) => {}
+        }
+    }
+    Ok(Pipeline::new(handlers))
+}
+
+/// Endpoints that can be called; the others are warnings, as in the reference.
+fn endpoints(
+    list: &[HttpEndpoint],
+    env: &EnvAccess<'_>,
+    warnings: &mut Vec<String>,
+) -> HashMap<Box<str>, Arc<Endpoint>> {
+    let mut endpoints = HashMap::new();
+    for manifest in list {
+        match endpoint(manifest, env, warnings) {
+            Ok(endpoint) => {
+                endpoints.insert(manifest.name.as_str().into(), Arc::new(endpoint));
+            }
+            Err(cause) => warnings.push(format!(
+                "HTTPEndpoint {} is skipped: {cause}",
+                manifest.name
+            )),
+        }
+    }
+    endpoints
+}
+
+fn endpoint(
+    manifest: &HttpEndpoint,
+    env: &EnvAccess<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Endpoint, EndpointError> {
+    let owner = format!("HTTPEndpoint {}", manifest.name);
+    let mut header = |item: &NameValue| {
+        let value = resolved(item, env, &owner, warnings);
+        (Box::from(item.name.as_str()), Box::from(value))
+    };
+    let headers: Vec<(Box<str>, Box<str>)> =
+        manifest.spec.headers.iter().map(&mut header).collect();
+    let tls = manifest.spec.client_tls.as_ref();
+    let text = |document: Option<&TlsDocument>| {
+        document
+            .map(TlsDocument::text)
+            .filter(|text| !text.is_empty())
+    };
+    let root_ca = text(tls.and_then(|tls| tls.root_ca.as_ref()));
+    let certificate = text(tls.and_then(|tls| tls.certificate.as_ref()));
+    let private_key = text(tls.and_then(|tls| tls.private_key.as_ref()));
+    let tls = EndpointTls {
+        root_ca: root_ca.as_deref(),
+        certificate: certificate.as_deref(),
+        private_key: private_key.as_deref(),
+    };
+    Endpoint::new(&manifest.spec.base_url, &headers, &tls)
+}

@@ -1,0 +1,303 @@
+//! Files in a temporary folder: the first load, edits, bad edits.
+
+use std::{fs, time::Duration};
+
+use ironside_chassis::{Clock, Tasks};
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::{
+    flags::Given,
+    validate::{Machine, startup},
+};
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn disk(&self, words: &[&str], env: Environment) -> Disk {
+        let words = ["--app-id", "appa"]
+            .into_iter()
+            .chain(words.iter().copied());
+        let given = Given::parse(words.map(Into::into)).unwrap();
+        let machine = Machine {
+            address: [127, 0, 0, 1].into(),
+            hostname: "rig".into(),
+        };
+        let config = startup(&given, &env, machine).unwrap().config;
+        let clock = Clock::system();
+        let keys = KeySource::new(&Tasks::new(), &clock);
+        Disk::new(Arc::new(config), env, clock, keys)
+    }
+
+    fn resources(&self) -> &str {
+        self.0.path().to_str().unwrap()
+    }
+}
+
+fn endpoint(name: &str, url: &str) -> String {
+    format!(
+        "apiVersion: dapr.io/v1alpha1\nkind: HTTPEndpoint\nmetadata:\n  name: {name}\nspec:\n  baseUrl: {url}\n"
+    )
+}
+
+fn component(name: &str, kind: &str, rest: &str) -> String {
+    format!(
+        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {kind}\n  version: v1\n{rest}"
+    )
+}
+
+fn read(disk: &Disk) -> Result<Compiled, String> {
+    let snapshot = disk.read().map_err(|err| err.to_string())?;
+    disk.compile(&snapshot).map_err(|err| err.to_string())
+}
+
+#[test]
+fn the_first_load_compiles_what_is_there() {
+    let (folder, other) = (Folder::new(), Folder::new());
+    folder.write("ep.yaml", &endpoint("ep", "http://127.0.0.1:6050"));
+    folder.write(
+        "upper.yml",
+        &component("upper", "middleware.http.uppercase", ""),
+    );
+    folder.write("state.yaml", &component("st", "state.redis", ""));
+    folder.write("note.txt", "not read");
+    let config = other.write(
+        "config.yaml",
+        "spec:\n  appHttpPipeline:\n    handlers:\n    - name: upper\n      type: middleware.http.uppercase\n  \
+         api:\n    denied:\n    - name: ${WHAT}\n      version: v1.0\n      protocol: http\n  tracing:\n    samplingRate: \"1\"\n",
+    );
+    let env = Environment::from([("WHAT", "metadata")]);
+    let words = [
+        "--resources-path",
+        folder.resources(),
+        "--config",
+        config.to_str().unwrap(),
+    ];
+    let Compiled {
+        live,
+        components,
+        warnings,
+    } = read(&folder.disk(&words, env)).unwrap();
+    assert_eq!(
+        live.endpoints
+            .keys()
+            .map(|name| &**name)
+            .collect::<Vec<_>>(),
+        ["ep"]
+    );
+    assert!(!live.app_pipeline.is_empty() && live.http_pipeline.is_empty());
+    assert_eq!(components, ["upper (middleware.http.uppercase/v1)"]);
+    assert_eq!(
+        live.components.len(),
+        1,
+        "other building blocks are not listed"
+    );
+    assert!(
+        warnings
+            .iter()
+            .any(|line| line.contains("st (state.redis/v1)")),
+        "{warnings:?}"
+    );
+    let metadata = crate::api::access::Group {
+        key: "v1/metadata",
+        route: "v1.0/metadata",
+    };
+    assert!(!live.api.allows_http(metadata));
+}
+
+/// Fact: process-interface 6.1, 6.2, 10 row 13.
+#[test]
+fn what_cannot_be_used_at_the_start_says_why() {
+    let folder = Folder::new();
+    let words = ["--resources-path", "/no/such/dir"];
+    assert!(
+        read(&folder.disk(&words, Environment::default()))
+            .unwrap_err()
+            .starts_with("failed to load components: open /no/such/dir")
+    );
+    let words = ["--config", "/no/such/file"];
+    assert!(
+        read(&folder.disk(&words, Environment::default()))
+            .unwrap_err()
+            .starts_with("error loading configuration: open /no/such/file")
+    );
+    folder.write(
+        "a.yaml",
+        &component("same", "middleware.http.uppercase", ""),
+    );
+    folder.write(
+        "b.yaml",
+        &component("same", "middleware.http.uppercase", ""),
+    );
+    let words = ["--resources-path", folder.resources()];
+    let err = read(&folder.disk(&words, Environment::default())).unwrap_err();
+    assert!(
+        err.contains("duplicate definition of Component name same"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_pipeline_that_names_an_unknown_type_stops_unless_errors_are_ignored() {
+    let folder = Folder::new();
+    let config = folder.write(
+        "config.yaml.conf",
+        "spec:\n  httpPipeline:\n    handlers:\n    - name: o\n      type: middleware.http.oauth2\n    - name: gone\n      type: middleware.http.uppercase\n",
+    );
+    let words = [
+        "--resources-path",
+        folder.resources(),
+        "--config",
+        config.to_str().unwrap(),
+    ];
+    let disk = folder.disk(&words, Environment::default());
+    assert!(
+        read(&disk).unwrap().live.http_pipeline.is_empty(),
+        "missing components are skipped"
+    );
+    folder.write("o.yaml", &component("o", "middleware.http.oauth2", ""));
+    let err = read(&disk).map(|_| ()).unwrap_err();
+    assert!(
+        err.contains("httpPipeline names component o (middleware.http.oauth2/v1)"),
+        "{err}"
+    );
+    folder.write(
+        "o.yaml",
+        &component("o", "middleware.http.oauth2", "  ignoreErrors: true\n"),
+    );
+    assert!(read(&disk).is_ok());
+}
+
+#[test]
+fn a_bad_setting_stops_unless_errors_are_ignored() {
+    let folder = Folder::new();
+    let disk = folder.disk(
+        &["--resources-path", folder.resources()],
+        Environment::default(),
+    );
+    folder.write(
+        "c.yaml",
+        &component("c", "middleware.http.routerchecker", ""),
+    );
+    let err = read(&disk).map(|_| ()).unwrap_err();
+    assert!(err.contains("'rule' is required"), "{err}");
+    folder.write(
+        "c.yaml",
+        &component(
+            "c",
+            "middleware.http.routerchecker",
+            "  ignoreErrors: true\n",
+        ),
+    );
+    assert!(
+        read(&disk)
+            .unwrap()
+            .warnings
+            .iter()
+            .any(|line| line.contains("ignoreErrors"))
+    );
+}
+
+async fn until<T>(
+    live: &mut watch::Receiver<Arc<Live>>,
+    mut seen: impl FnMut(&Live) -> Option<T>,
+) -> T {
+    let mut found = None;
+    let waited = live.wait_for(|live| {
+        found = seen(live);
+        found.is_some()
+    });
+    tokio::time::timeout(Duration::from_secs(20), waited)
+        .await
+        .expect("published in time")
+        .unwrap();
+    found.unwrap()
+}
+
+/// Fact: process-interface 10, rows 10 to 12; the ports are not touched because nothing here owns any.
+#[tokio::test]
+async fn edits_are_published_and_bad_ones_keep_the_last_good_state() {
+    let folder = Folder::new();
+    let config = folder.write("conf", "spec: {}\n");
+    let words = [
+        "--resources-path",
+        folder.resources(),
+        "--config",
+        config.to_str().unwrap(),
+    ];
+    let disk = folder.disk(&words, Environment::default());
+    let snapshot = disk.read().unwrap();
+    let first = disk.compile(&snapshot).unwrap();
+    let (sender, mut live) = watch::channel(Arc::new(first.live));
+    let (hangup, asked) = mpsc::channel(1);
+    let reloader = Reloader::new(disk, snapshot, sender, asked);
+    let tasks = Tasks::new();
+    let watch = reloader.watch().unwrap();
+    tasks.spawn("reload", reloader.run(watch, tasks.token()));
+
+    folder.write("ep.yaml", &endpoint("ep", "http://127.0.0.1:1"));
+    until(&mut live, |live| {
+        live.endpoints.contains_key("ep").then_some(())
+    })
+    .await;
+
+    folder.write(
+        "conf",
+        "spec:\n  logging:\n    apiLogging:\n      enabled: true\n",
+    );
+    until(&mut live, |live| live.access_log.enabled.then_some(())).await;
+
+    // A duplicate is refused as a whole; the state stays, and the next good edit is taken.
+    live.mark_unchanged();
+    folder.write(
+        "dup1.yaml",
+        &component("d", "middleware.http.uppercase", ""),
+    );
+    folder.write(
+        "dup2.yaml",
+        &component("d", "middleware.http.uppercase", ""),
+    );
+    hangup.send(()).await.unwrap();
+    fs::remove_file(folder.0.path().join("dup2.yaml")).unwrap();
+    until(&mut live, |live| (live.components.len() == 1).then_some(())).await;
+    assert!(live.borrow().endpoints.contains_key("ep"));
+
+    fs::remove_file(folder.0.path().join("ep.yaml")).unwrap();
+    until(&mut live, |live| live.endpoints.is_empty().then_some(())).await;
+    assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
+}
+
+#[test]
+fn changes_are_told_in_the_order_of_the_reference() {
+    let of = |items: &[(&str, i32)]| {
+        items
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), *v))
+            .collect::<Vec<_>>()
+    };
+    let before = of(&[("gone", 1), ("same", 1), ("changed", 1)]);
+    let after = of(&[("new", 1), ("changed", 2), ("same", 1)]);
+    let told = changes(&before, &after, |item| &item.0, |item| item.0.clone());
+    let told: Vec<(&str, &str)> = told
+        .iter()
+        .map(|(event, name)| (*event, name.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("DELETED", "gone"),
+            ("UPDATED", "changed"),
+            ("CREATED", "new")
+        ]
+    );
+}
