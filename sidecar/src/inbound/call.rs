@@ -162,23 +162,50 @@ async fn invoke(
     if let Some(peer) = peer {
         name_caller(&mut call.headers, peer);
     }
+    let metrics = &worker.shared.metrics;
+    let caller = caller_of(&call.headers);
+    metrics.invocation_received(&caller);
+    let result = deliver(worker, app, call, &mut context, live).await;
+    let status = result
+        .as_ref()
+        .map_or(Code::Internal as i32, |reply| reply.status.number());
+    metrics.invocation_replied(&caller, status);
+    result
+}
+
+/// Who calls, as series name it.
+fn caller_of(headers: &HeaderMap) -> Box<str> {
+    let named = headers.get(headers::CALLER_APP_ID);
+    named
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("unknown")
+        .into()
+}
+
+/// Hands the call to the app, for as long as the caller waits.
+async fn deliver(
+    worker: &Worker,
+    app: &AppChannel,
+    mut call: Invocation,
+    context: &mut CallContext,
+    live: &Live,
+) -> Result<Reply, Status> {
     context.event_stream = call.headers.get(header::ACCEPT).is_some_and(|value| {
         value
             .as_bytes()
             .trim_ascii()
             .eq_ignore_ascii_case(EVENT_STREAM.as_bytes())
     });
-    let event_stream = context.event_stream;
-    headers::drop_trace(&mut call.headers, &context);
-    let deliver = app.deliver(call, &context, live, &worker.shared.admission);
+    headers::drop_trace(&mut call.headers, context);
+    let work = app.deliver(call, context, live, &worker.shared.admission);
     let result = match context.deadline {
-        Some(deadline) => tokio::time::timeout(deadline.left(&worker.shared.clock), deliver)
+        Some(deadline) => tokio::time::timeout(deadline.left(&worker.shared.clock), work)
             .await
             .map_err(|_elapsed| Status::deadline_exceeded("context deadline exceeded"))?,
-        None => deliver.await,
+        None => work.await,
     };
     match result {
-        Ok(reply) if event_stream && !is_success(&reply) => {
+        Ok(reply) if context.event_stream && !is_success(&reply) => {
             Err(channel_status(&ChannelError::NoStream))
         }
         Ok(reply) => Ok(reply),

@@ -82,6 +82,16 @@ pub(crate) enum AppStatus {
     },
 }
 
+impl AppStatus {
+    /// The status as series and messages number it: HTTP from 100, gRPC below.
+    pub(crate) fn number(&self) -> i32 {
+        match self {
+            Self::Http(code) => i32::from(*code),
+            Self::Grpc { code, .. } => *code as i32,
+        }
+    }
+}
+
 /// An app's answer on its way back.
 #[derive(Debug)]
 pub(crate) struct Reply {

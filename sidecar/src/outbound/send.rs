@@ -14,6 +14,7 @@ use ironside_proto::{
     internals::{InternalInvokeResponse, InternalInvokeResponseStream},
 };
 use ironside_resolution::Authority;
+use ironside_telemetry::metrics::CallKind;
 use tonic::{Code, Status};
 
 use super::{Callee, InvokeError, guard::Failure, replay::Replay};
@@ -60,14 +61,25 @@ pub(crate) async fn attempt(
         key: &key,
         context,
     };
+    let metrics = &worker.shared.metrics;
+    let started = worker.shared.clock.monotonic();
+    metrics.invocation_sent(callee.app_id.as_str(), CallKind::Unary);
     let result = match exchange.stream(call, &replay).await {
         Err(Failure::Final(InvokeError::Hop(hop))) if hop.code() == Code::Unimplemented => {
             exchange.unary(call, &replay).await
         }
         other => other,
     };
-    if matches!(&result, Err(Failure::Unreachable(_) | Failure::Lost(_))) {
-        worker.shared.resolver.failed(&key.authority);
+    match &result {
+        Ok(reply) => {
+            let latency = worker.shared.clock.monotonic().since(started);
+            let (app, status) = (callee.app_id.as_str(), reply.status.number());
+            metrics.invocation_answered(app, status, CallKind::Unary, Some(latency));
+        }
+        Err(Failure::Unreachable(_) | Failure::Lost(_)) => {
+            worker.shared.resolver.failed(&key.authority);
+        }
+        Err(Failure::Final(_)) => {}
     }
     result
 }
