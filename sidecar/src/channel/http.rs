@@ -368,11 +368,13 @@ pub(crate) fn send_error(
     error: &hyper_util::client::legacy::Error,
     authority: &str,
 ) -> ChannelError {
-    let mut cause: &dyn std::error::Error = error;
+    let mut cause: &(dyn std::error::Error + 'static) = error;
     let mut text = None;
     loop {
         if let Some(body) = cause.downcast_ref::<BodyError>() {
             text = Some(body.to_string());
+        } else if let Some(refused) = tls_refusal(cause) {
+            text = Some(format!("tls: failed to verify certificate: {refused}"));
         } else if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             let io = io_text(io);
             text = Some(if error.is_connect() {
@@ -395,6 +397,20 @@ pub(crate) fn send_error(
         url: url.into(),
         cause: text.unwrap_or_else(|| cause.to_string()).into(),
     }
+}
+
+/// Why a certificate was refused, if that is what the error says.
+fn tls_refusal(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let io = cause.downcast_ref::<std::io::Error>()?;
+    let rustls::Error::InvalidCertificate(why) = io.get_ref()?.downcast_ref::<rustls::Error>()?
+    else {
+        return None;
+    };
+    Some(if *why == rustls::CertificateError::UnknownIssuer {
+        "x509: certificate signed by unknown authority".to_owned()
+    } else {
+        format!("x509: {why}")
+    })
 }
 
 /// A verb as the reference's error texts spell it.

@@ -25,6 +25,7 @@ use crate::{
         plan::{self, Route},
         proxy as outbound,
     },
+    peers::connection::NOT_HTTP2,
     worker::Worker,
 };
 
@@ -140,7 +141,7 @@ pub(crate) async fn deliver(
 
 /// An app that answers HTTP/1.1 to HTTP/2 gets the reference's text (golden 22).
 fn no_http2(status: Status) -> Status {
-    if status.code() == Code::Unavailable && status.message().contains("frame with invalid size") {
+    if status.code() == Code::Unavailable && status.message().contains(NOT_HTTP2) {
         return Status::unavailable(preface_text(
             "http2: failed reading the frame payload: http2: frame too large, note that the frame header looked like an HTTP/1.1 header",
         ));

@@ -191,9 +191,9 @@ pub(crate) fn status_in(headers: &HeaderMap) -> Option<Status> {
     Status::from_header_map(headers)
 }
 
-/// Drops the status from metadata that is forwarded.
+/// Drops the status from metadata that is forwarded; encoded details stay, for they are the app's own bytes.
 pub(crate) fn without_status(mut headers: HeaderMap) -> HeaderMap {
-    for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
+    for name in ["grpc-status", "grpc-message"] {
         headers.remove(name);
     }
     headers

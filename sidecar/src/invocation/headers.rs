@@ -79,12 +79,10 @@ const RESERVED: [&str; 28] = [
 /// Takes what an HTTP client sent and leaves what travels to the callee's sidecar.
 ///
 /// Hop-by-hop names travel (the callee drops them before an HTTP app, a gRPC app sees them renamed), except the
-/// ones that describe this connection's framing. Identity, target and token headers of the client go.
+/// ones that describe this connection's framing. Target and token headers of the client go; its identity headers
+/// go where ours are stamped.
 pub(crate) fn take_client_headers(headers: &mut HeaderMap) {
     for name in [
-        CALLER_APP_ID,
-        CALLER_NAMESPACE,
-        CALLEE_APP_ID,
         APP_ID,
         DESTINATION_APP_ID,
         API_TOKEN,

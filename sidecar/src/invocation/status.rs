@@ -123,6 +123,9 @@ pub(crate) fn with_error_info<const N: usize>(
 
 /// A status whose details travel in `grpc-status-details-bin`.
 pub(crate) fn with_details(code: Code, message: &str, details: Vec<Any>) -> Status {
+    if details.is_empty() {
+        return Status::new(code, message);
+    }
     let rpc = RpcStatus {
         code: code as i32,
         message: message.to_owned(),

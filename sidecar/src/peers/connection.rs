@@ -217,12 +217,19 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// True if HTTP/2 says that the stream was not processed.
+/// What hyper says when the other end answers something else than HTTP/2.
+pub(crate) const NOT_HTTP2: &str = "frame with invalid size";
+
+/// True if HTTP/2 says that the stream was not processed, or if the other end does not speak it.
 fn was_refused(error: &hyper::Error) -> bool {
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
         if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-            return h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let reason = h2.reason();
+            return matches!(
+                reason,
+                Some(h2::Reason::REFUSED_STREAM | h2::Reason::FRAME_SIZE_ERROR)
+            );
         }
         next = cause.source();
     }

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 pub(crate) mod connection;
 pub(crate) mod verified;
 
-use connection::{Connection, Dialled, SendError};
+use connection::{Connection, Dialled, NOT_HTTP2, SendError};
 use verified::VerifiedPeers;
 
 use crate::body::Body;
@@ -154,6 +154,15 @@ impl Peers {
                 SendError::Unsent(unsent, cause) => {
                     request = *unsent;
                     last = cause;
+                }
+                SendError::Refused(cause) if cause.contains(NOT_HTTP2) => {
+                    tracing::warn!(
+                        target: "dapr.runtime.grpc.internal",
+                        "{} does not speak plaintext HTTP/2: is mTLS on there and off here?",
+                        key.authority
+                    );
+                    let cause = "EOF".to_owned();
+                    return Err(DialError::Preface { cause }.into());
                 }
                 SendError::Refused(cause) => return Err(PeerError::Unsent(cause)),
                 SendError::Lost(cause) => return Err(PeerError::Lost(cause)),

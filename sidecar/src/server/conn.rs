@@ -224,6 +224,7 @@ pub(crate) fn grpc<E>(executor: E, read_buffer: usize) -> http2::Builder<E> {
     let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
+        .auto_date_header(false)
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
