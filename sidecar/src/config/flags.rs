@@ -46,7 +46,7 @@ pub(crate) const TABLE: &[Flag] = &[
         "how the app is spoken to: http, https, h2c, grpc or grpcs",
     ),
     Flag::bool("app-ssl", "false", "speak TLS to the app")
-        .deprecated("use '--app-protocol https|grpcs' instead"),
+        .deprecated("use '--app-protocol https' or 'grpcs' instead"),
     Flag::int(
         "app-max-concurrency",
         "-1",

@@ -6,27 +6,30 @@
 use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use ironside_chassis::{
-    args::{GoDuration, parse_decimal, parse_quantity},
+    args::GoDuration,
     logging::{Level, LogOptions},
     secret::Secret,
 };
-use ironside_identity::{AppId, Namespace, SpiffeId, TrustDomain, id::DEFAULT_NAMESPACE};
-use ironside_transport::{MinTls, sentry_client::TokenSource};
+use ironside_identity::{AppId, Namespace, id::DEFAULT_NAMESPACE};
 
 use super::{
-    AppConfigCall, AppHealth, AppProtocol, AppTarget, Config, Files, IdentityConfig, Listen,
-    Startup,
+    AppConfigCall, AppHealth, AppProtocol, AppTarget, Config, Files, Listen, Startup,
     env::{self, Environment},
     flags::Given,
 };
 
+mod identity;
+mod limits;
+mod listen;
 #[cfg(test)]
 mod tests;
 
-/// Default limit of bodies and messages.
-const DEFAULT_BODY: i64 = 4 << 20;
-/// Default limit of a request head.
-const DEFAULT_BUFFER: i64 = 4 << 10;
+use self::{
+    identity::identity,
+    limits::Limits,
+    listen::{hosts, listen, port},
+};
+
 /// Grace period when a negative one is given; the flag's own default.
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 /// Idle limit of a connection to another sidecar.
@@ -37,8 +40,6 @@ const DEFAULT_PEER_SWEEP: Duration = Duration::from_secs(45);
 const DEFAULT_RELIST: Duration = Duration::from_secs(60);
 /// Threads on the data path: more than this is a typing error.
 const MAX_WORKERS: u64 = 1024;
-/// Internal addresses that discovery announces as they are.
-const ANNOUNCED_AS_IS: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 
 /// What the machine says about itself.
 #[derive(Debug, Clone)]
@@ -227,129 +228,6 @@ fn health(given: &Given) -> Result<AppHealth, ConfigError> {
     })
 }
 
-fn listen(given: &Given, env: &Environment) -> Result<Listen, ConfigError> {
-    let internal = match given.text("dapr-internal-grpc-port") {
-        "" => 0,
-        text => port("dapr-internal-grpc-port", text)?,
-    };
-    let metrics_port = port("metrics-port", given.text("metrics-port"))?;
-    let public = match given.text("dapr-public-port") {
-        "" => None,
-        text => Some((
-            given.text("dapr-public-listen-address").to_owned(),
-            port("dapr-public-port", text)?,
-        )),
-    };
-    if given.bool("enable-profiling") {
-        port("profile-port", given.text("profile-port"))?;
-    }
-    Ok(Listen {
-        addresses: given
-            .text("dapr-listen-addresses")
-            .split(',')
-            .map(str::to_owned)
-            .collect(),
-        http_port: port("dapr-http-port", given.text("dapr-http-port"))?,
-        grpc_port: port("dapr-grpc-port", given.text("dapr-grpc-port"))?,
-        unix_socket: path(given.text("unix-domain-socket")),
-        internal_port: Some(internal).filter(|port| *port != 0),
-        internal_address: given.text("dapr-internal-grpc-listen-address").to_owned(),
-        public,
-        metrics: given.bool("enable-metrics").then(|| {
-            (
-                given.text("metrics-listen-address").to_owned(),
-                metrics_port,
-            )
-        }),
-        h2c: !env.is_on("DAPR_HTTP_DISABLE_H2C"),
-    })
-}
-
-fn port(name: &str, text: &str) -> Result<u16, ConfigError> {
-    let number = parse_decimal(text)
-        .map_err(|cause| runtime(format!("error parsing {name} flag: {text:?}: {cause}")))?;
-    u16::try_from(number).map_err(|_range| {
-        runtime(format!(
-            "error parsing {name} flag: {number} is not a port (0 to 65535)"
-        ))
-    })
-}
-
-fn hosts(
-    env: &Environment,
-    machine: &Machine,
-    listen: &Listen,
-) -> Result<(IpAddr, Box<str>), ConfigError> {
-    let address = match env.non_empty("DAPR_HOST_IP") {
-        None => machine.address,
-        Some(text) => text
-            .parse()
-            .map_err(|_syntax| runtime(format!("DAPR_HOST_IP {text:?} is not an IP address")))?,
-    };
-    let announced = match listen.internal_address.as_str() {
-        own if ANNOUNCED_AS_IS.contains(&own) => own.trim_matches(['[', ']']).into(),
-        _ => address.to_string().into(),
-    };
-    Ok((address, announced))
-}
-
-/// The three limits, in bytes.
-struct Limits {
-    body: Option<u64>,
-    message: usize,
-    head: usize,
-}
-
-impl Limits {
-    fn read(given: &Given) -> Result<Self, ConfigError> {
-        let body = size(
-            given,
-            "max-body-size",
-            "dapr-http-max-request-size",
-            1 << 20,
-            DEFAULT_BODY,
-        )?;
-        let head = size(
-            given,
-            "read-buffer-size",
-            "dapr-http-read-buffer-size",
-            1 << 10,
-            DEFAULT_BUFFER,
-        )?;
-        let body = u64::try_from(body).ok().filter(|bytes| *bytes > 0);
-        Ok(Self {
-            body,
-            // The reference gives gRPC a limit of 0 bytes where HTTP has none, which nobody can use.
-            message: body
-                .and_then(|bytes| usize::try_from(bytes).ok())
-                .unwrap_or(usize::MAX),
-            head: usize::try_from(head)
-                .ok()
-                .filter(|bytes| *bytes > 0)
-                .unwrap_or(usize::try_from(DEFAULT_BUFFER).unwrap_or(usize::MAX)),
-        })
-    }
-}
-
-/// A size in bytes: the quantity, else the old flag in its unit, else the default, which is also what -1 means.
-fn size(given: &Given, name: &str, old: &str, unit: i64, default: i64) -> Result<i64, ConfigError> {
-    let bytes = if given.given(name) || !given.given(old) {
-        let text = given.text(name);
-        let refuse = |cause| {
-            flags(format!(
-                "invalid value for '{name}' option: {text:?}: {cause}"
-            ))
-        };
-        parse_quantity(text).map_err(refuse)?
-    } else {
-        match given.int(old) {
-            -1 => -1,
-            count => count.saturating_mul(unit),
-        }
-    };
-    Ok(if bytes == -1 { default } else { bytes })
-}
-
 fn workers(given: &Given) -> Result<NonZeroUsize, ConfigError> {
     let count = given.uint("data-workers");
     let fits = usize::try_from(count)
@@ -375,61 +253,6 @@ fn grace(given: &Given, warnings: &mut Vec<String>) -> Option<Duration> {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_negative) => Some(DEFAULT_GRACE),
     }
-}
-
-fn identity(
-    given: &Given,
-    env: &Environment,
-    app_id: &AppId,
-) -> Result<Option<IdentityConfig>, ConfigError> {
-    let domain = given.text_or(
-        "control-plane-trust-domain",
-        env.non_empty("DAPR_CONTROLPLANE_TRUST_DOMAIN"),
-    );
-    let domain = TrustDomain::parse(domain).map_err(runtime)?;
-    let namespace = given.text_or(
-        "control-plane-namespace",
-        env.non_empty("DAPR_CONTROLPLANE_NAMESPACE"),
-    );
-    let min_tls = match given.text("tls-min-version") {
-        "1.2" => MinTls::V1_2,
-        "1.3" => MinTls::V1_3,
-        other => {
-            return Err(flags(format!(
-                "invalid value for 'tls-min-version': {other} is not 1.2 or 1.3"
-            )));
-        }
-    };
-    if !given.bool("enable-mtls") {
-        return Ok(None);
-    }
-    let sentry_id = SpiffeId::parse(&format!("spiffe://{domain}/ns/{namespace}/dapr-sentry"))
-        .map_err(runtime)?;
-    let trust_anchors = env.non_empty("DAPR_TRUST_ANCHORS").map(Into::into);
-    let trust_anchors_file = env.non_empty("DAPR_TRUST_ANCHORS_FILE").map(PathBuf::from);
-    if trust_anchors.is_none() && trust_anchors_file.is_none() {
-        return Err(runtime("trust anchors are required"));
-    }
-    if given.text("sentry-address").is_empty() {
-        return Err(runtime(
-            "sentry address is required: mTLS is on and --sentry-address is empty",
-        ));
-    }
-    let token = TokenSource::choose(env.get("DAPR_SENTRY_TOKEN_FILE"), false).map_err(runtime)?;
-    let request_id = match env.non_empty("SENTRY_LOCAL_IDENTITY") {
-        Some(text) => AppId::parse(text).map_err(runtime)?,
-        None => app_id.clone(),
-    };
-    Ok(Some(IdentityConfig {
-        sentry_address: given.text("sentry-address").into(),
-        sentry_id,
-        trust_anchors,
-        trust_anchors_file,
-        request_id,
-        token,
-        jwt_audiences: given.list("sentry-request-jwt-audiences").to_vec(),
-        min_tls,
-    }))
 }
 
 fn files(given: &Given) -> Files {

@@ -1,5 +1,7 @@
 //! The command line and the document that is generated from it.
 
+mod document;
+
 use super::*;
 
 fn parse(words: &[&str]) -> Result<Given, Exit> {
@@ -57,4 +59,21 @@ fn every_flag_of_another_block_is_in_the_table() {
 fn deprecated_flags_give_a_notice() {
     let given = parse(&["--components-path", "x", "--app-ssl"]).unwrap();
     assert_eq!(given.notices().len(), 2, "{:?}", given.notices());
+}
+
+/// The reference page is the table, in words; `UPDATE=1` writes it.
+#[test]
+fn the_document_shows_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let text = document::configuration();
+    #[expect(clippy::disallowed_methods, reason = "a switch of this test only")]
+    let update = std::env::var("UPDATE").is_ok();
+    if update {
+        std::fs::write(path, &text).unwrap();
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        found == text,
+        "docs/configuration.md differs from the flags: UPDATE=1 cargo test -p ironside-sidecar"
+    );
 }

@@ -1,5 +1,7 @@
 //! The flag table of process-interface 2.1, row by row.
 
+use ironside_transport::MinTls;
+
 use super::*;
 
 const MACHINE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 0, 1));
