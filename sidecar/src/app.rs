@@ -4,8 +4,10 @@
 //! sidecar has is made here and handed down; nothing below reads the environment, a clock or a flag by itself.
 //! Source: process-interface 2.5 to 2.8.
 
+mod announce;
 mod identity;
 mod lines;
+mod measure;
 mod ports;
 mod ready;
 mod start;

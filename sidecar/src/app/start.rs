@@ -9,19 +9,16 @@ use ironside_chassis::{
     Clock, Tasks, Tick,
     health::{Health, Target},
     listen::UnixSocket,
-    metrics_server,
 };
-use ironside_resolution::Authority;
-use ironside_resources::configuration::Metric;
-use ironside_telemetry::metrics::{Metrics, PathPatterns, PatternError, Settings};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
     LOG,
+    announce::Announcing,
     identity::{self, Held},
-    lines,
+    lines, measure,
     ports::{ApiPorts, InternalPort, PortError, take_one},
     ready,
 };
@@ -35,11 +32,11 @@ use crate::{
     live::Live,
     middleware::KeySource,
     peers::verified::VerifiedPeers,
-    resolve::{self, Folders, Instance, Resolve, Started},
     server::{accept::Listener, data::DataThread, public},
     sources::{
         compile::Compiled,
-        disk::{Disk, DiskError, Reloader, Snapshot},
+        disk::{Disk, DiskError, Snapshot},
+        reload::Reloader,
     },
     worker::Shared,
 };
@@ -150,7 +147,7 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     lines::configured(&config, &snapshot.configuration, compiled.live.trace);
     warn_all(&compiled);
     let health = Health::new();
-    let metrics = metrics(&config, &snapshot, &health, tasks).await?;
+    let metrics = measure::metrics(&config, &snapshot, &health, tasks).await?;
     let resolver_tasks = tasks.scope();
     let announcing = Announcing {
         config: &config,
@@ -221,125 +218,6 @@ fn own_variables(env: Environment, config: &Config, internal_port: u16) -> Envir
             metrics.as_ref().map_or(0, |(_, port)| *port).to_string(),
         ),
     ])
-}
-
-/// The series of this process, and the port that serves them.
-async fn metrics(
-    config: &Config,
-    snapshot: &Snapshot,
-    health: &Health,
-    tasks: &Tasks,
-) -> Result<Arc<Metrics>, StartError> {
-    let metrics = Arc::new(series(config, &snapshot.configuration.metric())?);
-    let exporter = health.register("metrics-exporter");
-    exporter.ready();
-    let Some((address, port)) = &config.listen.metrics else {
-        return Ok(metrics);
-    };
-    let (listener, local) = take_one("metrics", address, *port).await?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    info!(target: LOG, "metrics server started on {local}/");
-    let (exposed, owner) = (Arc::clone(&metrics), tasks.clone());
-    tasks.spawn("metrics", async move {
-        metrics_server::serve(listener, move || exposed.exposition(), &owner).await;
-        drop(exporter);
-    });
-    Ok(metrics)
-}
-
-/// The families, as the metric section of the Configuration says.
-fn series(config: &Config, metric: &Metric) -> Result<Metrics, StartError> {
-    if metric.enabled == Some(false) {
-        return Ok(Metrics::disabled());
-    }
-    let http = metric.http.clone().unwrap_or_default();
-    let patterns = PathPatterns::compile(http.path_matching.as_deref().unwrap_or_default());
-    let joined = |problems: Vec<PatternError>| {
-        problems
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("; ")
-    };
-    let settings = Settings {
-        increased_cardinality: http.increased_cardinality.unwrap_or(true),
-        exclude_verbs: http.exclude_verbs.unwrap_or(false),
-        record_error_codes: metric.record_error_codes.unwrap_or(false),
-        latency_buckets_ms: metric
-            .latency_distribution_buckets
-            .clone()
-            .unwrap_or_default(),
-        path_matching: patterns.map_err(|problems| StartError::PathMatching(joined(problems)))?,
-    };
-    Ok(Metrics::new(config.app_id.as_str(), settings))
-}
-
-/// What name resolution is started with.
-struct Announcing<'a> {
-    config: &'a Config,
-    env: &'a Environment,
-    port: u16,
-    clock: &'a Clock,
-}
-
-impl Announcing<'_> {
-    /// Starts name resolution. A resolver that cannot be started answers every call with the reason, as in
-    /// the reference.
-    async fn start(
-        &self,
-        snapshot: &Snapshot,
-        tasks: &Tasks,
-        fatal: &mpsc::Sender<String>,
-    ) -> Result<Arc<dyn Resolve>, StartError> {
-        let spec = snapshot.configuration.spec.name_resolution.as_ref();
-        let folders = Folders {
-            runtime_dir: self.env.non_empty("XDG_RUNTIME_DIR").map(Into::into),
-            temp_dir: self.env.non_empty("TMPDIR").unwrap_or("/tmp").into(),
-        };
-        match resolve::start(spec, self.instance()?, &folders, tasks, self.clock).await {
-            Ok(Started {
-                resolver,
-                name,
-                loss,
-            }) => {
-                info!(target: LOG, "Initialized name resolution to {name}");
-                let (stop, fatal) = (tasks.token(), fatal.clone());
-                tasks.spawn("registration", async move {
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        lost = loss.lost() => { let _ending = fatal.send(lost.to_string()).await; }
-                    }
-                });
-                Ok(resolver)
-            }
-            Err(cause) => {
-                error!(target: LOG, "failed to init name resolution: {cause}");
-                Ok(resolve::unavailable(&cause))
-            }
-        }
-    }
-
-    fn instance(&self) -> Result<Instance, StartError> {
-        let Config {
-            app_id,
-            namespace,
-            announced_host,
-            hostname,
-            ..
-        } = self.config;
-        let authority =
-            Authority::new(announced_host, self.port).map_err(|cause| StartError::Announce {
-                host: announced_host.clone(),
-                cause: cause.to_string(),
-            })?;
-        Ok(Instance {
-            app_id: app_id.clone(),
-            namespace: namespace.clone(),
-            authority,
-            host_name: hostname.clone(),
-            pid: std::process::id(),
-        })
-    }
 }
 
 /// Watches files from now on.

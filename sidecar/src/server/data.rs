@@ -136,32 +136,45 @@ impl DataThread {
             tasks: serving.group("api-connection"),
             drain: drain.clone(),
         };
-        for listener in listeners(http, http_socket)? {
-            let api = api.clone();
-            serving.spawn(
-                "http-api",
-                listener.run(drain.clone(), move |accepted| api.http(accepted)),
-            );
-        }
-        for listener in listeners(grpc, grpc_socket)? {
-            let api = api.clone();
-            serving.spawn(
-                "grpc-api",
-                listener.run(drain.clone(), move |accepted| api.grpc(accepted)),
-            );
-        }
         let group = serving.group("internal-connection");
-        let peers = Internal::new(Arc::clone(&worker), server, group.clone(), drain.clone());
-        for listener in listeners(internal, None)? {
-            let (peers, group) = (peers.clone(), group.clone());
-            let serve = move |accepted| match accepted {
-                Accepted::Tcp(stream, _from) => group.spawn(peers.clone().connection(stream)),
-                // The internal port has no socket file.
-                Accepted::Unix(_) => {}
-            };
-            serving.spawn("internal", listener.run(drain.clone(), serve));
-        }
+        let peers = Internal::new(Arc::clone(&worker), server, group, drain.clone());
+        let loops = Loops {
+            tasks: &serving,
+            drain: &drain,
+        };
+        loops.run("http-api", listeners(http, http_socket)?, &api, Api::http);
+        loops.run("grpc-api", listeners(grpc, grpc_socket)?, &api, Api::grpc);
+        loops.run(
+            "internal",
+            listeners(internal, None)?,
+            &peers,
+            Internal::accepted,
+        );
         Ok(worker)
+    }
+}
+
+/// Where accept loops run, and what ends them.
+struct Loops<'a> {
+    tasks: &'a Tasks,
+    drain: &'a CancellationToken,
+}
+
+impl Loops<'_> {
+    /// Hands the connections of each listener to `server`.
+    fn run<S: Clone + Send + Sync + 'static>(
+        &self,
+        name: &'static str,
+        listeners: Vec<Listener>,
+        server: &S,
+        serve: fn(&S, Accepted),
+    ) {
+        for listener in listeners {
+            let server = server.clone();
+            let each = move |accepted| serve(&server, accepted);
+            self.tasks
+                .spawn(name, listener.run(self.drain.clone(), each));
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
+    accept::Accepted,
     conn::{self, IDLE_LIMIT, Life, Streams},
     lease::Lease,
     observe::{Observed, Record},
@@ -63,8 +64,15 @@ impl Internal {
         }
     }
 
-    /// Serves one connection until it ends.
-    pub(crate) async fn connection(self, stream: TcpStream) {
+    /// Serves a connection that came in; this port has no socket file.
+    pub(crate) fn accepted(&self, accepted: Accepted) {
+        match accepted {
+            Accepted::Tcp(stream, _from) => self.tasks.spawn(self.clone().connection(stream)),
+            Accepted::Unix(_) => {}
+        }
+    }
+
+    async fn connection(self, stream: TcpStream) {
         let Some(tls) = self.tls.clone() else {
             return self.serve(stream, None).await;
         };

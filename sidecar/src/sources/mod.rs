@@ -1,7 +1,8 @@
 //! Where live state comes from: files are read, compiled into a whole [`Live`](crate::live::Live), published.
 //!
-//! Owns `disk.rs` (files, watches, reloads) and `compile.rs` (from what was read to what requests use, pure).
-//! A reload replaces the value; listeners, connections and calls stay.
+//! Owns `disk.rs` (files as they are now), `compile.rs` (from what was read to what requests use, pure) and
+//! `reload.rs` (when to do it again). A reload replaces the value; listeners, connections and calls stay.
 
 pub(crate) mod compile;
 pub(crate) mod disk;
+pub(crate) mod reload;

@@ -1,6 +1,6 @@
-//! Files in a temporary folder: the first load, edits, bad edits.
+//! Files in a temporary folder: the first load and what it refuses.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use ironside_chassis::{Clock, Tasks};
 use tempfile::TempDir;
@@ -11,20 +11,21 @@ use crate::config::{
     validate::{Machine, startup},
 };
 
-struct Folder(TempDir);
+/// A temporary folder with manifests.
+pub(in crate::sources) struct Folder(TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(in crate::sources) fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(in crate::sources) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.path().join(name);
         fs::write(&path, text).unwrap();
         path
     }
 
-    fn disk(&self, words: &[&str], env: Environment) -> Disk {
+    pub(in crate::sources) fn disk(&self, words: &[&str], env: Environment) -> Disk {
         let words = ["--app-id", "appa"]
             .into_iter()
             .chain(words.iter().copied());
@@ -39,18 +40,22 @@ impl Folder {
         Disk::new(Arc::new(config), env, clock, keys)
     }
 
-    fn resources(&self) -> &str {
+    pub(in crate::sources) fn remove(&self, name: &str) {
+        fs::remove_file(self.0.path().join(name)).unwrap();
+    }
+
+    pub(in crate::sources) fn resources(&self) -> &str {
         self.0.path().to_str().unwrap()
     }
 }
 
-fn endpoint(name: &str, url: &str) -> String {
+pub(in crate::sources) fn endpoint(name: &str, url: &str) -> String {
     format!(
         "apiVersion: dapr.io/v1alpha1\nkind: HTTPEndpoint\nmetadata:\n  name: {name}\nspec:\n  baseUrl: {url}\n"
     )
 }
 
-fn component(name: &str, kind: &str, rest: &str) -> String {
+pub(in crate::sources) fn component(name: &str, kind: &str, rest: &str) -> String {
     format!(
         "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {kind}\n  version: v1\n{rest}"
     )
@@ -205,99 +210,5 @@ fn a_bad_setting_stops_unless_errors_are_ignored() {
             .warnings
             .iter()
             .any(|line| line.contains("ignoreErrors"))
-    );
-}
-
-async fn until<T>(
-    live: &mut watch::Receiver<Arc<Live>>,
-    mut seen: impl FnMut(&Live) -> Option<T>,
-) -> T {
-    let mut found = None;
-    let waited = live.wait_for(|live| {
-        found = seen(live);
-        found.is_some()
-    });
-    tokio::time::timeout(Duration::from_secs(20), waited)
-        .await
-        .expect("published in time")
-        .unwrap();
-    found.unwrap()
-}
-
-/// Fact: process-interface 10, rows 10 to 12; the ports are not touched because nothing here owns any.
-#[tokio::test]
-async fn edits_are_published_and_bad_ones_keep_the_last_good_state() {
-    let folder = Folder::new();
-    let config = folder.write("conf", "spec: {}\n");
-    let words = [
-        "--resources-path",
-        folder.resources(),
-        "--config",
-        config.to_str().unwrap(),
-    ];
-    let disk = folder.disk(&words, Environment::default());
-    let snapshot = disk.read().unwrap();
-    let first = disk.compile(&snapshot).unwrap();
-    let (sender, mut live) = watch::channel(Arc::new(first.live));
-    let (hangup, asked) = mpsc::channel(1);
-    let reloader = Reloader::new(disk, snapshot, sender, asked);
-    let tasks = Tasks::new();
-    let watch = reloader.watch().unwrap();
-    tasks.spawn("reload", reloader.run(watch, tasks.token()));
-
-    folder.write("ep.yaml", &endpoint("ep", "http://127.0.0.1:1"));
-    until(&mut live, |live| {
-        live.endpoints.contains_key("ep").then_some(())
-    })
-    .await;
-
-    folder.write(
-        "conf",
-        "spec:\n  logging:\n    apiLogging:\n      enabled: true\n",
-    );
-    until(&mut live, |live| live.access_log.enabled.then_some(())).await;
-
-    // A duplicate is refused as a whole; the state stays, and the next good edit is taken.
-    live.mark_unchanged();
-    folder.write(
-        "dup1.yaml",
-        &component("d", "middleware.http.uppercase", ""),
-    );
-    folder.write(
-        "dup2.yaml",
-        &component("d", "middleware.http.uppercase", ""),
-    );
-    hangup.send(()).await.unwrap();
-    fs::remove_file(folder.0.path().join("dup2.yaml")).unwrap();
-    until(&mut live, |live| (live.components.len() == 1).then_some(())).await;
-    assert!(live.borrow().endpoints.contains_key("ep"));
-
-    fs::remove_file(folder.0.path().join("ep.yaml")).unwrap();
-    until(&mut live, |live| live.endpoints.is_empty().then_some(())).await;
-    assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
-}
-
-#[test]
-fn changes_are_told_in_the_order_of_the_reference() {
-    let of = |items: &[(&str, i32)]| {
-        items
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), *v))
-            .collect::<Vec<_>>()
-    };
-    let before = of(&[("gone", 1), ("same", 1), ("changed", 1)]);
-    let after = of(&[("new", 1), ("changed", 2), ("same", 1)]);
-    let told = changes(&before, &after, |item| &item.0, |item| item.0.clone());
-    let told: Vec<(&str, &str)> = told
-        .iter()
-        .map(|(event, name)| (*event, name.as_str()))
-        .collect();
-    assert_eq!(
-        told,
-        [
-            ("DELETED", "gone"),
-            ("UPDATED", "changed"),
-            ("CREATED", "new")
-        ]
     );
 }

@@ -1,0 +1,65 @@
+//! The series of this process, and the port that serves them.
+//!
+//! Owns what the metric section of the Configuration means for a start; it is not reloaded, because series
+//! that change their labels break the queries of whoever watches them.
+
+use std::sync::Arc;
+
+use ironside_chassis::{Tasks, health::Health, metrics_server};
+use ironside_resources::configuration::Metric;
+use ironside_telemetry::metrics::{Metrics, PathPatterns, PatternError, Settings};
+use tracing::info;
+
+use super::{LOG, ports::take_one, start::StartError};
+use crate::{config::Config, sources::disk::Snapshot};
+
+/// The series of this process, and the port that serves them.
+pub(super) async fn metrics(
+    config: &Config,
+    snapshot: &Snapshot,
+    health: &Health,
+    tasks: &Tasks,
+) -> Result<Arc<Metrics>, StartError> {
+    let metrics = Arc::new(series(config, &snapshot.configuration.metric())?);
+    let exporter = health.register("metrics-exporter");
+    exporter.ready();
+    let Some((address, port)) = &config.listen.metrics else {
+        return Ok(metrics);
+    };
+    let (listener, local) = take_one("metrics", address, *port).await?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    info!(target: LOG, "metrics server started on {local}/");
+    let (exposed, owner) = (Arc::clone(&metrics), tasks.clone());
+    tasks.spawn("metrics", async move {
+        metrics_server::serve(listener, move || exposed.exposition(), &owner).await;
+        drop(exporter);
+    });
+    Ok(metrics)
+}
+
+/// The families, as the metric section of the Configuration says.
+fn series(config: &Config, metric: &Metric) -> Result<Metrics, StartError> {
+    if metric.enabled == Some(false) {
+        return Ok(Metrics::disabled());
+    }
+    let http = metric.http.clone().unwrap_or_default();
+    let patterns = PathPatterns::compile(http.path_matching.as_deref().unwrap_or_default());
+    let joined = |problems: Vec<PatternError>| {
+        problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    let settings = Settings {
+        increased_cardinality: http.increased_cardinality.unwrap_or(true),
+        exclude_verbs: http.exclude_verbs.unwrap_or(false),
+        record_error_codes: metric.record_error_codes.unwrap_or(false),
+        latency_buckets_ms: metric
+            .latency_distribution_buckets
+            .clone()
+            .unwrap_or_default(),
+        path_matching: patterns.map_err(|problems| StartError::PathMatching(joined(problems)))?,
+    };
+    Ok(Metrics::new(config.app_id.as_str(), settings))
+}

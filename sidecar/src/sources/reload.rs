@@ -1,0 +1,239 @@
+//! Edits of files become live state.
+//!
+//! Owns the watch (5 ms debounce, a backup listing, SIGHUP) and the reload: a whole new [`Live`] is compiled and
+//! published; a bad edit keeps the last good one and says in one line what to correct. The reference restarts
+//! its runtime for most edits and closes its ports; here they stay. Source: process-interface 2.9.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ironside_resources::configuration;
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{
+    compile::Compiled,
+    disk::{Disk, DiskError, Snapshot},
+};
+use crate::live::Live;
+
+#[cfg(test)]
+mod tests;
+
+/// Events within so long are one edit (process-interface 2.9).
+const DEBOUNCE: Duration = Duration::from_millis(5);
+/// Scope of reload lines.
+const LOG: &str = "dapr.runtime.hotreload";
+
+/// Keeps live state up to date with the files.
+pub(crate) struct Reloader {
+    disk: Disk,
+    last: Snapshot,
+    live: watch::Sender<Arc<Live>>,
+    hangup: mpsc::Receiver<()>,
+}
+
+// === impl Reloader ===
+
+impl Reloader {
+    /// Publishes into `live` whenever the files change or `hangup` says so. `last` is what is in force.
+    pub(crate) fn new(
+        disk: Disk,
+        last: Snapshot,
+        live: watch::Sender<Arc<Live>>,
+        hangup: mpsc::Receiver<()>,
+    ) -> Self {
+        Self {
+            disk,
+            last,
+            live,
+            hangup,
+        }
+    }
+
+    /// True unless the Configuration at the start switched watching off (feature `HotReload`).
+    pub(crate) fn watches(&self) -> bool {
+        self.last
+            .configuration
+            .is_feature_enabled(configuration::HOT_RELOAD)
+    }
+
+    /// Starts the watch, so that no edit after this is missed.
+    ///
+    /// # Errors
+    /// The system's, when a directory cannot be watched.
+    pub(crate) fn watch(&self) -> Result<Watch, notify::Error> {
+        let (sender, edits) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if event.is_ok_and(|event| !is_edit(event.kind)) {
+                return;
+            }
+            // A full channel says already that something changed.
+            let _already = sender.try_send(());
+        })?;
+        let mut watch = Watch { watcher, edits };
+        if self.watches() {
+            watch.add(
+                &self.disk.files().configurations,
+                &self.disk.files().resources,
+            )?;
+        }
+        Ok(watch)
+    }
+
+    /// Reloads until `stop` is cancelled.
+    pub(crate) async fn run(mut self, mut watch: Watch, stop: CancellationToken) {
+        let relist = self.disk.files().relist;
+        loop {
+            let forced = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(()) = self.hangup.recv() => true,
+                Some(()) = watch.edits.recv() => {
+                    tokio::time::sleep(DEBOUNCE).await;
+                    while watch.edits.try_recv().is_ok() {}
+                    false
+                }
+                () = tokio::time::sleep(relist), if self.watches() => false,
+            };
+            self.reload(forced);
+            if self.watches() {
+                // Directories that were replaced are watched anew; the others are already.
+                let files = self.disk.files();
+                let _gone = watch.add(&files.configurations, &files.resources);
+            }
+        }
+    }
+
+    /// Reads, compares, compiles, publishes.
+    fn reload(&mut self, forced: bool) {
+        let next = match self.disk.read() {
+            Ok(next) => next,
+            Err(cause) => return kept(&cause),
+        };
+        if next.is_same_as(&self.last) && !forced {
+            return;
+        }
+        match self.disk.compile(&next) {
+            Ok(Compiled {
+                live,
+                components: _,
+                warnings,
+            }) => {
+                report(&self.last, &next);
+                for warning in warnings {
+                    warn!(target: LOG, "{warning}");
+                }
+                self.last = next;
+                self.live.send_replace(Arc::new(live));
+                info!(target: LOG, "configuration and resources are in force; ports and connections stay");
+            }
+            Err(cause) => {
+                // Remembered, so that the same bad edit is reported once.
+                self.last.seen_instead(next);
+                kept(&cause.into());
+            }
+        }
+    }
+}
+
+fn kept(cause: &DiskError) {
+    error!(target: LOG, "an edit cannot be used: {cause}; the last good state stays in force until the file is corrected");
+}
+
+/// One line for each resource that came, changed or went, in the reference's words.
+fn report(before: &Snapshot, after: &Snapshot) {
+    let line = |kind: &str, event: &str, name: &str| {
+        info!(target: "dapr.runtime.hotreload.reconciler", "Received {kind} {event} event: {name}");
+    };
+    let component = |c: &ironside_resources::Component| c.log_name().to_string();
+    for (event, name) in changes(
+        &before.loaded.components,
+        &after.loaded.components,
+        |c| &c.name,
+        component,
+    ) {
+        line("Component", event, &name);
+    }
+    let endpoint = |e: &ironside_resources::HttpEndpoint| e.name.clone();
+    for (event, name) in changes(
+        &before.loaded.http_endpoints,
+        &after.loaded.http_endpoints,
+        |e| &e.name,
+        endpoint,
+    ) {
+        line("HTTPEndpoint", event, &name);
+    }
+    if before.configuration != after.configuration {
+        line("Configuration", "UPDATED", "--config");
+    }
+}
+
+/// Deleted first, then updated, then created (process-interface 2.9).
+fn changes<T: PartialEq>(
+    before: &[T],
+    after: &[T],
+    key: impl Fn(&T) -> &String,
+    log_name: impl Fn(&T) -> String,
+) -> Vec<(&'static str, String)> {
+    let find = |list: &'_ [T], wanted: &T| list.iter().position(|item| key(item) == key(wanted));
+    let deleted = before
+        .iter()
+        .filter(|item| find(after, item).is_none())
+        .map(|item| ("DELETED", log_name(item)));
+    let mut later: Vec<(&'static str, String)> = deleted.collect();
+    let mut created = Vec::new();
+    for item in after {
+        match find(before, item).and_then(|at| before.get(at)) {
+            None => created.push(("CREATED", log_name(item))),
+            Some(old) if old != item => later.push(("UPDATED", log_name(item))),
+            Some(_) => {}
+        }
+    }
+    later.append(&mut created);
+    later
+}
+
+/// Reading a file is no edit: our own reload reads them all.
+fn is_edit(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => true,
+    }
+}
+
+/// A running watch.
+pub(crate) struct Watch {
+    watcher: RecommendedWatcher,
+    edits: mpsc::Receiver<()>,
+}
+
+impl Watch {
+    fn add(
+        &mut self,
+        configurations: &[PathBuf],
+        directories: &[PathBuf],
+    ) -> Result<(), notify::Error> {
+        // The directory of a file is watched, because editors replace files instead of writing into them.
+        let parents = configurations.iter().map(|path| match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            Some(_) | None => Path::new("."),
+        });
+        for path in parents.chain(directories.iter().map(PathBuf::as_path)) {
+            self.watcher.watch(path, RecursiveMode::NonRecursive)?;
+        }
+        Ok(())
+    }
+}
