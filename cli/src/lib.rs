@@ -1,1 +1,95 @@
-//! ironside
+//! The `ironside` command: everything in one binary.
+//!
+//! Which program this is depends on the base name it was called by: `daprd` is the sidecar, `sentry` the certificate
+//! authority, any other name the command line. The command line links the programs and runs them as hidden
+//! subcommands, so one file is the whole system. Holds no decision of the data path. Facts: cli-and-clients 1.
+
+mod api;
+mod app;
+mod command;
+mod commands;
+mod env;
+mod folders;
+mod grammar;
+mod instances;
+mod locks;
+mod names;
+mod output;
+mod ports;
+mod process;
+
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+
+/// Which program this binary is, by the name it was called by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Program {
+    CommandLine,
+    Sidecar,
+    Sentry,
+    Kubernetes(&'static str),
+}
+
+/// Runs the program that the first argument, the name of this binary, stands for.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args = args.into_iter();
+    let called = args.next().unwrap_or_else(|| OsString::from("ironside"));
+    let name = base_name(&called);
+    match Program::called(&name) {
+        Program::CommandLine => app::main(&name, args),
+        Program::Sidecar => ironside_sidecar::main(args),
+        Program::Sentry => ironside_sentry::main(args),
+        Program::Kubernetes(program) => {
+            output::err(
+                format!("{program} comes with Kubernetes support, which is not in this version\n")
+                    .as_bytes(),
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn base_name(called: &OsStr) -> String {
+    let path = std::path::Path::new(called);
+    let name = path.file_name().unwrap_or(called).to_string_lossy();
+    name.strip_suffix(".exe").unwrap_or(&name).to_owned()
+}
+
+// === impl Program ===
+
+impl Program {
+    fn called(name: &str) -> Self {
+        match name {
+            "daprd" => Self::Sidecar,
+            "sentry" => Self::Sentry,
+            "operator" => Self::Kubernetes("operator"),
+            "injector" => Self::Kubernetes("injector"),
+            _ => Self::CommandLine,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fact: cli-and-clients 1.1 "Names".
+    #[test]
+    fn the_base_name_says_which_program_this_is() {
+        for (called, expected) in [
+            ("/root/.dapr/bin/daprd", Program::Sidecar),
+            ("sentry", Program::Sentry),
+            ("./dapr", Program::CommandLine),
+            ("ironside", Program::CommandLine),
+            ("/opt/x/injector", Program::Kubernetes("injector")),
+            ("operator", Program::Kubernetes("operator")),
+            ("", Program::CommandLine),
+        ] {
+            assert_eq!(
+                Program::called(&base_name(OsStr::new(called))),
+                expected,
+                "{called}"
+            );
+        }
+    }
+}

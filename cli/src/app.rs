@@ -1,0 +1,108 @@
+//! From words to a command that runs: the only place that wires the command line together.
+//!
+//! Owns usage errors (exit code 255) and the dispatch to one module a command. Facts: cli-and-clients 1.1.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use ironside_chassis::clock::Clock;
+
+use crate::command::{self, Session};
+use crate::commands::{GLOBAL, ROOT};
+use crate::env::Environment;
+use crate::grammar::parse::Refusal;
+use crate::grammar::{self, Parsed, usage};
+use crate::output::{self, Status};
+use crate::process;
+
+/// Exit code of a command line that was not understood.
+const USAGE: u8 = 255;
+
+/// Runs the command line; `name` is what it was called by, `args` what follows.
+pub(crate) fn main(name: &str, args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match grammar::parse(ROOT, name, GLOBAL, args) {
+        Ok(parsed) => run(name, &parsed),
+        Err(Refusal { path, error }) => {
+            let usage = usage::usage(name, &path, GLOBAL);
+            output::err(format!("Error: {error}\n{usage}\n").as_bytes());
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn run(name: &str, parsed: &Parsed) -> ExitCode {
+    let Parsed {
+        path,
+        values,
+        words,
+    } = parsed;
+    if values.switch("help") {
+        output::out(usage::help(name, path, GLOBAL).as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    for (flag, instead) in values.deprecated() {
+        output::err(format!("Flag --{flag} has been deprecated, {instead}\n").as_bytes());
+    }
+    let clock = Clock::system();
+    let session = Session {
+        program: name.to_owned(),
+        environment: Environment::read(),
+        status: Status::new(values.switch("log-as-json"), clock.clone()),
+        clock,
+        values: values.clone(),
+        words: words.clone(),
+    };
+    let command = path.get(1).map_or("", |command| command.name);
+    match command {
+        "" if values.switch("version") => command::version::lines(),
+        "" => show_help(name, path),
+        "help" => command::help::run(&session),
+        "version" => command::version::run(&session),
+        "build-info" => command::build_info::run(),
+        "completion" => command::completion::run(&session, path),
+        "sidecar" => ironside_sidecar::main(words.iter().cloned()),
+        "sentry" => ironside_sentry::main(words.iter().cloned()),
+        "exec" => process::exec::run(words),
+        "annotate" | "components" | "configurations" | "dashboard" | "logs" | "mcpservers"
+        | "mtls" | "scheduler" | "status" | "upgrade" | "workflow" => {
+            command::absent::run(&session, command)
+        }
+        _ => finish(&session, dispatch(&session, command)),
+    }
+}
+
+/// The commands that can fail on their way, those that talk to sidecars on a runtime of this thread.
+///
+/// It has to be this thread: the kernel ends children when the thread that started them ends.
+fn dispatch(session: &Session, command: &str) -> anyhow::Result<ExitCode> {
+    match command {
+        "init" => return command::init::init(session),
+        "uninstall" => return command::init::uninstall(session),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match command {
+            "run" => command::run::run(session).await,
+            "stop" => command::stop::run(session).await,
+            "list" => command::list::run(session).await,
+            "invoke" => command::invoke::run(session).await,
+            "publish" => command::publish::run(session).await,
+            other => Ok(command::absent::run(session, other)),
+        }
+    })
+}
+
+fn finish(session: &Session, result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        session.status.failure(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn show_help(name: &str, path: &[&'static grammar::Command]) -> ExitCode {
+    output::out(usage::help(name, path, GLOBAL).as_bytes());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,410 @@
+//! The table of commands and flags: the one source of parsing, usage texts, completion scripts and reference pages.
+//!
+//! Facts: cli-and-clients 1.1 to 1.17. Holds names, defaults and one line of help for each; what a command does is in
+//! the module of its name. Commands that need Kubernetes or a building block that is not offered are here too, so that
+//! they answer with a clear line instead of `unknown command`.
+
+use crate::grammar::{Command, Example, Flag};
+
+/// Flags of every command.
+pub(crate) const GLOBAL: &[Flag] = &[
+    Flag::switch("help", "Print this help message").short('h'),
+    Flag::switch("log-as-json", "Log output in JSON format"),
+    Flag::text(
+        "runtime-path",
+        "The folder that holds .dapr (default: DAPR_RUNTIME_PATH, else the home folder)",
+    ),
+    Flag::text(
+        "kubeconfig",
+        "The kubeconfig file, for commands that need Kubernetes",
+    ),
+    Flag::text(
+        "context",
+        "The kubeconfig context, for commands that need Kubernetes",
+    ),
+];
+
+/// The whole program.
+pub(crate) const ROOT: &Command = &Command::new(
+    "ironside",
+    "Ironside: service invocation over mutual TLS, compatible with Dapr applications",
+)
+.flags(&[Flag::switch("version", "Print the versions").short('v')])
+.commands(&[
+    ANNOTATE,
+    BUILD_INFO,
+    COMPLETION,
+    COMPONENTS,
+    CONFIGURATIONS,
+    DASHBOARD,
+    HELP,
+    INIT,
+    INVOKE,
+    LIST,
+    LOGS,
+    MCPSERVERS,
+    MTLS,
+    PUBLISH,
+    RUN,
+    SCHEDULER,
+    STATUS,
+    STOP,
+    UNINSTALL,
+    UPGRADE,
+    VERSION,
+    WORKFLOW,
+    // Parts of this binary that start one another.
+    EXEC,
+    SENTRY,
+    SIDECAR,
+]);
+
+const KUBERNETES: Flag = Flag::switch("kubernetes", "Work on a Kubernetes cluster").short('k');
+
+const RUN: Command = Command::new(
+    "run",
+    "Run an application and its sidecar, or all apps of a template",
+)
+.words("[command]")
+.examples(&[
+    Example {
+        what: "Run a Node application",
+        how: "run --app-id myapp --app-port 3000 -- node myapp.js",
+    },
+    Example {
+        what: "Run a sidecar alone",
+        how: "run --app-id myapp --dapr-http-port 3500",
+    },
+    Example {
+        what: "Run all apps of a template, or of the dapr.yaml in a folder",
+        how: "run --run-file dapr.yaml",
+    },
+])
+.flags(&[
+    Flag::text(
+        "app-id",
+        "The id of the application, by which others find it",
+    )
+    .short('a'),
+    Flag::number("app-port", "The port the application listens on")
+        .short('p')
+        .or("-1"),
+    Flag::text(
+        "app-protocol",
+        "The protocol of the application: http, https, h2c, grpc, grpcs",
+    )
+    .short('P')
+    .or("http"),
+    Flag::text("app-channel-address", "The host the application listens on").or("127.0.0.1"),
+    Flag::number(
+        "app-max-concurrency",
+        "How many calls the application gets at once; -1 for no limit",
+    )
+    .or("-1"),
+    Flag::switch("app-ssl", "Reach the application over TLS")
+        .deprecated("use --app-protocol https or grpcs"),
+    Flag::text("config", "The configuration file").short('c'),
+    Flag::number(
+        "dapr-http-port",
+        "The sidecar's HTTP port; -1 for a free one",
+    )
+    .short('H')
+    .or("-1"),
+    Flag::number(
+        "dapr-grpc-port",
+        "The sidecar's gRPC port; -1 for a free one",
+    )
+    .short('G')
+    .or("-1"),
+    Flag::number(
+        "dapr-internal-grpc-port",
+        "The port other sidecars call; -1 for a free one",
+    )
+    .short('I')
+    .or("-1"),
+    Flag::number(
+        "metrics-port",
+        "The sidecar's metrics port; -1 for a free one",
+    )
+    .short('M')
+    .or("-1"),
+    Flag::number(
+        "profile-port",
+        "The sidecar's profiling port; -1 for a free one",
+    )
+    .or("-1"),
+    Flag::switch("enable-profiling", "Turn the sidecar's profiling on"),
+    Flag::text(
+        "log-level",
+        "The sidecar's log level: debug, info, warn, error, fatal",
+    )
+    .or("info"),
+    Flag::list("resources-path", "The folders of the resource files"),
+    Flag::text("components-path", "The folder of the resource files")
+        .short('d')
+        .deprecated("use --resources-path"),
+    Flag::text(
+        "max-body-size",
+        "The largest body of a request, as a quantity",
+    )
+    .or("4Mi"),
+    Flag::text(
+        "read-buffer-size",
+        "The largest head of a request, as a quantity",
+    )
+    .or("4Ki"),
+    Flag::number(
+        "dapr-http-max-request-size",
+        "The largest body of a request, in MiB",
+    )
+    .hidden(),
+    Flag::number(
+        "dapr-http-read-buffer-size",
+        "The largest head of a request, in KiB",
+    )
+    .hidden(),
+    Flag::text(
+        "unix-domain-socket",
+        "The folder for Unix sockets, which then replace the ports",
+    )
+    .short('u'),
+    Flag::switch("enable-app-health-check", "Probe the application's health"),
+    Flag::text("app-health-check-path", "The path of the health probe"),
+    Flag::number(
+        "app-health-probe-interval",
+        "The pause between health probes, in seconds",
+    ),
+    Flag::number(
+        "app-health-probe-timeout",
+        "The limit of a health probe, in milliseconds",
+    ),
+    Flag::number(
+        "app-health-threshold",
+        "The failed probes after which the application is unhealthy",
+    ),
+    Flag::switch("enable-api-logging", "Log each call of the sidecar's API"),
+    Flag::text(
+        "dapr-listen-addresses",
+        "The addresses the sidecar's API listens on, separated by commas",
+    ),
+    Flag::text(
+        "placement-host-address",
+        "The address of a placement service, passed on",
+    )
+    .or("localhost"),
+    Flag::text(
+        "scheduler-host-address",
+        "The address of a scheduler service, passed on",
+    )
+    .or("localhost"),
+    Flag::text(
+        "run-file",
+        "A template, a folder that holds dapr.yaml, or - for the standard input",
+    )
+    .short('f'),
+    Flag::switch("strict", "Refuse a template with unknown keys"),
+    Flag::switch(
+        "fail-fast",
+        "With a template: stop all apps as soon as one fails",
+    ),
+    KUBERNETES,
+]);
+
+const STOP: Command = Command::new("stop", "Stop apps and their sidecars")
+    .words("[app-id...]")
+    .examples(&[
+        Example {
+            what: "Stop one app",
+            how: "stop --app-id myapp",
+        },
+        Example {
+            what: "Stop all apps of a template",
+            how: "stop --run-file dapr.yaml",
+        },
+    ])
+    .flags(&[
+        Flag::text("app-id", "The id of the application").short('a'),
+        Flag::text("run-file", "The template whose apps are to stop").short('f'),
+        KUBERNETES,
+    ]);
+
+const LIST: Command = Command::new("list", "List running sidecars")
+    .examples(&[Example {
+        what: "List sidecars as JSON",
+        how: "list -o json",
+    }])
+    .flags(&[
+        KUBERNETES,
+        Flag::switch("all-namespaces", "With Kubernetes: all namespaces").short('A'),
+        Flag::text("namespace", "With Kubernetes: one namespace"),
+        Flag::text("output", "The form of the output: table, json, yaml")
+            .short('o')
+            .or("table"),
+    ]);
+
+const INVOKE: Command = Command::new("invoke", "Call a method of an app")
+    .examples(&[
+        Example {
+            what: "Call a method with POST",
+            how: "invoke --app-id target --method sample --data '{\"key\":\"value\"}'",
+        },
+        Example {
+            what: "Call a method with GET, through another app's sidecar, so that policy and mutual TLS apply",
+            how: "invoke --app-id target --from caller --method sample --verb GET",
+        },
+    ])
+    .flags(&[
+        Flag::text("app-id", "The id of the application to call").short('a').required(),
+        Flag::text("method", "The method to call").short('m').required(),
+        Flag::text("verb", "The HTTP verb").short('v').or("POST"),
+        Flag::text("data", "The body").short('d'),
+        Flag::text("data-file", "The file that holds the body").short('f'),
+        Flag::repeated("header", "A header, as Name=value").short('H'),
+        Flag::text("timeout", "The limit of the call, such as 10s (default: none)"),
+        Flag::text("from", "The app whose sidecar makes the call (default: the target's own)"),
+        Flag::text("unix-domain-socket", "The folder of the target's Unix sockets").short('u'),
+        KUBERNETES,
+    ]);
+
+const PUBLISH: Command = Command::new("publish", "Publish a message (needs a pub/sub component)")
+    .flags(&[
+        Flag::text(
+            "publish-app-id",
+            "The id of the application whose sidecar is asked",
+        )
+        .short('i')
+        .required(),
+        Flag::text("pubsub", "The name of the pub/sub component")
+            .short('p')
+            .required(),
+        Flag::text("topic", "The topic").short('t').required(),
+        Flag::text("data", "The message").short('d'),
+        Flag::text("data-file", "The file that holds the message").short('f'),
+        Flag::text("metadata", "Metadata of the message, as a JSON object").short('m'),
+        Flag::text("unix-domain-socket", "The folder of the app's Unix sockets").short('u'),
+    ]);
+
+const INIT: Command = Command::new(
+    "init",
+    "Prepare this machine: folders, the daprd link, a configuration",
+)
+.flags(&[
+    KUBERNETES,
+    Flag::switch("slim", "Accepted: Ironside never starts containers").short('s'),
+    Flag::text("runtime-version", "Accepted: the runtime is this program").or("latest"),
+    Flag::text("from-dir", "Accepted: nothing is downloaded"),
+    Flag::text("network", "Accepted: no containers are started"),
+    Flag::text("container-runtime", "Accepted: no containers are started").or("docker"),
+    Flag::text("image-registry", "Accepted: no images are used"),
+    Flag::text("image-variant", "Accepted: no images are used"),
+    Flag::text("scheduler-volume", "Accepted: no containers are started").hidden(),
+    Flag::switch(
+        "scheduler-override-broadcast-host-port",
+        "Accepted: no containers are started",
+    )
+    .hidden(),
+    Flag::text("redis-stack", "Accepted: no containers are started").hidden(),
+    Flag::text(
+        "namespace",
+        "With Kubernetes: the namespace of the control plane",
+    )
+    .short('n')
+    .or("dapr-system"),
+    Flag::switch("enable-mtls", "With Kubernetes: mutual TLS").or("true"),
+    Flag::switch("enable-ha", "With Kubernetes: several replicas"),
+    Flag::repeated("set", "With Kubernetes: a chart value"),
+    Flag::switch("wait", "With Kubernetes: wait until all is ready"),
+    Flag::number(
+        "timeout",
+        "With Kubernetes: the limit of the wait, in seconds",
+    )
+    .or("300"),
+    Flag::switch("dev", "With Kubernetes: extra services for development").hidden(),
+    Flag::text(
+        "ca-root-certificate",
+        "With Kubernetes: the root certificate",
+    ),
+    Flag::text("issuer-private-key", "With Kubernetes: the issuer's key"),
+    Flag::text(
+        "issuer-public-certificate",
+        "With Kubernetes: the issuer's certificate",
+    ),
+]);
+
+const UNINSTALL: Command = Command::new("uninstall", "Remove what init made").flags(&[
+    KUBERNETES,
+    Flag::switch("all", "Remove the whole .dapr folder"),
+    Flag::switch("dev", "With Kubernetes: remove the extra services too").hidden(),
+    Flag::text(
+        "namespace",
+        "With Kubernetes: the namespace of the control plane",
+    )
+    .short('n')
+    .or("dapr-system"),
+    Flag::number(
+        "timeout",
+        "With Kubernetes: the limit of the wait, in seconds",
+    )
+    .or("300"),
+    Flag::text("network", "Accepted: there are no containers"),
+    Flag::text("container-runtime", "Accepted: there are no containers").or("docker"),
+]);
+
+const VERSION: Command = Command::new("version", "Print the versions").flags(&[Flag::text(
+    "output",
+    "The form of the output: json (default: two lines)",
+)
+.short('o')]);
+
+const BUILD_INFO: Command = Command::new("build-info", "Print how this program was built");
+
+const HELP: Command = Command::new("help", "Help about any command").words("[command]");
+
+const COMPLETION: Command = Command::new("completion", "Print a completion script for a shell")
+    .commands(&[
+        Command::new("bash", "Print the completion script for bash"),
+        Command::new("fish", "Print the completion script for fish"),
+        Command::new("powershell", "Print the completion script for PowerShell"),
+        Command::new("zsh", "Print the completion script for zsh"),
+    ]);
+
+// Recognised, and answered with one line.
+const ANNOTATE: Command =
+    Command::new("annotate", "Add annotations to manifests (Kubernetes)").raw();
+const COMPONENTS: Command = Command::new("components", "List components (Kubernetes)").raw();
+const CONFIGURATIONS: Command =
+    Command::new("configurations", "List configurations (Kubernetes)").raw();
+const DASHBOARD: Command = Command::new("dashboard", "The dashboard (not offered)")
+    .raw()
+    .hidden();
+const LOGS: Command = Command::new("logs", "Print the logs of a sidecar (Kubernetes)").raw();
+const MCPSERVERS: Command = Command::new("mcpservers", "List MCP servers (not offered)")
+    .raw()
+    .hidden();
+const MTLS: Command = Command::new("mtls", "Look after certificates (Kubernetes)").raw();
+const SCHEDULER: Command = Command::new("scheduler", "Jobs and reminders (not offered)")
+    .aliases(&["sched"])
+    .raw()
+    .hidden();
+const STATUS: Command = Command::new(
+    "status",
+    "Show the health of the control plane (Kubernetes)",
+)
+.raw();
+const UPGRADE: Command = Command::new("upgrade", "Upgrade the control plane (Kubernetes)").raw();
+const WORKFLOW: Command = Command::new("workflow", "Workflows (not offered)")
+    .aliases(&["wf"])
+    .raw()
+    .hidden();
+
+// Parts of this binary that start one another; never typed by a person.
+const EXEC: Command = Command::new(
+    "exec",
+    "Become another program, tied to the life of the parent",
+)
+.raw()
+.hidden();
+const SENTRY: Command = Command::new("sentry", "The certificate authority")
+    .raw()
+    .hidden();
+const SIDECAR: Command = Command::new("sidecar", "The sidecar").raw().hidden();

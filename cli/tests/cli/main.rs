@@ -1,0 +1,18 @@
+//! The command line as a user meets it: real processes, real sidecars, one test a row of the fact sheet.
+//!
+//! The rows are those of cli-and-clients 5.1 to 5.3; each test names its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a part of the rig that fails is a failed test"
+)]
+
+mod general;
+mod instances;
+mod life;
+mod rig;
+mod run;
+mod template;
+mod terminal;
