@@ -9,6 +9,7 @@ use ironside_chassis::clock::Clock;
 
 use crate::command::{self, Session};
 use crate::commands::{GLOBAL, ROOT};
+use crate::demo;
 use crate::env::Environment;
 use crate::grammar::parse::Refusal;
 use crate::grammar::{self, Parsed, usage};
@@ -63,6 +64,7 @@ fn run(name: &str, parsed: &Parsed) -> ExitCode {
         "sidecar" => ironside_sidecar::main(words.iter().cloned()),
         "sentry" => ironside_sentry::main(words.iter().cloned()),
         "exec" => process::exec::run(words),
+        "sample" => demo::sample::run(words),
         "annotate" | "components" | "configurations" | "dashboard" | "logs" | "mcpservers"
         | "mtls" | "scheduler" | "status" | "upgrade" | "workflow" => {
             command::absent::run(&session, command)
@@ -86,6 +88,7 @@ fn dispatch(session: &Session, command: &str) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match command {
             "run" => command::run::run(session).await,
+            "demo" => demo::run(session).await,
             "stop" => command::stop::run(session).await,
             "list" => command::list::run(session).await,
             "invoke" => command::invoke::run(session).await,

@@ -37,6 +37,7 @@ pub(crate) const ROOT: &Command = &Command::new(
     COMPONENTS,
     CONFIGURATIONS,
     DASHBOARD,
+    DEMO,
     HELP,
     INIT,
     INVOKE,
@@ -55,6 +56,7 @@ pub(crate) const ROOT: &Command = &Command::new(
     WORKFLOW,
     // Parts of this binary that start one another.
     EXEC,
+    SAMPLE,
     SENTRY,
     SIDECAR,
 ]);
@@ -368,6 +370,22 @@ const COMPLETION: Command = Command::new("completion", "Print a completion scrip
         Command::new("zsh", "Print the completion script for zsh"),
     ]);
 
+const DEMO: Command = Command::new(
+    "demo",
+    "Watch two apps call each other through two sidecars",
+)
+.examples(&[
+    Example {
+        what: "See it work, in under 15 seconds",
+        how: "demo",
+    },
+    Example {
+        what: "Leave it running, to call it with curl",
+        how: "demo --stay",
+    },
+])
+.flags(&[Flag::switch("stay", "Keep running until Ctrl-C")]);
+
 // Recognised, and answered with one line.
 const ANNOTATE: Command =
     Command::new("annotate", "Add annotations to manifests (Kubernetes)").raw();
@@ -404,6 +422,9 @@ const EXEC: Command = Command::new(
 )
 .raw()
 .hidden();
+const SAMPLE: Command = Command::new("sample", "A sample app of the demo")
+    .raw()
+    .hidden();
 const SENTRY: Command = Command::new("sentry", "The certificate authority")
     .raw()
     .hidden();

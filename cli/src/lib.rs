@@ -8,6 +8,7 @@ mod api;
 mod app;
 mod command;
 mod commands;
+mod demo;
 mod env;
 mod folders;
 mod grammar;
