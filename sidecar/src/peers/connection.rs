@@ -67,9 +67,16 @@ pub(crate) struct Connection {
 
 /// Open streams and since when there are none.
 #[derive(Debug)]
-struct Activity {
+pub(crate) struct Activity {
     streams: AtomicUsize,
     idle_since: Mutex<Tick>,
+}
+
+impl Activity {
+    /// Streams that are open now.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
 }
 
 /// Why a request got no response.
@@ -148,7 +155,12 @@ impl Connection {
 
     /// Streams that are open now.
     pub(crate) fn streams(&self) -> usize {
-        self.activity.streams.load(Ordering::Relaxed)
+        self.activity.streams()
+    }
+
+    /// What goes on, for longer than the pool holds the connection.
+    pub(crate) fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
     }
 
     /// True once no request can be sent.

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 pub(crate) mod connection;
 pub(crate) mod verified;
 
-use connection::{Connection, Dialled, NOT_HTTP2, SendError};
+use connection::{Activity, Connection, Dialled, NOT_HTTP2, SendError};
 use verified::VerifiedPeers;
 
 use crate::body::Body;
@@ -100,7 +100,9 @@ struct Inner {
 }
 
 /// How a connection's own task learns which one it is.
-type Told = tokio::sync::oneshot::Receiver<Weak<Connection>>;
+///
+/// The streams outlive the pool's hold on their connection, so they are counted by themselves.
+type Told = tokio::sync::oneshot::Receiver<(Weak<Connection>, Arc<Activity>)>;
 
 /// One key's connection; the lock makes concurrent callers share one dial.
 #[derive(Default)]
@@ -276,7 +278,7 @@ impl Inner {
         let expiry = Arc::clone(self).expiry(key.clone(), not_after, told);
         let connection = Connection::open(dialled, &self.clock, &self.tasks, expiry).await?;
         // The receiver lives in the connection's own task, which may already have ended.
-        drop(tell.send(Arc::downgrade(&connection)));
+        drop(tell.send((Arc::downgrade(&connection), connection.activity())));
         Ok(connection)
     }
 
@@ -295,7 +297,7 @@ impl Inner {
     /// Before that, while streams are open, it dials a successor: that verifies the peer's renewed certificate,
     /// and shows the peer ours.
     async fn until_expired(self: Arc<Self>, key: PeerKey, mut not_after: SystemTime, told: Told) {
-        let Ok(connection) = told.await else {
+        let Ok((connection, activity)) = told.await else {
             return std::future::pending().await;
         };
         let mut own = self.identity.clone();
@@ -308,7 +310,7 @@ impl Inner {
                 () = tokio::time::sleep(left.saturating_sub(margin)) => {}
                 () = changed(&mut own) => {}
             }
-            if connection.upgrade().is_none_or(|open| open.streams() == 0) {
+            if activity.streams() == 0 {
                 let left = not_after
                     .duration_since(self.clock.now())
                     .unwrap_or_default();
@@ -318,9 +320,8 @@ impl Inner {
                 tokio::time::sleep(left).await;
                 return;
             }
-            self.retire(&key, &connection);
             // A failure to dial is met at the expiry below.
-            let successor = self.connection(&key).await;
+            let successor = self.successor(&key, &connection, not_after).await;
             let left = not_after
                 .duration_since(self.clock.now())
                 .unwrap_or_default();
@@ -341,6 +342,23 @@ impl Inner {
 }
 
 impl Inner {
+    /// A connection whose peer showed a certificate that outlives `not_after`, dialled anew if the pool has none.
+    async fn successor(
+        self: &Arc<Self>,
+        key: &PeerKey,
+        old: &Weak<Connection>,
+        not_after: SystemTime,
+    ) -> Result<Arc<Connection>, DialError> {
+        self.retire(key, old);
+        let pooled = self.connection(key).await?;
+        if pooled.peer().is_none_or(|peer| peer.not_after > not_after) {
+            return Ok(pooled);
+        }
+        // Dialled before the peer renewed.
+        self.retire(key, &Arc::downgrade(&pooled));
+        self.connection(key).await
+    }
+
     /// Takes a connection out of the pool; its streams go on.
     fn retire(&self, key: &PeerKey, connection: &Weak<Connection>) {
         let slot = self.lock().get(key).cloned();
