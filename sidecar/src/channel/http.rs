@@ -401,9 +401,12 @@ pub(crate) fn send_error(
 
 /// Why a certificate was refused, if that is what the error says.
 fn tls_refusal(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let io = cause.downcast_ref::<std::io::Error>()?;
-    let rustls::Error::InvalidCertificate(why) = io.get_ref()?.downcast_ref::<rustls::Error>()?
-    else {
+    // An I/O error hides the error inside it from the chain of sources.
+    let mut hidden = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
+    while let Some(io) = hidden.downcast_ref::<std::io::Error>() {
+        hidden = io.get_ref()?;
+    }
+    let rustls::Error::InvalidCertificate(why) = hidden.downcast_ref::<rustls::Error>()? else {
         return None;
     };
     Some(if *why == rustls::CertificateError::UnknownIssuer {

@@ -3,14 +3,18 @@
 //! Owns the stages `target` and `method` for HTTP clients (8, 9), and how a reply is framed for them: successes
 //! stream, errors of a request that could have been repeated are buffered (service-invocation 1.9, 1.10).
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
 };
 use http_body::Frame;
-use http_body_util::{BodyExt as _, BodyStream, StreamBody};
+use http_body_util::BodyExt as _;
 use ironside_policy::{Method, Verb, clean};
 use ironside_resolution::form;
 use tonic::Code;
@@ -306,13 +310,49 @@ fn join(slices: Vec<Bytes>) -> Bytes {
 
 /// A body whose length nobody states; trailers of the app end here.
 fn unsized_body(first: Option<Bytes>, rest: Body) -> Body {
-    use futures_util::StreamExt as _;
-    let first = futures_util::stream::iter(first.map(|data| Ok::<_, BodyError>(Frame::data(data))));
-    let rest = BodyStream::new(rest).filter(|frame| {
-        let keep = !matches!(frame, Ok(frame) if frame.is_trailers());
-        std::future::ready(keep)
-    });
-    StreamBody::new(first.chain(rest)).boxed_unsync()
+    Unsized {
+        first,
+        rest,
+        broken: None,
+    }
+    .boxed_unsync()
+}
+
+/// A body that is sent as it comes. When it breaks, what came before the break is flushed first: the client
+/// gets those bytes and then sees the cut.
+struct Unsized {
+    first: Option<Bytes>,
+    rest: Body,
+    broken: Option<BodyError>,
+}
+
+impl http_body::Body for Unsized {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        loop {
+            match ready!(Pin::new(&mut self.rest).poll_frame(cx)) {
+                Some(Ok(frame)) if frame.is_trailers() => {}
+                Some(Err(error)) => {
+                    self.broken = Some(error);
+                    // The connection writes out what it holds while the body is not ready.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                other => return Poll::Ready(other),
+            }
+        }
+    }
 }
 
 #[cfg(test)]

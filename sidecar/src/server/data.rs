@@ -18,7 +18,7 @@ use tokio::{
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{
     accept::{Accepted, Listener},
@@ -224,7 +224,7 @@ async fn sweep(worker: Arc<Worker>) {
     loop {
         tokio::time::sleep(worker.shared.config.peer_sweep).await;
         for (authority, count) in worker.peers.sweep() {
-            debug!(target: "dapr.runtime.grpc.manager", "closed {count} expired gRPC connection(s) to {authority}");
+            info!(target: "dapr.runtime.grpc.manager", "closed {count} expired gRPC connection(s) to {authority}");
         }
     }
 }
