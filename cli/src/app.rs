@@ -13,7 +13,7 @@ use crate::demo;
 use crate::env::Environment;
 use crate::grammar::parse::Refusal;
 use crate::grammar::{self, Parsed, usage};
-use crate::output::{self, Status};
+use crate::output::{self, Level, Status};
 use crate::process;
 
 /// Exit code of a command line that was not understood.
@@ -41,9 +41,6 @@ fn run(name: &str, parsed: &Parsed) -> ExitCode {
         output::out(usage::help(name, path, GLOBAL).as_bytes());
         return ExitCode::SUCCESS;
     }
-    for (flag, instead) in values.deprecated() {
-        output::err(format!("Flag --{flag} has been deprecated, {instead}\n").as_bytes());
-    }
     let clock = Clock::system();
     let session = Session {
         program: name.to_owned(),
@@ -53,6 +50,9 @@ fn run(name: &str, parsed: &Parsed) -> ExitCode {
         values: values.clone(),
         words: words.clone(),
     };
+    for (flag, instead) in values.deprecated() {
+        deprecated(&session.status, flag, instead);
+    }
     let command = path.get(1).map_or("", |command| command.name);
     match command {
         "" if values.switch("version") => command::version::lines(),
@@ -71,6 +71,17 @@ fn run(name: &str, parsed: &Parsed) -> ExitCode {
         }
         _ => finish(&session, dispatch(&session, command)),
     }
+}
+
+/// Says that a flag is on its way out, always on the standard error.
+fn deprecated(status: &Status, flag: &str, instead: &str) {
+    let text = format!("Flag --{flag} has been deprecated, {instead}");
+    let line = if status.is_json() {
+        status.line(Level::Warning, &text)
+    } else {
+        format!("{text}\n")
+    };
+    output::err(line.as_bytes());
 }
 
 /// The commands that can fail on their way, those that talk to sidecars on a runtime of this thread.

@@ -429,3 +429,29 @@ const SENTRY: Command = Command::new("sentry", "The certificate authority")
     .raw()
     .hidden();
 const SIDECAR: Command = Command::new("sidecar", "The sidecar").raw().hidden();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `run` and `invoke` take is in the guide.
+    #[test]
+    fn the_guide_names_every_flag() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
+        let guide = std::fs::read_to_string(path).unwrap();
+        for command in [RUN, STOP, INVOKE, DEMO] {
+            for flag in command
+                .flags
+                .iter()
+                .filter(|flag| flag.name != "kubernetes")
+            {
+                let name = format!("`--{}", flag.name);
+                assert!(
+                    guide.contains(&name) || guide.contains(&name[1..]),
+                    "{} {name}",
+                    command.name
+                );
+            }
+        }
+    }
+}

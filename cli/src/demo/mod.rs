@@ -46,6 +46,9 @@ pub(crate) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
         linger(&stage, &show);
         interrupts.next().await;
     }
+    if matches!(played, Some(Err(_))) {
+        crate::output::err(stage.last_lines().as_bytes());
+    }
     stage.strike().await;
     match played {
         Some(Ok(())) => {

@@ -161,6 +161,20 @@ impl Stage {
         })
     }
 
+    /// The last lines of every log, to explain a failure.
+    pub(super) fn last_lines(&self) -> String {
+        let actors = [
+            &self.set.sentry,
+            &self.orders.app,
+            &self.orders.sidecar,
+            &self.greeter.app,
+            &self.greeter.sidecar,
+        ];
+        let told = actors.into_iter().flatten();
+        told.map(|actor| format!("last lines of {}:\n{}", actor.name, actor.last_lines()))
+            .collect()
+    }
+
     /// Ends everything, apps first.
     pub(super) async fn strike(self) {
         let Self {

@@ -129,11 +129,19 @@ fn a_sidecar_that_never_answers_does_not_block_the_list() {
     let id = world.id("hung");
     let deaf = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = deaf.local_addr().unwrap().port().to_string();
-    // A script of that name is a process of that name.
-    let script = world.write("daprd", "#!/bin/sh\nsleep 60\n");
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let _hung =
-        Running::start(Command::new(&script).args(["--app-id", &id, "--dapr-http-port", &port]));
+    // A shell of that name is a process of that name; the flags are words that it ignores.
+    let shell = world.path().join("daprd");
+    symlink("/bin/sh", &shell).unwrap();
+    let mut command = Command::new(&shell);
+    command.args([
+        "-c",
+        "sleep 60; true",
+        "--app-id",
+        &id,
+        "--dapr-http-port",
+        &port,
+    ]);
+    let _hung = Running::start(&mut command);
     until("the process", LONG, || {
         (!sidecars(&id).is_empty()).then_some(())
     });

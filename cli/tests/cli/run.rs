@@ -5,7 +5,11 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::rig::{LONG, Server, World, exchange, finish, http, number_after, sidecars, until};
+use ironside_testkit::certs::Ca;
+
+use crate::rig::{
+    LONG, Running, Server, World, exchange, finish, http, number_after, sidecars, until,
+};
 
 /// Fact: CL-20.
 #[test]
@@ -256,7 +260,10 @@ fn mutual_tls_in_the_configuration_reaches_the_sidecar() {
         "c.yaml",
         "kind: Configuration\nspec:\n  mtls:\n    enabled: true\n",
     );
-    let mut run = world.start(&["run", "--app-id", &id, "--config", config.to_str().unwrap()]);
+    // With a root and no Sentry the sidecar waits.
+    let mut command =
+        world.command(&["run", "--app-id", &id, "--config", config.to_str().unwrap()]);
+    let mut run = Running::start(command.env("DAPR_TRUST_ANCHORS", Ca::new().root_pem()));
     let line = until("sidecar", LONG, || {
         let pid = *sidecars(&id).first()?;
         std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()

@@ -44,7 +44,7 @@ struct Run<'a> {
 pub(crate) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
     let status = &session.status;
     if session.words.is_empty() {
-        crate::output::line("WARNING: no application command found.");
+        no_command(status);
     }
     let spec = AppSpec::from_flags(&session.values, &session.words, session.home());
     if spec.unix_domain_socket.is_some() {
@@ -80,6 +80,15 @@ pub(crate) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
         None => run.watch().await,
     };
     Ok(run.end(cause).await)
+}
+
+/// Says that there is only a sidecar, in the reference's words.
+fn no_command(status: &Status) {
+    if status.is_json() {
+        status.warning("no application command found.");
+    } else {
+        crate::output::line("WARNING: no application command found.");
+    }
 }
 
 // === impl Run ===

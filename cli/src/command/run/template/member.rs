@@ -250,8 +250,10 @@ impl Member {
     /// Ends the app.
     pub(crate) async fn stop_app(&mut self, hurried: watch::Receiver<bool>) {
         let Some(app) = &mut self.app else { return };
-        self.app_log
-            .note("termination signal received: shutting down");
+        if !self.app_told {
+            self.app_log
+                .note("termination signal received: shutting down");
+        }
         app.stop(APP_GRACE, hurry(hurried)).await;
         if !self.app_told {
             self.app_told = true;
