@@ -28,16 +28,7 @@ async fn call(
     message: &impl Message,
 ) -> GrpcReply {
     let port = sidecar.grpc_port().await;
-    within("a gRPC answer", async {
-        let client = GrpcClient::connect(port)
-            .await
-            .unwrap_or_else(|err| panic!("{err}"));
-        let answered = client
-            .call(path, metadata, &[&message.encode_to_vec()])
-            .await;
-        answered.unwrap_or_else(|err| panic!("{path}: {err}"))
-    })
-    .await
+    rig::rpc(port, path, metadata, &message.encode_to_vec()).await
 }
 
 async fn own(sidecar: &mut Daprd, method: &str, message: &impl Message) -> GrpcReply {

@@ -18,7 +18,10 @@ use std::{
     time::Duration,
 };
 
-use ironside_testkit::http::{Answer, Connection, Gate, HttpApp, Reply, Request};
+use ironside_testkit::{
+    grpc::{GrpcClient, GrpcReply},
+    http::{Answer, Connection, Gate, HttpApp, Reply, Request},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
@@ -314,4 +317,18 @@ pub(crate) async fn hanging(gate: &Gate) -> HttpApp {
     })
     .await
     .unwrap()
+}
+
+/// One unary call over a connection of its own.
+pub(crate) async fn rpc(
+    port: u16,
+    path: &str,
+    metadata: &[(&str, &str)],
+    message: &[u8],
+) -> GrpcReply {
+    within(path, async {
+        let client = GrpcClient::connect(port).await.unwrap();
+        client.call(path, metadata, &[message]).await.unwrap()
+    })
+    .await
 }
