@@ -4,21 +4,21 @@
 //! signal, and everything back. Decides nothing.
 
 use crate::authority::Authority;
-use crate::config::{Address, Config};
-use crate::guard::{self, LoadError};
-use crate::issue::leaf::Validity;
-use crate::issue::root::{self, CA_TTL};
+use crate::config::{Address, Config, Lives};
+use crate::guard::expiry::Herald;
+use crate::guard::{Guard, GuardError};
 use crate::metrics::Metrics;
 use crate::own::{Own, OwnError};
+use crate::rotation::Maker;
 use crate::serve::ca::CertificateAuthority;
 use crate::serve::{self, Server};
 use crate::settings::{self, Settings, SettingsError};
-use crate::store::StoreError;
+use crate::store::Store;
 use crate::validator::{Insecure, Validators};
 use ironside_chassis::listen::{self, BindError, Binding};
 use ironside_chassis::signals::{Signal, Signals};
 use ironside_chassis::{Clock, Tasks, fatal, health, metrics_server};
-use ironside_transport::{FileWatch, Now, OneSidedTlsServer};
+use ironside_transport::{Now, OneSidedTlsServer};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -40,11 +40,7 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error("error generating CA certificates: {0}")]
-    Generate(#[from] rcgen::Error),
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    Authority(#[from] GuardError),
     #[error("error issuing sentry's own certificate: {0}")]
     Own(#[from] OwnError),
     #[error("{what}: {cause}")]
@@ -100,6 +96,7 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
         own,
         store,
         file,
+        lives,
         control_plane_allowed,
         idle_flags,
     } = config;
@@ -111,16 +108,17 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
     let settings = settings::load(&file)?;
     settings.warn_of_loops();
     info!(target: SCOPE, "Adding validator 'insecure'");
-    info!(target: SCOPE_CA, "Using local file system for trust bundle storage");
+    info!(target: SCOPE_CA, "Using {} for trust bundle storage", store.place());
     let mut setup = Setup {
         own,
-        store,
         settings,
         clock,
         metrics: Metrics::default(),
         tasks,
     };
-    let authority = setup.authority()?;
+    let mut guard = setup.guard(Arc::new(store), &lives);
+    let changes = guard.store.watch();
+    let authority = guard.start().await?;
     info!(target: SCOPE, "CA certificate key pair ready");
     info!(target: SCOPE, "Using validator 'insecure'");
     let health = health::Health::new();
@@ -129,7 +127,12 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
     let server = health.register("sentry-server");
     setup.serve_metrics(metrics, &health).await?;
     setup.serve_health(healthz, &health).await?;
-    let authority = setup.guard_authority(authority, security);
+    let (publish, authority) = watch::channel(authority);
+    let herald = Herald {
+        health: security,
+        again: None,
+    };
+    setup.spawn("issuer", guard.follow(changes, publish, herald));
     setup
         .serve_ca(grpc, authority, control_plane_allowed, server)
         .await
@@ -138,7 +141,6 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
 /// What the steps of the start have in common.
 struct Setup<'a> {
     own: ironside_identity::SpiffeId,
-    store: crate::store::Store,
     settings: Settings,
     clock: Clock,
     metrics: Metrics,
@@ -148,44 +150,18 @@ struct Setup<'a> {
 // === impl Setup ===
 
 impl Setup<'_> {
-    /// Loads the authority, or makes one where there is nothing at all.
-    fn authority(&self) -> Result<Authority, RunError> {
-        let now = self.clock.now();
-        if self.store.read()?.is_some() {
-            info!(target: SCOPE_CA, "Root and issuer certs found: using credentials from store");
-            return Ok(guard::load(&self.store, now)?);
+    fn guard(&self, store: Arc<dyn Store>, lives: &Lives) -> Guard {
+        Guard {
+            store,
+            maker: Maker {
+                own: self.own.clone(),
+                plan: lives.plan(&self.settings),
+            },
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            held: None,
+            trouble: None,
         }
-        info!(target: SCOPE_CA, "Root and issuer certs not found: generating self signed CA");
-        let validity = Validity {
-            not_before: now - self.settings.allowed_clock_skew,
-            not_after: now + CA_TTL,
-        };
-        let serials = [rand::random(), rand::random()];
-        let generated = root::generate(self.own.trust_domain(), &self.own, validity, serials)?;
-        info!(target: SCOPE_CA, "Generating self-signed CA certs and persisting to store");
-        self.store.create(&generated)?;
-        info!(target: SCOPE_CA, "Self-signed certs generated and persisted successfully");
-        Ok(guard::load(&self.store, now)?)
-    }
-
-    /// Follows the files and the end of the authority from now on.
-    fn guard_authority(
-        &self,
-        authority: Authority,
-        health: health::Target,
-    ) -> watch::Receiver<Arc<Authority>> {
-        let (publish, authority) = watch::channel(Arc::new(authority));
-        let files = FileWatch::new(self.store.files(), guard::SETTLE);
-        let (store, metrics, clock) =
-            (self.store.clone(), self.metrics.clone(), self.clock.clone());
-        let follow = guard::follow_files(files, store, publish, metrics, clock);
-        self.spawn("issuer-files", follow);
-        let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
-        self.spawn(
-            "issuer-expiry",
-            guard::watch_expiry(authority.clone(), health, metrics, clock),
-        );
-        authority
     }
 
     async fn serve_metrics(

@@ -6,6 +6,7 @@
 
 use crate::issue::Serial;
 use crate::issue::leaf::{self, LeafError, Names, Signer, Validity};
+use crate::store::Texts;
 use ironside_identity::pem::{self, PemError};
 use ironside_identity::{BundleError, SpiffeId, TrustBundle, VerifyError, verify};
 use rcgen::{KeyPair, PublicKeyData as _};
@@ -19,10 +20,17 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 pub(crate) struct Authority {
     signer: Signer,
     /// What is sent behind a leaf: the issuer's chain without self-signed certificates.
-    chain: Vec<CertificateDer<'static>>,
+    chain: Vec<Sent>,
     bundle: TrustBundle,
-    /// From when to when the whole issuer chain is valid.
+    /// From when to when the chain is valid, as far as the first root that it reaches.
     validity: Validity,
+}
+
+/// A certificate that is sent.
+#[derive(Debug)]
+struct Sent {
+    certificate: CertificateDer<'static>,
+    not_after: SystemTime,
 }
 
 /// Why three texts are no authority. The texts are the reference's where it has one.
@@ -87,6 +95,11 @@ impl Authority {
     ///
     /// # Errors
     /// [`AuthorityError`] names the first rule that is broken.
+    pub(crate) fn from_texts(texts: &Texts, now: SystemTime) -> Result<Self, AuthorityError> {
+        Self::from_pem(&texts.root, &texts.issuer, &texts.key, now)
+    }
+
+    /// As [`Self::from_texts`], of the three texts.
     pub(crate) fn from_pem(
         roots: &[u8],
         issuer: &[u8],
@@ -142,12 +155,15 @@ impl Authority {
             .iter()
             .zip(&parsed)
             .filter(|(_, parsed)| !is_self_signed(parsed));
-        let sent = sent.map(|(der, _)| der.clone()).collect();
+        let sent = sent.map(|(der, parsed)| Sent {
+            certificate: der.clone(),
+            not_after: span(parsed).not_after,
+        });
         Ok(Self {
             signer,
-            chain: sent,
+            chain: sent.collect(),
+            validity: validity(to_a_root(&parsed, &bundle)),
             bundle,
-            validity: validity(&parsed),
         })
     }
 
@@ -165,9 +181,10 @@ impl Authority {
         let spki = KeyPair::generate()?.subject_public_key_info();
         let serial: Serial = [1; 16];
         let leaf = leaf::write(&self.signer, &spki, &names, validity, serial)?;
-        let chain: Vec<_> = [leaf]
+        let chain: Vec<_> = [&leaf]
             .into_iter()
-            .chain(self.chain.iter().cloned())
+            .chain(self.chain(now))
+            .cloned()
             .collect();
         verify(&chain, &self.bundle, now)?;
         Ok(())
@@ -178,9 +195,13 @@ impl Authority {
         &self.signer
     }
 
-    /// Returns what is sent behind a leaf.
-    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
-        &self.chain
+    /// Returns what is sent behind a leaf at `now`: what lies behind a certificate that has ended leads nowhere.
+    pub(crate) fn chain(&self, now: SystemTime) -> impl Iterator<Item = &CertificateDer<'static>> {
+        let living = self
+            .chain
+            .iter()
+            .take_while(move |sent| now <= sent.not_after);
+        living.map(|sent| &sent.certificate)
     }
 
     /// Returns the roots.
@@ -265,21 +286,42 @@ fn key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
     })
 }
 
+/// The chain as far as the first certificate that a root has signed. What follows leads to older roots, for those who
+/// know no other; its end is not the issuer's.
+fn to_a_root<'a, 'b>(
+    chain: &'b [X509Certificate<'a>],
+    bundle: &TrustBundle,
+) -> &'b [X509Certificate<'a>] {
+    let is_root = |certificate: &X509Certificate<'_>| {
+        let mut anchors = bundle.anchors().iter();
+        anchors.any(|anchor| {
+            parse(anchor.der()).is_ok_and(|root| check_signed(certificate, &root).is_ok())
+        })
+    };
+    let last = chain.iter().position(is_root);
+    last.and_then(|last| chain.get(..=last)).unwrap_or(chain)
+}
+
 /// The span in which every certificate of the chain is valid.
 fn validity(chain: &[X509Certificate<'_>]) -> Validity {
+    let spans = chain.iter().map(span);
+    let not_before = spans.clone().map(|span| span.not_before).max();
+    let not_after = spans.map(|span| span.not_after).min();
+    Validity {
+        not_before: not_before.unwrap_or(UNIX_EPOCH),
+        not_after: not_after.unwrap_or(UNIX_EPOCH),
+    }
+}
+
+fn span(certificate: &X509Certificate<'_>) -> Validity {
     let instant = |seconds: i64| match u64::try_from(seconds) {
         Ok(after) => UNIX_EPOCH + Duration::from_secs(after),
         Err(_before) => UNIX_EPOCH,
     };
-    let spans = chain.iter().map(|c| c.validity());
-    let not_before = spans
-        .clone()
-        .map(|v| instant(v.not_before.timestamp()))
-        .max();
-    let not_after = spans.map(|v| instant(v.not_after.timestamp())).min();
+    let validity = certificate.validity();
     Validity {
-        not_before: not_before.unwrap_or(UNIX_EPOCH),
-        not_after: not_after.unwrap_or(UNIX_EPOCH),
+        not_before: instant(validity.not_before.timestamp()),
+        not_after: instant(validity.not_after.timestamp()),
     }
 }
 

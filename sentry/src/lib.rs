@@ -1,8 +1,9 @@
 //! The certificate authority of Ironside, as the program `sentry`.
 //!
 //! Owns who gets which certificate: `config` reads flags and environment, `settings` the configuration file, `store`
-//! and `authority` hold the CA, `validator` judges names, `issue` makes certificates, `serve` is the gRPC port, `own`
-//! and `guard` keep certificates and files fresh, `app` wires it all. Self-hosted mode only, so far.
+//! and `authority` hold the CA, `rotation` decides when it becomes another one, `validator` judges names, `issue`
+//! makes certificates, `serve` is the gRPC port, `own` and `guard` keep certificates and files fresh, `app` wires it
+//! all. Self-hosted mode only, so far.
 
 mod app;
 mod authority;
@@ -11,6 +12,7 @@ mod guard;
 mod issue;
 mod metrics;
 mod own;
+mod rotation;
 mod serve;
 mod settings;
 mod store;

@@ -2,6 +2,7 @@
 //!
 //! Owns names and labels and the text that a scraper reads. Which events there are is decided where they happen.
 
+use crate::rotation::Step;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -24,6 +25,26 @@ pub(crate) struct Metrics {
     pub(crate) reload_failed: Counter,
     issuer_expiry: Gauge,
     anchor_expiry: Gauge,
+    phase: Family<Phase, Gauge>,
+    next_step: Gauge,
+    steps: Family<StepLabel, Counter>,
+    /// Steps of a rotation that were due and could not be done.
+    pub(crate) rotation_failed: Counter,
+}
+
+/// What an authority that Sentry does not rotate is shown as, in the place of a phase.
+const SUPPLIED: &str = "supplied";
+/// All values of the label `phase`.
+const PHASES: [&str; 4] = ["steady", "distribute", "sign", SUPPLIED];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Phase {
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabel {
+    step: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,6 +73,27 @@ impl Metrics {
         self.anchor_expiry.set(anchors.map_or(0, unix_seconds));
     }
 
+    /// Shows the phase of the rotation, none for a supplied authority, and when its next step is due.
+    pub(crate) fn show_rotation(
+        &self,
+        phase: Option<&'static str>,
+        next: Option<(SystemTime, Step)>,
+    ) {
+        let current = phase.unwrap_or(SUPPLIED);
+        for phase in PHASES {
+            let gauge = self.phase.get_or_create(&Phase { phase });
+            gauge.set(i64::from(phase == current));
+        }
+        self.next_step
+            .set(next.map_or(0, |(due, _step)| unix_seconds(due)));
+    }
+
+    /// Counts a step of a rotation.
+    pub(crate) fn count_step(&self, step: Step) {
+        let step = step.as_str();
+        self.steps.get_or_create(&StepLabel { step }).inc();
+    }
+
     /// Returns the closure that writes all metrics as text.
     pub(crate) fn exposition(&self) -> impl Fn() -> String + Send + Sync + 'static {
         let registry = self.registry();
@@ -73,6 +115,10 @@ impl Metrics {
             reload_failed,
             issuer_expiry,
             anchor_expiry,
+            phase,
+            next_step,
+            steps,
+            rotation_failed,
         } = self.clone();
         let mut registry = Registry::with_prefix("dapr_sentry");
         let help = "The number of CSRs received";
@@ -91,6 +137,14 @@ impl Metrics {
         registry.register("issuercert_expiry_timestamp", help, issuer_expiry);
         let help = "The unix timestamp, in seconds, when the first trust anchor expires";
         registry.register("trustanchor_expiry_timestamp", help, anchor_expiry);
+        let help = "The phase of the rotation of root and issuer: 1 for the current one";
+        registry.register("rotation_phase", help, phase);
+        let help = "The unix timestamp, in seconds, when the next step of the rotation is due";
+        registry.register("rotation_next_step_timestamp", help, next_step);
+        let help = "The number of steps of the rotation that were done";
+        registry.register("rotation_steps", help, steps);
+        let help = "The number of steps of the rotation that could not be done";
+        registry.register("rotation_failed", help, rotation_failed);
         registry
     }
 }

@@ -122,10 +122,8 @@ impl Own {
         };
         let spki = key.subject_public_key_info();
         let leaf = leaf::write(authority.signer(), &spki, &names, validity, rand::random())?;
-        let chain = [leaf]
-            .into_iter()
-            .chain(authority.chain().iter().cloned())
-            .collect();
+        let chain = [&leaf].into_iter().chain(authority.chain(now));
+        let chain = chain.cloned().collect();
         let svid = Arc::new(Svid::new(chain, key.into())?);
         Ok(Identity {
             svid,

@@ -13,8 +13,6 @@ use crate::instances::{self, Instance, proc};
 
 /// How long processes may take to end before they are killed.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long one of them may take before the next one is signalled.
-const APP_GRACE: Duration = Duration::from_secs(5);
 /// How often they are looked at.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -59,7 +57,7 @@ async fn app(session: &Session, id: &str) -> bool {
         session.status.failure(&text);
         return true;
     };
-    match end(&signalled(instance, &instances), Target::all(instance)).await {
+    match end(signalled(instance, &instances), Target::all(instance)).await {
         Ok(()) => {
             session
                 .status
@@ -75,25 +73,17 @@ async fn app(session: &Session, id: &str) -> bool {
     }
 }
 
-/// Which processes get the signal, one after the other: the command line if it runs this app alone, else the app, if
-/// that can be told, and the sidecar.
-fn signalled(instance: &Instance, all: &[Instance]) -> Vec<proc::Pid> {
+/// Which process gets the signal: the command line if it runs this app alone, else the sidecar.
+fn signalled(instance: &Instance, all: &[Instance]) -> proc::Pid {
     let sidecar = instance.process.pid;
     let Some(command_line) = instance.command_line_pid() else {
-        return vec![sidecar];
+        return sidecar;
     };
     let apps = all
         .iter()
         .filter(|one| one.command_line_pid() == Some(command_line))
         .count();
-    if apps == 1 {
-        return vec![command_line];
-    }
-    Target::all(instance)
-        .iter()
-        .rev()
-        .map(|target| target.pid)
-        .collect()
+    if apps == 1 { command_line } else { sidecar }
 }
 
 /// Ends all apps of a template.
@@ -116,7 +106,7 @@ async fn template(session: &Session, file: &str) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let targets = ours.iter().flat_map(|one| Target::all(one)).collect();
-    match end(&[command_line], targets).await {
+    match end(command_line, targets).await {
         Ok(()) => {
             session
                 .status
@@ -132,31 +122,22 @@ async fn template(session: &Session, file: &str) -> ExitCode {
     }
 }
 
-/// Signals processes one after the other, and waits until all are gone; what is left after the grace period is killed.
-async fn end(signalled: &[proc::Pid], mut targets: Vec<Target>) -> Result<(), rustix::io::Errno> {
-    targets.extend(signalled.iter().copied().filter_map(Target::new));
-    let mut rest = signalled.iter().copied().peekable();
-    while let Some(pid) = rest.next() {
-        let target = Target::new(pid);
-        send(pid, Signal::TERM)?;
-        if rest.peek().is_some() {
-            // One that takes longer is killed in the end.
-            let _late = tokio::time::timeout(APP_GRACE, gone(target.as_slice())).await;
+/// Signals one process and waits until it and all the others are gone; what is left after the grace period is killed.
+async fn end(signalled: proc::Pid, mut targets: Vec<Target>) -> Result<(), rustix::io::Errno> {
+    targets.extend(Target::new(signalled));
+    send(signalled, Signal::TERM)?;
+    let gone = async {
+        while targets.iter().any(Target::runs) {
+            tokio::time::sleep(POLL).await;
         }
-    }
-    if tokio::time::timeout(GRACE, gone(&targets)).await.is_ok() {
+    };
+    if tokio::time::timeout(GRACE, gone).await.is_ok() {
         return Ok(());
     }
     for target in targets.iter().filter(|target| target.runs()) {
         send(target.pid, Signal::KILL)?;
     }
     Ok(())
-}
-
-async fn gone(targets: &[Target]) {
-    while targets.iter().any(Target::runs) {
-        tokio::time::sleep(POLL).await;
-    }
 }
 
 fn send(pid: proc::Pid, signal: Signal) -> Result<(), rustix::io::Errno> {
@@ -183,7 +164,7 @@ impl Target {
             pid: instance.process.pid,
             ticks: instance.process.ticks,
         };
-        // Believed only if it is a child of the same command line.
+        // Waited for, never signalled on the word of the metadata alone.
         let app: Option<proc::Pid> = instance.extended.app_pid.parse().ok();
         let command_line = instance.command_line_pid();
         let app = app

@@ -1,7 +1,8 @@
 //! The flags of `sentry`.
 //!
 //! Every flag of the reference is here (process-interface 3); those of JWT SVIDs, OIDC and Kubernetes are read and
-//! checked, and do nothing in this build. One flag is our own.
+//! checked, and do nothing in this build. `ca-ttl`, `keep-root-key`, `root-ttl` and `allow-control-plane-identities` are
+//! our own.
 
 use ironside_chassis::args::{Flag, Flags};
 
@@ -47,6 +48,17 @@ const TABLE: &[Flag] = &[
         "issuer.key",
         "file of the issuer key",
     ),
+    Flag::duration(
+        "ca-ttl",
+        "8760h",
+        "life of an issuer that sentry makes, and of a root whose key is not kept",
+    ),
+    Flag::bool(
+        "keep-root-key",
+        "false",
+        "store the private key of a root that sentry makes, so that the issuer rotates alone",
+    ),
+    Flag::duration("root-ttl", "87600h", "life of a root whose key is kept"),
     Flag::bool(
         "allow-control-plane-identities",
         "false",

@@ -6,7 +6,10 @@
 pub(crate) mod env;
 pub(crate) mod flags;
 
-use crate::store::Store;
+use crate::rotation::Plan;
+use crate::rotation::plan::RootKey;
+use crate::settings::Settings;
+use crate::store::FileStore;
 use env::Env;
 use ironside_chassis::args::Parsed;
 use ironside_chassis::logging::{Level, LevelError, LogOptions};
@@ -14,7 +17,11 @@ use ironside_identity::{
     AppId, AppIdError, Namespace, NamespaceError, SpiffeId, SpiffeIdError, TrustDomain,
     TrustDomainError,
 };
+use ironside_resources::GoDuration;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing::warn;
 
 /// Everything that the command line and the environment say.
 #[derive(Debug)]
@@ -25,12 +32,21 @@ pub(crate) struct Config {
     pub(crate) metrics: Option<Address>,
     /// Who this Sentry is; its trust domain is also the one of a new root.
     pub(crate) own: SpiffeId,
-    pub(crate) store: Store,
+    pub(crate) store: FileStore,
+    pub(crate) lives: Lives,
     pub(crate) file: ConfigFile,
     /// Whether anyone may bear a name of the control plane.
     pub(crate) control_plane_allowed: bool,
     /// Flags that are accepted and do nothing yet.
     pub(crate) idle_flags: Vec<&'static str>,
+}
+
+/// How long an authority of our own lives, and what becomes of its root's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lives {
+    ca_ttl: Duration,
+    root_ttl: Duration,
+    root_key: RootKey,
 }
 
 /// Where to listen.
@@ -58,6 +74,11 @@ pub(crate) enum ConfigError {
     Kubernetes,
     #[error("invalid value for --{flag}: {value} is no port")]
     Port { flag: &'static str, value: i64 },
+    #[error("invalid value for --{flag}: {value} is not between 1m and 876000h")]
+    Life {
+        flag: &'static str,
+        value: GoDuration,
+    },
     #[error("invalid value for --trust-domain: {0}")]
     TrustDomain(#[from] TrustDomainError),
     #[error("invalid NAMESPACE: {0}")]
@@ -76,6 +97,11 @@ pub(crate) enum ConfigError {
     OidcFiles,
 }
 
+/// The logger of the reference.
+const SCOPE: &str = "dapr.sentry";
+/// Lives that an authority may have.
+const LIVES: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(100 * 8760 * 3600);
 /// The name of Sentry in its own SPIFFE ID.
 const SENTRY: &str = "dapr-sentry";
 
@@ -103,7 +129,7 @@ impl Config {
     pub(crate) fn new(parsed: &Parsed, env: &Env) -> Result<Self, ConfigError> {
         check_mode(parsed.text("mode"))?;
         check_jwt_and_oidc(parsed)?;
-        let store = Store::new(
+        let store = FileStore::new(
             Path::new(parsed.text("issuer-credentials")),
             parsed.text("issuer-ca-filename"),
             parsed.text("issuer-certificate-filename"),
@@ -122,6 +148,7 @@ impl Config {
             metrics: metrics.transpose()?,
             own: own_id(parsed, env)?,
             store,
+            lives: Lives::read(parsed)?,
             file,
             control_plane_allowed: parsed.bool("allow-control-plane-identities"),
             idle_flags: flags::IDLE
@@ -129,6 +156,52 @@ impl Config {
                 .filter(|flag| parsed.bool(flag))
                 .collect(),
         })
+    }
+}
+
+// === impl Lives ===
+
+impl Lives {
+    fn read(parsed: &Parsed) -> Result<Self, ConfigError> {
+        let life = |flag: &'static str| {
+            let value = parsed.duration(flag);
+            let life = value.to_std().filter(|life| LIVES.contains(life));
+            life.ok_or(ConfigError::Life { flag, value })
+        };
+        Ok(Self {
+            ca_ttl: life("ca-ttl")?,
+            root_ttl: life("root-ttl")?,
+            root_key: match parsed.bool("keep-root-key") {
+                true => RootKey::Keep,
+                false => RootKey::Discard,
+            },
+        })
+    }
+
+    /// Makes the plan for these lives and for leaves as the settings have them. An authority lives as long as its
+    /// rotation needs, even where less was asked for.
+    pub(crate) fn plan(&self, settings: &Settings) -> Plan {
+        let plan = Plan {
+            leaf_ttl: settings.workload_cert_ttl,
+            skew: settings.allowed_clock_skew,
+            ca_ttl: self.ca_ttl,
+            root_ttl: self.root_ttl,
+            root_key: self.root_key,
+        };
+        let least = plan.least_ca_ttl();
+        if plan.ca_ttl < least {
+            warn!(
+                target: SCOPE,
+                "--ca-ttl {} is too short for a rotation with leaves of {}: authorities will live for {}",
+                GoDuration::from(plan.ca_ttl),
+                GoDuration::from(plan.leaf_ttl),
+                GoDuration::from(least),
+            );
+        }
+        Plan {
+            ca_ttl: plan.ca_ttl.max(least),
+            ..plan
+        }
     }
 }
 

@@ -50,6 +50,7 @@ struct Issued {
     id: SpiffeId,
     leaf: CertificateDer<'static>,
     serial: [u8; 16],
+    issued_at: SystemTime,
     not_after: SystemTime,
     authority: Arc<Authority>,
 }
@@ -158,6 +159,7 @@ impl CertificateAuthority {
             id: names.id,
             leaf,
             serial,
+            issued_at: now,
             not_after,
             authority,
         })
@@ -170,11 +172,12 @@ impl Issued {
     fn into_response(self) -> SignCertificateResponse {
         let Self {
             leaf,
+            issued_at,
             not_after,
             authority,
             ..
         } = self;
-        let chain = [&leaf].into_iter().chain(authority.chain());
+        let chain = [&leaf].into_iter().chain(authority.chain(issued_at));
         SignCertificateResponse {
             workload_certificate: pem::encode_certificates(chain).into_bytes().into(),
             trust_chain_certificates: vec![authority.bundle().to_pem().into_bytes().into()],

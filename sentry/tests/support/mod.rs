@@ -171,10 +171,15 @@ impl Sentry {
 
     /// Obtains an identity as a sidecar does.
     pub(crate) async fn identity(&self, app_id: &str) -> Arc<Identity> {
+        self.identity_trusting(app_id, self.root_pem()).await
+    }
+
+    /// Obtains an identity as a sidecar does that was started with these anchors.
+    pub(crate) async fn identity_trusting(&self, app_id: &str, anchors: String) -> Arc<Identity> {
         let config = SentryClientConfig {
             address: self.address().to_string(),
             sentry_id: sentry_id(),
-            trust_anchors_pem: Some(self.root_pem()),
+            trust_anchors_pem: Some(anchors),
             trust_anchors_file: None,
             app_id: AppId::parse(app_id).unwrap(),
             namespace: Namespace::default(),

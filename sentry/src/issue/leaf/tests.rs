@@ -70,7 +70,7 @@ fn leaves_of_every_kind_are_believed() {
             let leaf = leaf(&authority, &key, &names(&[]), [1; 16]);
             let chain: Vec<_> = [leaf]
                 .into_iter()
-                .chain(authority.chain().iter().cloned())
+                .chain(authority.chain(now()).cloned())
                 .collect();
             assert_eq!(
                 verify(&chain, &ca.bundle(), now()).unwrap().id.to_string(),

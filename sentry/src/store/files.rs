@@ -1,0 +1,293 @@
+//! The folder that holds the authority: three files, and the state of an authority of our own.
+//!
+//! Owns fact O-S9 for files: a complete set is used, nothing at all is filled, a partial set is an error that names
+//! what is missing. Files of our own authority are its state's image: whoever finds each of them as the state says,
+//! or as it was one change ago, has found a crash and finishes the change; any other content is somebody's own, and
+//! is never overwritten. How a file is written is `write`'s matter.
+
+mod write;
+
+use super::{Changes, Found, Later, Store, StoreError, Stored, Texts, mark};
+use crate::guard::SETTLE;
+use crate::rotation::State;
+use crate::rotation::state::Marks;
+use ironside_transport::FileWatch;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use write::remove;
+pub(crate) use write::{Disk, Write};
+
+/// The state of an authority of our own, private keys included.
+const STATE: &str = "ca-state.json";
+/// Its presence asks for a rotation now.
+const REQUEST: &str = "rotate.request";
+
+/// A folder with the files of an authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileStore<W = Disk> {
+    folder: PathBuf,
+    root: PathBuf,
+    issuer: PathBuf,
+    key: PathBuf,
+    disk: W,
+}
+
+/// What one of the three files is to the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Image {
+    Current,
+    /// As it was before the last change.
+    Previous,
+    Missing,
+    /// Somebody's own.
+    Foreign,
+}
+
+// === impl FileStore ===
+
+impl FileStore {
+    /// Names the files; relative names lie in the folder.
+    pub(crate) fn new(folder: &Path, root: &str, issuer: &str, key: &str) -> Self {
+        Self::with_disk(folder, [root, issuer, key], Disk)
+    }
+}
+
+impl<W: Write> FileStore<W> {
+    /// As [`FileStore::new`], with another writer.
+    pub(crate) fn with_disk(folder: &Path, [root, issuer, key]: [&str; 3], disk: W) -> Self {
+        let folder = folder.to_owned();
+        let (root, issuer, key) = (folder.join(root), folder.join(issuer), folder.join(key));
+        Self {
+            folder,
+            root,
+            issuer,
+            key,
+            disk,
+        }
+    }
+
+    /// Returns the three files of the reference.
+    pub(crate) fn files(&self) -> [&Path; 3] {
+        [&self.root, &self.issuer, &self.key]
+    }
+
+    fn state_file(&self) -> PathBuf {
+        self.folder.join(STATE)
+    }
+
+    fn find(&self) -> Result<Found, StoreError> {
+        self.open()?;
+        let requested = self.folder.join(REQUEST).exists();
+        let stored = match self.read_state()? {
+            Some(state) if self.is_image(&state)? => Stored::Own(Box::new(state)),
+            // Files that are not the state's are somebody's own.
+            Some(_) | None => match self.read_supplied()? {
+                Some(texts) => Stored::Supplied(texts),
+                None => Stored::Nothing,
+            },
+        };
+        Ok(Found { stored, requested })
+    }
+
+    /// Opens the folder, to be locked for a change.
+    fn open(&self) -> Result<File, StoreError> {
+        let opened =
+            File::open(&self.folder).and_then(|folder| match folder.metadata()?.is_dir() {
+                true => Ok(folder),
+                false => Err(io::ErrorKind::NotADirectory.into()),
+            });
+        opened.map_err(|cause| StoreError::Folder {
+            path: self.folder.clone(),
+            cause,
+        })
+    }
+
+    /// Holds off other writers as long as the answer lives.
+    fn lock(&self) -> Result<File, StoreError> {
+        let folder = self.open()?;
+        flock(&folder, FlockOperation::LockExclusive).map_err(|cause| StoreError::Write {
+            path: self.folder.clone(),
+            cause: cause.into(),
+        })?;
+        Ok(folder)
+    }
+
+    fn read_state(&self) -> Result<Option<State>, StoreError> {
+        let path = self.state_file();
+        let Some(text) = read(&path)? else {
+            return Ok(None);
+        };
+        let state = State::from_json(&text);
+        state
+            .map(Some)
+            .map_err(|cause| StoreError::State { path, cause })
+    }
+
+    fn read_supplied(&self) -> Result<Option<Texts>, StoreError> {
+        let (root, issuer, key) = (read(&self.root)?, read(&self.issuer)?, read(&self.key)?);
+        match (root, issuer, key) {
+            (Some(root), Some(issuer), Some(key)) => Ok(Some(Texts { root, issuer, key })),
+            (None, None, None) => Ok(None),
+            (root, issuer, key) => {
+                let there = [root.is_some(), issuer.is_some(), key.is_some()];
+                let files = self.files().into_iter().zip(there);
+                let (found, missing): (Vec<_>, Vec<_>) = files.partition(|(_, there)| *there);
+                let paths = |files: Vec<(&Path, bool)>| {
+                    files.into_iter().map(|(path, _)| path.to_owned()).collect()
+                };
+                Err(StoreError::Partial {
+                    missing: paths(missing),
+                    found: paths(found),
+                })
+            }
+        }
+    }
+
+    fn is_image(&self, state: &State) -> Result<bool, StoreError> {
+        let images = self.images(state)?;
+        Ok(!images.contains(&Image::Foreign))
+    }
+
+    /// What the three files are to a state.
+    fn images(&self, state: &State) -> Result<[Image; 3], StoreError> {
+        let current = in_order(Some(state.texts().marks()));
+        let previous = in_order(state.previous.clone());
+        let mut images = [Image::Missing; 3];
+        let files = self.files().into_iter().zip(current).zip(previous);
+        for (image, ((path, current), previous)) in images.iter_mut().zip(files) {
+            let Some(text) = read(path)? else { continue };
+            let found = Some(mark(&text));
+            *image = match found {
+                found if found == current => Image::Current,
+                found if found == previous => Image::Previous,
+                _ => Image::Foreign,
+            };
+        }
+        Ok(images)
+    }
+
+    fn write_state(&self, from: Option<u64>, state: &State) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
+        let found = self.read_state()?;
+        if found.as_ref().map(|state| state.generation) != from {
+            return Err(StoreError::Conflict);
+        }
+        match &found {
+            // The files are brought up to date first, so that they are never two changes behind.
+            Some(found) => self.write_files(found)?,
+            None if self.files().iter().any(|path| path.exists()) => {
+                return Err(StoreError::Conflict);
+            }
+            None => {}
+        }
+        let path = self.state_file();
+        let text = state.to_json().map_err(|cause| StoreError::State {
+            path: path.clone(),
+            cause,
+        })?;
+        let written = match found {
+            Some(_) => self.disk.replace(&path, &text),
+            None => self.disk.create(&path, &text),
+        };
+        written.map_err(|cause| StoreError::Write { path, cause })
+    }
+
+    /// Writes what is not as the state says. The root comes last: whoever waits for it finds the others.
+    fn write_files(&self, state: &State) -> Result<(), StoreError> {
+        let images = self.images(state)?;
+        if images.contains(&Image::Foreign) {
+            return Err(StoreError::Conflict);
+        }
+        let Texts { root, issuer, key } = state.texts();
+        let files = self.files().into_iter().zip([root, issuer, key]);
+        let mut work: Vec<_> = files.zip(images).collect();
+        work.reverse();
+        for ((path, text), image) in work {
+            let written = match image {
+                Image::Current => continue,
+                Image::Missing => self.disk.create(path, &text),
+                Image::Previous | Image::Foreign => self.disk.replace(path, &text),
+            };
+            written.map_err(|cause| StoreError::Write {
+                path: path.to_owned(),
+                cause,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn tidy_up(&self, state: &State) -> Result<(), StoreError> {
+        if self.images(state)? == [Image::Current; 3] {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        match self.read_state()? {
+            Some(found) if found.generation == state.generation => self.write_files(&found),
+            _ => Err(StoreError::Conflict),
+        }
+    }
+}
+
+impl<W: Write> Store for FileStore<W> {
+    fn place(&self) -> &'static str {
+        "local file system"
+    }
+
+    fn read(&self) -> Later<'_, Result<Found, StoreError>> {
+        Box::pin(async { self.find() })
+    }
+
+    fn commit<'a>(
+        &'a self,
+        from: Option<u64>,
+        state: &'a State,
+    ) -> Later<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.write_state(from, state) })
+    }
+
+    fn tidy<'a>(&'a self, state: &'a State) -> Later<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.tidy_up(state) })
+    }
+
+    fn answer(&self) -> Later<'_, Result<(), StoreError>> {
+        Box::pin(async {
+            let path = self.folder.join(REQUEST);
+            remove(&path).map_err(|cause| StoreError::Write { path, cause })
+        })
+    }
+
+    fn watch(&self) -> Box<dyn Changes> {
+        let mut files: Vec<PathBuf> = self.files().map(Path::to_owned).into();
+        files.extend([self.state_file(), self.folder.join(REQUEST)]);
+        Box::new(FileWatch::new(files, SETTLE))
+    }
+}
+
+impl Changes for FileWatch {
+    fn changed(&mut self) -> Later<'_, ()> {
+        Box::pin(Self::changed(self))
+    }
+}
+
+fn in_order(marks: Option<Marks>) -> [Option<String>; 3] {
+    let Some(Marks { root, issuer, key }) = marks else {
+        return [const { None }; 3];
+    };
+    [root, issuer, key].map(Some)
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(StoreError::Read {
+            path: path.to_owned(),
+            cause,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
