@@ -45,7 +45,7 @@ fn run(name: &str, parsed: &Parsed) -> ExitCode {
     let session = Session {
         program: name.to_owned(),
         environment: Environment::read(),
-        status: Status::new(values.switch("log-as-json"), clock.clone()),
+        status: Status::new(wants_json(parsed), clock.clone()),
         clock,
         values: values.clone(),
         words: words.clone(),
@@ -114,6 +114,13 @@ fn finish(session: &Session, result: anyhow::Result<ExitCode>) -> ExitCode {
         session.status.failure(&format!("{error:#}"));
         ExitCode::FAILURE
     })
+}
+
+/// Whether status lines are JSON. A command that is only recognised takes its words as they are, this flag among them.
+fn wants_json(parsed: &Parsed) -> bool {
+    let only_recognised = parsed.path.last().is_some_and(|command| command.raw);
+    parsed.values.switch("log-as-json")
+        || only_recognised && parsed.words.iter().any(|word| word == "--log-as-json")
 }
 
 fn show_help(name: &str, path: &[&'static grammar::Command]) -> ExitCode {

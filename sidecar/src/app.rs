@@ -124,15 +124,16 @@ fn failed(cause: &str) -> ExitCode {
 async fn lifetime(startup: Startup, env: Environment, level: &str) -> ExitCode {
     let clock = Clock::system();
     let began = clock.monotonic();
-    lines::starting(level);
-    for warning in &startup.warnings {
-        tracing::warn!(target: LOG, "{warning}");
-    }
+    // First of all: a stop signal from now on is a clean end.
     let mut signals =
         match Signals::install(&[Signal::Interrupt, Signal::Terminate, Signal::Hangup]) {
             Ok(signals) => signals,
             Err(cause) => return failed(&format!("cannot install signal handlers: {cause}")),
         };
+    lines::starting(level);
+    for warning in &startup.warnings {
+        tracing::warn!(target: LOG, "{warning}");
+    }
     let tasks = Tasks::new();
     let beginning = start::Beginning {
         config: startup.config,

@@ -13,6 +13,8 @@ use crate::instances::{self, Instance, proc};
 
 /// How long processes may take to end before they are killed.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long one of them may take before the next one is signalled.
+const APP_GRACE: Duration = Duration::from_secs(5);
 /// How often they are looked at.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -57,7 +59,7 @@ async fn app(session: &Session, id: &str) -> bool {
         session.status.failure(&text);
         return true;
     };
-    match end(signalled(instance, &instances), Target::all(instance)).await {
+    match end(&signalled(instance, &instances), Target::all(instance)).await {
         Ok(()) => {
             session
                 .status
@@ -73,17 +75,25 @@ async fn app(session: &Session, id: &str) -> bool {
     }
 }
 
-/// Which process gets the signal: the command line if it runs this app alone, else the sidecar.
-fn signalled(instance: &Instance, all: &[Instance]) -> proc::Pid {
+/// Which processes get the signal, one after the other: the command line if it runs this app alone, else the app, if
+/// that can be told, and the sidecar.
+fn signalled(instance: &Instance, all: &[Instance]) -> Vec<proc::Pid> {
     let sidecar = instance.process.pid;
     let Some(command_line) = instance.command_line_pid() else {
-        return sidecar;
+        return vec![sidecar];
     };
     let apps = all
         .iter()
         .filter(|one| one.command_line_pid() == Some(command_line))
         .count();
-    if apps == 1 { command_line } else { sidecar }
+    if apps == 1 {
+        return vec![command_line];
+    }
+    Target::all(instance)
+        .iter()
+        .rev()
+        .map(|target| target.pid)
+        .collect()
 }
 
 /// Ends all apps of a template.
@@ -106,7 +116,7 @@ async fn template(session: &Session, file: &str) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let targets = ours.iter().flat_map(|one| Target::all(one)).collect();
-    match end(command_line, targets).await {
+    match end(&[command_line], targets).await {
         Ok(()) => {
             session
                 .status
@@ -122,22 +132,31 @@ async fn template(session: &Session, file: &str) -> ExitCode {
     }
 }
 
-/// Signals one process and waits until it and all the others are gone; what is left after the grace period is killed.
-async fn end(signalled: proc::Pid, mut targets: Vec<Target>) -> Result<(), rustix::io::Errno> {
-    targets.extend(Target::new(signalled));
-    send(signalled, Signal::TERM)?;
-    let gone = async {
-        while targets.iter().any(Target::runs) {
-            tokio::time::sleep(POLL).await;
+/// Signals processes one after the other, and waits until all are gone; what is left after the grace period is killed.
+async fn end(signalled: &[proc::Pid], mut targets: Vec<Target>) -> Result<(), rustix::io::Errno> {
+    targets.extend(signalled.iter().copied().filter_map(Target::new));
+    let mut rest = signalled.iter().copied().peekable();
+    while let Some(pid) = rest.next() {
+        let target = Target::new(pid);
+        send(pid, Signal::TERM)?;
+        if rest.peek().is_some() {
+            // One that takes longer is killed in the end.
+            let _late = tokio::time::timeout(APP_GRACE, gone(target.as_slice())).await;
         }
-    };
-    if tokio::time::timeout(GRACE, gone).await.is_ok() {
+    }
+    if tokio::time::timeout(GRACE, gone(&targets)).await.is_ok() {
         return Ok(());
     }
     for target in targets.iter().filter(|target| target.runs()) {
         send(target.pid, Signal::KILL)?;
     }
     Ok(())
+}
+
+async fn gone(targets: &[Target]) {
+    while targets.iter().any(Target::runs) {
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 fn send(pid: proc::Pid, signal: Signal) -> Result<(), rustix::io::Errno> {
@@ -164,7 +183,7 @@ impl Target {
             pid: instance.process.pid,
             ticks: instance.process.ticks,
         };
-        // Waited for, never signalled on the word of the metadata alone.
+        // Believed only if it is a child of the same command line.
         let app: Option<proc::Pid> = instance.extended.app_pid.parse().ok();
         let command_line = instance.command_line_pid();
         let app = app

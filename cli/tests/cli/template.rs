@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::rig::{LONG, Running, Stopwatch, World, finish, sidecars, until};
+use crate::rig::{LONG, Running, Stopwatch, World, finish, lives, sidecars, until};
 
 /// A template of two apps with ids of their own.
 fn two_apps(world: &World, first: &str, second: &str) -> (String, String) {
@@ -133,6 +133,39 @@ fn apps_of_a_folder_start_in_order_and_stop_together() {
         "{}",
         again.stderr
     );
+}
+
+/// Fact: cli-and-clients 1.12 "`stop`": one of several apps ends, with its sidecar; the others stay.
+#[test]
+fn one_app_of_a_template_can_be_stopped() {
+    let world = World::new();
+    let (a, b) = two_apps(&world, SLEEPS, SLEEPS);
+    let mut run = world.start(&["run", "-f", "."]);
+    let app = until("both", LONG, || {
+        let rows: serde_json::Value =
+            serde_json::from_str(&world.ironside(&["list", "-o", "json"]).stdout).ok()?;
+        let pid = |id: &str| {
+            let row = rows.as_array()?.iter().find(|row| row["appId"] == id)?;
+            row["appPid"].as_i64().filter(|pid| *pid > 0)
+        };
+        pid(&b).and(pid(&a))
+    });
+    let watch = Stopwatch::start();
+    let stopped = world.ironside(&["stop", &a]);
+    assert!(
+        stopped.stdout.contains("app stopped successfully"),
+        "{}",
+        stopped.stderr
+    );
+    assert!(
+        watch.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        watch.elapsed()
+    );
+    assert!(sidecars(&a).is_empty() && !lives(i32::try_from(app).unwrap()));
+    assert!(!sidecars(&b).is_empty());
+    run.wait_for(&format!("app id \"{a}\" exited"));
+    assert_eq!(run.stop().code(), Some(0));
 }
 
 /// Fact: CL-60.

@@ -3,7 +3,7 @@
 //! Owns what the metric section of the Configuration means for a start; it is not reloaded, because series
 //! that change their labels break the queries of whoever watches them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ironside_chassis::{Tasks, health::Health, metrics_server};
 use ironside_resources::configuration::Metric;
@@ -23,10 +23,11 @@ pub(super) async fn metrics(
     let metrics = Arc::new(series(config, &snapshot.configuration.metric())?);
     let exporter = health.register("metrics-exporter");
     exporter.ready();
+    // Nobody restarts this port in place, so one that is taken is not waited for.
     let Some((address, port)) = &config.listen.metrics else {
         return Ok(metrics);
     };
-    let (listener, local) = take_one("metrics", address, *port).await?;
+    let (listener, local) = take_one("metrics", address, *port, Duration::ZERO).await?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     info!(target: LOG, "metrics server started on {local}/");
     let (exposed, owner) = (Arc::clone(&metrics), tasks.clone());

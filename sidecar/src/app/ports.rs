@@ -3,7 +3,7 @@
 //! Owns which addresses each server takes, socket files in place of ports, and the lines that say where a
 //! server listens. Refuses to serve: `server/` does, on the threads that get the listeners.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use ironside_chassis::listen::{self, BindError, Binding, UnixBindError, UnixSocket};
 use tracing::{debug, info};
@@ -85,7 +85,7 @@ impl InternalPort {
                     uid: rustix::process::getuid().as_raw(),
                     hostname: &config.hostname,
                 });
-                match listen::bind(&binding(port).patience(std::time::Duration::ZERO)).await {
+                match listen::bind(&binding(port).patience(Duration::ZERO)).await {
                     Ok(bound) => Ok(bound),
                     Err(taken) => {
                         debug!(target: INTERNAL, err = %taken, "the stable port is taken: choosing a free one");
@@ -198,8 +198,9 @@ pub(super) async fn take_one(
     server: &'static str,
     address: &String,
     port: u16,
+    patience: Duration,
 ) -> Result<(std::net::TcpListener, SocketAddr), PortError> {
-    let binding = Binding::new(std::slice::from_ref(address), port);
+    let binding = Binding::new(std::slice::from_ref(address), port).patience(patience);
     let mut bound = listen::bind(&binding)
         .await
         .map_err(|cause| PortError::Tcp { server, cause })?;

@@ -34,9 +34,10 @@ pub(super) async fn become_ready(
         accompany(&shared, target, &tasks);
     }
     app_up.send_replace(true);
+    // Before the line: whoever waits for the line may ask at once.
+    runtime.ready();
     let took = (shared.clock.monotonic() - began).as_millis();
     info!(target: LOG, "dapr initialized. Status: Running. Init Elapsed {took}ms");
-    runtime.ready();
     runtime
 }
 

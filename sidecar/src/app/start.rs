@@ -8,7 +8,7 @@ use std::{sync::Arc, thread::JoinHandle};
 use ironside_chassis::{
     Clock, Tasks, Tick,
     health::{Health, Target},
-    listen::UnixSocket,
+    listen::{self, UnixSocket},
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -278,7 +278,7 @@ async fn serve(
         );
     }
     if let Some((address, port)) = &shared.config.listen.public {
-        let (listener, local) = take_one("public HTTP", address, *port).await?;
+        let (listener, local) = take_one("public HTTP", address, *port, listen::PATIENCE).await?;
         info!(target: "dapr.runtime.http", "HTTP server listening on TCP address: {local}");
         let run = public::run(
             Listener::tcp(listener)?,

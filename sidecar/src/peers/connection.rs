@@ -28,8 +28,11 @@ use ironside_chassis::{
 use ironside_identity::VerifiedPeer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::DialError;
+use super::{DialError, severable::Severable};
+
 use crate::body::{Body, BodyError};
+
+const LOG: &str = "dapr.runtime.grpc.internal";
 
 /// Flow-control window of one stream, in bytes. The connection's must exceed it, or one stalled stream can block
 /// the rest (benchmarks 11).
@@ -109,6 +112,7 @@ impl Connection {
             peer,
             generation,
         } = dialled;
+        let (io, link) = Severable::new(io);
         let (send, connection) = http2::Builder::new(TaskExecutor(tasks.clone()))
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -124,15 +128,18 @@ impl Connection {
                 cause: cause_of(&error),
             })?;
         tasks.spawn(async move {
+            // The stream's own task tells its users what went wrong.
+            if let Err(error) = connection.await {
+                tracing::debug!(target: LOG, err = %error, "dialled connection ended");
+            }
+        });
+        tasks.spawn(async move {
             tokio::select! {
-                ended = connection => {
-                    if let Err(error) = ended {
-                        tracing::debug!(target: "dapr.runtime.grpc.internal", err = %error, "dialled connection ended");
-                    }
-                }
                 () = expired => {
-                    tracing::debug!(target: "dapr.runtime.grpc.internal", "dialled connection closed: its peer's certificate expired");
+                    tracing::debug!(target: LOG, "dialled connection closed: its peer's certificate expired");
+                    link.sever.cancel();
                 }
+                () = link.gone.cancelled() => {}
             }
         });
         let activity = Arc::new(Activity {

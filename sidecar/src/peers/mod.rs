@@ -22,6 +22,7 @@ use ironside_transport::{ExpectedPeer, IdentityRx, TlsClient};
 use tokio::net::TcpStream;
 
 pub(crate) mod connection;
+pub(crate) mod severable;
 pub(crate) mod verified;
 
 use connection::{Activity, Connection, Dialled, NOT_HTTP2, SendError};
@@ -322,6 +323,13 @@ impl Inner {
             }
             // A failure to dial is met at the expiry below.
             let successor = self.successor(&key, &connection, not_after).await;
+            if let Err(error) = &successor {
+                tracing::warn!(
+                    target: "dapr.runtime.grpc.internal",
+                    "no successor for the connection to {}, whose peer's certificate expires: {error}",
+                    key.app_id
+                );
+            }
             let left = not_after
                 .duration_since(self.clock.now())
                 .unwrap_or_default();

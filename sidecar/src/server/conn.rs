@@ -25,6 +25,9 @@ use super::{
     opening::Opening,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Time to read a request head (process-interface 2.3).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A silent HTTP/2 connection is pinged after so long (service-invocation 2.1).

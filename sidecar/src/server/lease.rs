@@ -17,6 +17,9 @@ use ironside_transport::IdentityRx;
 use super::conn::Streams;
 use crate::peers::verified::VerifiedPeers;
 
+#[cfg(test)]
+mod tests;
+
 /// The wall clock may be set; so it is read at least this often.
 const LOOK: Duration = Duration::from_secs(4);
 
