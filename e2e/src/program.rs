@@ -1,6 +1,7 @@
 //! A running program: its log, its signals, its end.
 
 use std::{
+    cell::RefCell,
     fs::{self, File},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
@@ -12,6 +13,17 @@ use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{wait, world::World};
+
+thread_local! {
+    /// Logs of the programs that ended since the last look: a failing row shows them.
+    static LAST_LOGS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes the logs of the programs that this thread dropped since the last call.
+#[must_use]
+pub fn last_logs() -> Vec<String> {
+    LAST_LOGS.with_borrow_mut(std::mem::take)
+}
 
 /// A child process with its log; killed by its handle when dropped.
 #[derive(Debug)]
@@ -161,8 +173,19 @@ impl Drop for Program {
         // By handle: never another process that took over the id.
         drop(self.child.kill());
         drop(self.child.wait());
-        if std::thread::panicking() && !self.quiet.load(Ordering::Relaxed) {
+        if self.quiet.load(Ordering::Relaxed) {
+            return;
+        }
+        if std::thread::panicking() {
             self.show();
+        } else {
+            let log = format!(
+                "---- log of {} (pid {}) ----\n{}",
+                self.name,
+                self.child.id(),
+                self.log()
+            );
+            LAST_LOGS.with_borrow_mut(|logs| logs.push(log));
         }
     }
 }

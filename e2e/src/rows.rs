@@ -6,7 +6,10 @@ use std::{future::Future, time::Duration};
 
 use anyhow::Result;
 
-use crate::wait::{self, Stopwatch};
+use crate::{
+    program::last_logs,
+    wait::{self, Stopwatch},
+};
 
 /// No row takes longer.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -32,6 +35,7 @@ impl Rows {
 
     /// Runs one row.
     pub async fn row(&mut self, id: &str, fact: &str, check: impl Future<Output = Result<()>>) {
+        drop(last_logs());
         let watch = Stopwatch::start();
         let outcome = wait::within(id, LIMIT, check).await.and_then(|inner| inner);
         let time = watch.elapsed().as_secs_f64();
@@ -45,6 +49,7 @@ impl Rows {
                     "{} {id}: FAILED ({time:.2} s): {fact}: {error:#}",
                     self.sheet
                 );
+                last_logs().iter().for_each(|log| eprintln!("{log}"));
                 self.failed.push(format!("{id} ({fact}): {error:#}"));
             }
         }

@@ -51,7 +51,8 @@ impl Spec {
         };
         Self {
             app_id: app_id.to_owned(),
-            flags: Vec::new(),
+            // Most rows count what reaches the app.
+            flags: vec!["--disable-init-endpoints".to_owned(), "config".to_owned()],
             environment: vec![("DAPR_HOST_IP".to_owned(), HOST_IP.to_owned())],
             spec: String::new(),
             resources: Vec::new(),
@@ -82,6 +83,13 @@ impl Spec {
     #[must_use]
     pub fn protocol(self, protocol: &str) -> Self {
         self.flag("--app-protocol", protocol)
+    }
+
+    /// Lets the sidecar ask the app for its configuration, as it does by default.
+    #[must_use]
+    pub fn init_endpoints(mut self) -> Self {
+        self.flags.drain(..2);
+        self
     }
 
     /// A flag with a value.
