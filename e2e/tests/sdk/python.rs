@@ -73,7 +73,7 @@ async fn starting(world: &World) -> Result<()> {
     let log = sidecar.program.log();
     let probes = log
         .lines()
-        .filter(|line| line.contains("healthz/outbound") && line.contains("dapr-sdk-python"));
+        .filter(|line| line.contains("healthz/outbound") && line.contains("python"));
     ensure!(probes.count() >= 2, "less than two probes in the API log");
     Ok(())
 }
@@ -168,12 +168,12 @@ async fn greeter(world: &World, verdicts: &mut Verdicts) -> Result<()> {
     let (server, port) = app(world, "greeter", python("apps/greeter/python/server.py"));
     server.logged("Listening").await?;
     for (kind, protocol) in [("grpcio", "http"), ("grpcio to a grpc app", "grpc")] {
-        let callee = Spec::new("greeter")
+        let mut callee = Spec::new("greeter")
             .app(port)
             .protocol(protocol)
             .ready(world)
             .await?;
-        let caller = Spec::new("caller").start(world).await?;
+        let mut caller = Spec::new("caller").start(world).await?;
         let mut command = python("sdk/python/proxy.py");
         beside(&mut command, &caller).env("KIND", kind);
         let expected = ["GP-01", "GP-04", "GP-06", "GP-07"].map(|row| format!("{row} {kind}"));
@@ -181,7 +181,9 @@ async fn greeter(world: &World, verdicts: &mut Verdicts) -> Result<()> {
         verdicts
             .collect(world, "proxy", &mut command, &expected)
             .await;
-        drop((callee, caller));
+        // In the name table of the world a killed sidecar would stay for seconds.
+        callee.program.stop().await?;
+        caller.program.stop().await?;
     }
     let cancelled = server.log().matches("Cancelled: slow").count();
     let seen = async {

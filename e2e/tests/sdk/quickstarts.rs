@@ -128,8 +128,7 @@ fn copied(world: &World, from: &Path, name: &str) -> Result<PathBuf> {
 
 async fn seen(program: &Program, text: &str) -> Result<()> {
     let look = || async { program.log().contains(text).then_some(()) };
-    let found = wait::until(&format!("line {text:?}"), Duration::from_secs(40), look).await;
-    found.with_context(|| program.log())
+    wait::until(&format!("line {text:?}"), Duration::from_secs(40), look).await
 }
 
 async fn template(world: &World, language: &str, received: &str, passed: &str) -> Result<()> {
@@ -272,6 +271,7 @@ async fn hello_world(world: &World, state: State) -> Result<()> {
             ],
         );
         run.args([
+            "--",
             "sh",
             "-c",
             &format!(

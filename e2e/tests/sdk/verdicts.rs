@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
-use ironside_e2e::{World, program::Program};
+use ironside_e2e::{
+    World,
+    program::{Program, last_logs},
+};
 
 /// Rows that are not run, and why.
 const DEFERRED: &[(&str, &str, &str)] = &[
@@ -46,32 +49,40 @@ impl Verdicts {
     pub(crate) async fn finish(&mut self, mut program: Program, expected: &[&str]) {
         let ended = program.exit(Duration::from_secs(150)).await;
         let log = program.log();
-        let mut found = 0;
+        let mut fine = ended.is_ok();
         for line in log.lines().filter_map(|line| line.strip_prefix("ROW ")) {
-            let verdict = match line.split_once(" FAILED ") {
-                Some((row, why)) => (row.to_owned(), Err(why.to_owned())),
-                None => (line.trim_end_matches(" passed").to_owned(), Ok(())),
+            let (row, verdict) = match line.split_once(" FAILED ") {
+                Some((row, why)) => (row, Err(why.to_owned())),
+                None => (line.trim_end_matches(" passed"), Ok(())),
             };
-            found += 1;
-            self.rows.insert(verdict.0, verdict.1);
+            fine &= verdict.is_ok();
+            self.rows.insert(row.to_owned(), verdict);
         }
         for row in expected {
             let absent = || Err(format!("the program did not get there ({ended:?})"));
-            self.rows.entry((*row).to_owned()).or_insert_with(absent);
+            fine &= self
+                .rows
+                .entry((*row).to_owned())
+                .or_insert_with(absent)
+                .is_ok();
         }
-        if found == 0 || self.rows.values().any(Result::is_err) {
+        if !fine {
             program.show();
         }
     }
 
     /// Takes a row that was judged here.
     pub(crate) async fn row(&mut self, id: &str, check: impl Future<Output = Result<()>>) {
+        drop(last_logs());
         let limit = Duration::from_secs(120);
         let verdict = ironside_e2e::wait::within(id, limit, check)
             .await
             .and_then(|inner| inner);
-        self.rows
-            .insert(id.to_owned(), verdict.map_err(|error| format!("{error:#}")));
+        if verdict.is_err() {
+            last_logs().iter().for_each(|log| eprintln!("{log}"));
+        }
+        let verdict = verdict.map_err(|error| error.to_string());
+        self.rows.insert(id.to_owned(), verdict);
     }
 
     /// Prints the table and judges it.

@@ -7,6 +7,10 @@ http
   .createServer(async (request, response) => {
     let body = '';
     for await (const chunk of request) body += chunk;
+    if (request.method !== 'POST' || request.url !== '/divide') {
+      response.writeHead(404).end();
+      return;
+    }
     const { operandOne, operandTwo } = JSON.parse(body);
     response.writeHead(200, { 'Content-Type': 'text/plain' }).end(String(Number(operandOne) / Number(operandTwo)));
   })

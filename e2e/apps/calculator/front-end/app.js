@@ -11,6 +11,10 @@ http
     const operation = request.url.split('/').pop();
     let body = '';
     for await (const chunk of request) body += chunk;
+    if (!apps[operation]) {
+      response.writeHead(404).end();
+      return;
+    }
     const headers = { 'Content-Type': 'application/json' };
     const reply = await fetch(`${base}/${apps[operation]}/method/${operation}`, { method: 'POST', body, headers });
     response.writeHead(reply.status, { 'Content-Type': 'text/plain' }).end((await reply.text()).trim());
