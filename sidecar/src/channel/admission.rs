@@ -61,7 +61,8 @@ impl Admission {
             Some(places) => Arc::clone(places).acquire_owned().await.ok(),
             None => None,
         };
-        Some(Permit(place))
+        // The wait may have been long.
+        self.is_healthy().then_some(Permit(place))
     }
 }
 

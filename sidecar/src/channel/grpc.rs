@@ -3,7 +3,7 @@
 //! Owns how an invocation becomes an `InvokeRequest` (service-invocation 1.8) and the app's answer a reply. The
 //! body goes out in the slices it came in. Stage 22, `deliver`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::Engine as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -32,6 +32,8 @@ use crate::{
     },
 };
 
+/// Bound of one dial of the app: TCP, TLS and HTTP/2 together (service-invocation 5.1).
+const DIAL_LIMIT: Duration = Duration::from_secs(20);
 const ON_INVOKE: PathAndQuery =
     PathAndQuery::from_static("/dapr.proto.runtime.v1.AppCallback/OnInvoke");
 /// What apps and peers read as `user-agent` of calls that the sidecar makes itself.
@@ -41,7 +43,8 @@ pub(crate) const USER_AGENT: HeaderValue =
 /// The app's gRPC listener.
 pub(crate) struct GrpcApp {
     authority: Result<Authority, Box<str>>,
-    tls: Option<tokio_rustls::TlsConnector>,
+    /// `None` for plaintext; a TLS client that could not be made fails every dial.
+    tls: Option<Result<tokio_rustls::TlsConnector, String>>,
     token: Option<Secret<Box<str>>>,
     max_message: usize,
     held: tokio::sync::Mutex<Option<Arc<Connection>>>,
@@ -53,10 +56,10 @@ impl GrpcApp {
     /// Prepares the channel; nothing is dialled yet. Only `grpcs` switches TLS on.
     pub(crate) fn new(target: &AppTarget, config: &Config, tasks: Group, clock: Clock) -> Self {
         let host = target.address.trim_start_matches('[').trim_end_matches(']');
-        let tls = (target.protocol == AppProtocol::Grpcs)
-            .then(|| super::tls::app_config(&[b"h2"]).ok())
-            .flatten()
-            .map(|config| tokio_rustls::TlsConnector::from(Arc::new(config)));
+        let tls = (target.protocol == AppProtocol::Grpcs).then(|| {
+            let config = super::tls::app_config(&[b"h2"]).map_err(|error| error.to_string())?;
+            Ok(tokio_rustls::TlsConnector::from(Arc::new(config)))
+        });
         Self {
             authority: Authority::new(host, target.port).map_err(|error| error.to_string().into()),
             tls,
@@ -87,7 +90,10 @@ impl GrpcApp {
         if let Some(connection) = held.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(Arc::clone(connection));
         }
-        let connection = self.dial().await?;
+        let dialled = tokio::time::timeout(DIAL_LIMIT, self.dial()).await;
+        let connection = dialled.map_err(|_elapsed| DialError::Preface {
+            cause: "i/o timeout".to_owned(),
+        })??;
         *held = Some(Arc::clone(&connection));
         Ok(connection)
     }
@@ -107,6 +113,7 @@ impl GrpcApp {
                 .await;
         };
         let failed = |cause: String| DialError::Tls { cause };
+        let tls = tls.as_ref().map_err(|cause| failed(cause.clone()))?;
         let name = ServerName::try_from(authority.host().trim_matches(['[', ']']).to_owned())
             .map_err(|error| failed(error.to_string()))?;
         let io = tls

@@ -248,9 +248,19 @@ pub(crate) async fn build(
         headers.insert(header::ACCEPT, EVENT_STREAM);
     }
     context.trace.to_http_app(&mut headers);
-    let (declared, body) = framing(verb, declared, length, body.into_inner()).await?;
-    if let Some(declared) = declared {
-        headers.insert(header::CONTENT_LENGTH, declared);
+    let (framing, body) = framing(verb, declared, length, body.into_inner()).await?;
+    match framing {
+        Framing::None => {}
+        Framing::Exact(length) => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        // Said in words: the HTTP library sends no body of unknown length with GET and HEAD unless told so.
+        Framing::Chunked => {
+            headers.insert(
+                header::TRANSFER_ENCODING,
+                HeaderValue::from_static("chunked"),
+            );
+        }
     }
     let mut request = Request::new(body);
     *request.method_mut() = http_method(verb);
@@ -264,31 +274,84 @@ pub(crate) const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x
 /// Content type of an event stream.
 pub(crate) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
+/// How a request's body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// No body, no header.
+    None,
+    /// `Content-Length`; the body must be that long.
+    Exact(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
 /// Decides how the body is framed: by its declared length, in chunks, or not at all.
 ///
 /// A request without a length whose verb needs no body gets no body headers if its body is empty; every other
-/// one is chunked, even when empty (service-invocation 1.7).
+/// one is chunked, even when empty (service-invocation 1.7). A declared length that is no number is not one.
 async fn framing(
     verb: Verb,
     declared: Option<HeaderValue>,
     length: Length,
     mut body: Body,
-) -> Result<(Option<HeaderValue>, Body), ChannelError> {
+) -> Result<(Framing, Body), ChannelError> {
+    let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if let Some(declared) = declared {
-        if declared == "0" {
-            return Ok((Some(declared), body::empty()));
-        }
-        return Ok((Some(declared), body));
+        return Ok((Framing::Exact(declared), exact(body, declared)));
     }
     if !matches!(verb, Verb::Get | Verb::Head | Verb::Delete | Verb::Options) {
-        return Ok((None, chunked(body)));
+        return Ok((Framing::Chunked, chunked(body)));
     }
     if length == Length::Fixed(0) {
-        return Ok((None, body::empty()));
+        return Ok((Framing::None, body::empty()));
     }
     match body.frame().await.transpose()? {
-        None => Ok((None, body::empty())),
-        Some(first) => Ok((None, chunked(prepend(first, body)))),
+        None => Ok((Framing::None, body::empty())),
+        Some(first) => Ok((Framing::Chunked, chunked(prepend(first, body)))),
+    }
+}
+
+/// A body that is as long as it was said to be, or an error: a peer's word is checked before the app relies on it.
+fn exact(body: Body, length: u64) -> Body {
+    Exact { body, left: length }.boxed_unsync()
+}
+
+struct Exact {
+    body: Body,
+    left: u64,
+}
+
+impl http_body::Body for Exact {
+    type Data = bytes::Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, BodyError>>> {
+        let frame = std::task::ready!(std::pin::Pin::new(&mut self.body).poll_frame(cx));
+        std::task::Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                let size = frame.data_ref().map_or(0, bytes::Bytes::len) as u64;
+                match self.left.checked_sub(size) {
+                    Some(left) => {
+                        self.left = left;
+                        Some(Ok(frame))
+                    }
+                    None => Some(Err(BodyError::Malformed("body longer than its length"))),
+                }
+            }
+            None if self.left > 0 => Some(Err(BodyError::Cut)),
+            other => other,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0 && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.left)
     }
 }
 

@@ -89,28 +89,28 @@ pub(crate) async fn unary(
     result.unwrap_or_else(|status| refusal(&status, &trace))
 }
 
-/// A unary call knows its length, so the app is told (golden 25).
+/// A unary call knows its length, so the app is told (golden 25); what the caller wrote does not count.
 fn state_length(message: &mut InternalInvokeRequest, length: usize) {
     let verb = message
         .message
         .as_ref()
         .and_then(|message| message.http_extension.as_ref())
-        .map(|http| http.verb);
+        .map(|http| wire::verb_from_wire(http.verb));
     let bodiless = matches!(
-        verb.map(wire::verb_from_wire),
+        verb,
         Some(Verb::Get | Verb::Head | Verb::Delete | Verb::Options)
     );
-    let stated = message
-        .metadata
-        .keys()
-        .any(|key| key.eq_ignore_ascii_case("content-length"));
-    if stated || (length == 0 && bodiless) {
-        return;
+    let metadata = &mut message.metadata;
+    let stated = metadata.len();
+    metadata.retain(|key, _| !key.eq_ignore_ascii_case("content-length"));
+    let stated = metadata.len() < stated;
+    if length > 0 || stated || !bodiless {
+        let values = vec![length.to_string()];
+        metadata.insert(
+            "content-length".to_owned(),
+            ironside_proto::internals::ListStringValue { values },
+        );
     }
-    let values = ironside_proto::internals::ListStringValue {
-        values: vec![length.to_string()],
-    };
-    message.metadata.insert("content-length".to_owned(), values);
 }
 
 async fn leading(
@@ -281,11 +281,15 @@ fn decode(
 
 /// Who calls is what the certificate says, whatever the message does (O-C9).
 pub(crate) fn name_caller(headers: &mut HeaderMap, peer: &VerifiedPeer) {
+    let callee = headers.remove(headers::CALLEE_APP_ID);
+    headers::take_identity(headers);
+    if let Some(callee) = callee {
+        headers.insert(headers::CALLEE_APP_ID, callee);
+    }
     for (name, text) in [
         (headers::CALLER_APP_ID, peer.id.app_id().as_str()),
         (headers::CALLER_NAMESPACE, peer.id.namespace().as_str()),
     ] {
-        headers.remove(&name);
         // A SPIFFE ID's segments are plain ASCII.
         if let Ok(value) = HeaderValue::from_str(text) {
             headers.insert(name, value);

@@ -30,6 +30,18 @@ pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwar
 /// Name of the caller's host.
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// What sidecars say: a client's `Connection` header may not take it away.
+const STAMPED: [HeaderName; 8] = [
+    CALLER_APP_ID,
+    CALLER_NAMESPACE,
+    CALLEE_APP_ID,
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    header::FORWARDED,
+    TRACEPARENT,
+    API_TOKEN,
+];
+
 /// Headers that end at this hop (service-invocation 1.7).
 const HOP_BY_HOP: [&str; 10] = [
     "connection",
@@ -90,14 +102,7 @@ pub(crate) fn take_client_headers(headers: &mut HeaderMap) {
         header::TRANSFER_ENCODING,
         header::TRAILER,
     ] {
-        remove_all(headers, &name);
-    }
-}
-
-/// Removes every value of a name.
-fn remove_all(headers: &mut HeaderMap, name: &HeaderName) {
-    if let header::Entry::Occupied(entry) = headers.entry(name) {
-        entry.remove_entry_mult();
+        headers.remove(&name);
     }
 }
 
@@ -111,20 +116,21 @@ pub(crate) fn strip_for_http(headers: &mut HeaderMap) {
         .flat_map(|list| list.split(','))
         .filter_map(|name| name.trim().to_ascii_lowercase().parse().ok())
         .collect();
-    for name in &nominated {
-        remove_all(headers, name);
+    for name in nominated.iter().filter(|name| !STAMPED.contains(name)) {
+        headers.remove(name);
     }
     for name in HOP_BY_HOP {
-        remove_all(headers, &HeaderName::from_static(name));
+        headers.remove(name);
     }
-    remove_all(headers, &DESTINATION_APP_ID);
+    headers.remove(DESTINATION_APP_ID);
+    headers.remove(header::HOST);
     let binary: Vec<HeaderName> = headers
         .keys()
         .filter(|name| name.as_str().ends_with("-bin"))
         .cloned()
         .collect();
     for name in &binary {
-        remove_all(headers, name);
+        headers.remove(name);
     }
 }
 
@@ -179,9 +185,9 @@ const GRPC_HOP: [&str; 8] = [
 /// Drops from a gRPC app's request metadata what the gRPC hop sets itself and what HTTP/2 forbids.
 pub(crate) fn strip_for_grpc(headers: &mut HeaderMap) {
     for name in GRPC_HOP.into_iter().chain(HOP_BY_HOP) {
-        remove_all(headers, &HeaderName::from_static(name));
+        headers.remove(name);
     }
-    remove_all(headers, &DESTINATION_APP_ID);
+    headers.remove(DESTINATION_APP_ID);
 }
 
 /// The caller as the callee and its app are told, made once per process.
@@ -220,6 +226,7 @@ impl Stamp {
 
     /// Says who calls whom; for both legs.
     pub(crate) fn identity(&self, headers: &mut HeaderMap, callee: &HeaderValue) {
+        take_identity(headers);
         headers.insert(CALLER_APP_ID, self.caller_app_id.clone());
         headers.insert(CALLER_NAMESPACE, self.caller_namespace.clone());
         headers.insert(CALLEE_APP_ID, callee.clone());
@@ -235,18 +242,30 @@ impl Stamp {
 
     /// What a proxied call says: caller and callee, without the namespace (service-invocation 3).
     pub(crate) fn proxied(&self, headers: &mut HeaderMap, callee: &HeaderValue) {
-        remove_all(headers, &CALLER_APP_ID);
-        remove_all(headers, &CALLER_NAMESPACE);
-        remove_all(headers, &CALLEE_APP_ID);
+        take_identity(headers);
         headers.insert(CALLER_APP_ID, self.caller_app_id.clone());
         headers.insert(CALLEE_APP_ID, callee.clone());
     }
 }
 
-/// Drops identity headers that a client sent.
+/// Drops identity headers that a client sent, and names that some apps read as the same ones: gateway
+/// interfaces make one variable of `Dapr_Caller_App_Id` and `Dapr-Caller-App-Id`.
 pub(crate) fn take_identity(headers: &mut HeaderMap) {
-    for name in [CALLER_APP_ID, CALLER_NAMESPACE, CALLEE_APP_ID] {
-        remove_all(headers, &name);
+    const IDENTITY: [HeaderName; 3] = [CALLER_APP_ID, CALLER_NAMESPACE, CALLEE_APP_ID];
+    for name in &IDENTITY {
+        headers.remove(name);
+    }
+    let folded: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().contains('_'))
+        .filter(|name| {
+            let read = name.as_str().replace('_', "-");
+            IDENTITY.iter().any(|identity| identity.as_str() == read)
+        })
+        .cloned()
+        .collect();
+    for name in &folded {
+        headers.remove(name);
     }
 }
 
@@ -259,15 +278,15 @@ pub(crate) fn strip_connection(headers: &mut HeaderMap) {
         "transfer-encoding",
         "upgrade",
     ] {
-        remove_all(headers, &HeaderName::from_static(name));
+        headers.remove(name);
     }
 }
 
 /// Drops the client's trace headers where this sidecar's span takes their place.
 pub(crate) fn drop_trace(headers: &mut HeaderMap, context: &super::context::CallContext) {
     if context.trace.is_on() {
-        remove_all(headers, &TRACEPARENT);
-        remove_all(headers, &GRPC_TRACE_BIN);
+        headers.remove(TRACEPARENT);
+        headers.remove(GRPC_TRACE_BIN);
     }
 }
 

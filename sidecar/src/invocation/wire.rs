@@ -19,6 +19,9 @@ use ironside_proto::{
 
 use super::{AppStatus, Invocation, Origin, STREAM_STATUS, headers::canonical};
 
+/// Names that one map may hold; a header map of the HTTP library cannot hold more than eight times as many.
+const MAX_NAMES: usize = 4096;
+
 /// The map type of all internal messages.
 pub(crate) type Map = HashMap<String, ListStringValue>;
 
@@ -43,6 +46,9 @@ const PSEUDO: [(&str, &str); 4] = [
 /// Why a request that arrived cannot be delivered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MapError {
+    /// More names than any legitimate call has.
+    #[error("more than {MAX_NAMES} metadata names")]
+    TooMany,
     /// A name that no header may have.
     #[error("invalid header field name {0:?}")]
     Name(Box<str>),
@@ -130,6 +136,9 @@ pub(crate) struct Mapped {
 /// # Errors
 /// [`MapError`] names the first entry that no header may be.
 pub(crate) fn from_map(map: Map) -> Result<Mapped, MapError> {
+    if map.len() > MAX_NAMES {
+        return Err(MapError::TooMany);
+    }
     let mut mapped = Mapped {
         headers: HeaderMap::with_capacity(map.len()),
         ..Mapped::default()
@@ -146,9 +155,9 @@ pub(crate) fn from_map(map: Map) -> Result<Mapped, MapError> {
         let name =
             HeaderName::try_from(lower).map_err(|_invalid| MapError::Name(key.as_str().into()))?;
         for value in list.values {
-            mapped
-                .headers
-                .append(name.clone(), header_value(&key, &value)?);
+            let value = header_value(&key, &value)?;
+            let appended = mapped.headers.try_append(name.clone(), value);
+            appended.map_err(|_full| MapError::TooMany)?;
         }
     }
     Ok(mapped)

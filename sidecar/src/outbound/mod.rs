@@ -8,13 +8,14 @@ use std::sync::Arc;
 use ::http::HeaderValue;
 use ironside_identity::{AppId, Namespace};
 use ironside_policy::MethodError;
-use ironside_resolution::{Target, TargetError};
+use ironside_resolution::{Authority, Target, TargetError};
 use tonic::{Code, Status};
 
 use crate::{
     body::BodyError,
     channel::ChannelError,
     invocation::{Invocation, Reply, context::CallContext, headers, status},
+    peers::PeerKey,
     resolve::ResolveError,
     worker::Worker,
 };
@@ -118,6 +119,17 @@ pub(crate) struct Callee {
     pub(crate) header: HeaderValue,
     /// The target as the client wrote it.
     pub(crate) written: Box<str>,
+}
+
+impl Callee {
+    /// The connection that carries calls to it.
+    pub(crate) fn key(&self, authority: Authority) -> PeerKey {
+        PeerKey {
+            authority,
+            namespace: self.namespace.clone(),
+            app_id: self.app_id.clone(),
+        }
+    }
 }
 
 /// Invokes a method: stages 10 to 15.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts, uri::PathAndQuery};
-use ironside_resolution::{Target, TargetError};
+use ironside_resolution::{Authority, Target, TargetError};
 use tonic::Status;
 
 use super::{
@@ -23,7 +23,6 @@ use crate::{
         messages::{self, Messages},
         stream::Fault,
     },
-    peers::PeerKey,
     worker::Worker,
 };
 
@@ -130,6 +129,26 @@ async fn remote(
     Ok(answer(response, asked, limit, fault, context, worker))
 }
 
+/// Where the callee listens; asked and dialled once more if nobody is there (service-invocation 3, reconnect).
+async fn find(worker: &Arc<Worker>, callee: &Callee) -> Result<Authority, Status> {
+    let resolver = &worker.shared.resolver;
+    let mut last = Status::unavailable("no connection");
+    for _ in 0..2 {
+        let authority = resolver
+            .resolve(&callee.app_id, &callee.namespace)
+            .await
+            .map_err(|error| Status::unknown(error.to_string()))?;
+        match worker.peers.ready(&callee.key(authority.clone())).await {
+            Ok(()) => return Ok(authority),
+            Err(error) => {
+                resolver.failed(&authority);
+                last = Status::unavailable(error.to_string());
+            }
+        }
+    }
+    Err(last)
+}
+
 /// Finds the peer and sends the call.
 async fn send(
     worker: &Arc<Worker>,
@@ -139,29 +158,22 @@ async fn send(
     fault: &Fault,
 ) -> Result<Response<Body>, Status> {
     let resolver = &worker.shared.resolver;
-    let authority = resolver
-        .resolve(&callee.app_id, &callee.namespace)
-        .await
-        .map_err(|error| Status::unknown(error.to_string()))?;
+    let authority = find(worker, callee).await?;
     let path = parts.uri.path_and_query().cloned();
     let path = path.unwrap_or(PathAndQuery::from_static("/"));
     parts.uri = crate::channel::http::uri("http", authority.as_str(), path.as_str())
         .map_err(|error| Status::internal(error.to_string()))?;
-    let key = PeerKey {
-        authority,
-        namespace: callee.namespace.clone(),
-        app_id: callee.app_id.clone(),
-    };
+    let key = callee.key(authority);
     let sent = worker
         .peers
         .send(&key, Request::from_parts(parts, body))
         .await;
     sent.map_err(|error| {
-        resolver.failed(&key.authority);
-        match fault.get() {
-            Some(broken) => messages::status_of(broken),
-            None => Status::unavailable(error.to_string()),
+        if let Some(broken) = fault.get() {
+            return messages::status_of(broken);
         }
+        resolver.failed(&key.authority);
+        Status::unavailable(error.to_string())
     })
 }
 

@@ -50,11 +50,7 @@ pub(crate) async fn attempt(
     context: &CallContext,
 ) -> Result<Reply, Failure> {
     let authority = resolve(worker, callee).await?;
-    let key = PeerKey {
-        authority,
-        namespace: callee.namespace.clone(),
-        app_id: callee.app_id.clone(),
-    };
+    let key = callee.key(authority);
     let exchange = Exchange {
         worker,
         callee,
@@ -169,12 +165,18 @@ impl Exchange<'_> {
         let response = self.send(request, &Fault::default()).await?;
         let (parts, body) = response.into_parts();
         refused(&parts.headers)?;
-        let (message, trailers) = grpc::read_unary(body, usize::MAX).await.map_err(hop)?;
-        refused(&trailers.unwrap_or_default())?;
+        let (message, trailers) = grpc::read_unary(body, self.limit()).await.map_err(hop)?;
+        finished(&trailers.unwrap_or_default())?;
         let mut response: InternalInvokeResponse = grpc::decode(message.unwrap_or_default())
             .map_err(|status| Failure::Final(InvokeError::Body(status.message().to_owned())))?;
         let data = take_data(&mut response);
         read(response, body::full(data), self.context)
+    }
+
+    /// Bytes that one message of the peer may have.
+    fn limit(&self) -> usize {
+        let limit = self.worker.shared.config.max_message;
+        limit.max(chunks::MAX_PIECE).saturating_add(HEAD_ROOM)
     }
 
     /// The invocation with what this sidecar says of itself and of the callee.
@@ -251,6 +253,14 @@ fn refused(headers: &HeaderMap) -> Result<(), Failure> {
     }
 }
 
+/// The status at the end of a unary call: it must be there and be OK.
+fn finished(trailers: &HeaderMap) -> Result<(), Failure> {
+    if grpc::status_in(trailers).is_none() {
+        return Err(Failure::Lost(unavailable("missing status")));
+    }
+    refused(trailers)
+}
+
 /// What a hop's status means: an unavailable or unauthenticated peer did nothing with the request.
 fn hop(status: Status) -> Failure {
     if matches!(status.code(), Code::Unavailable | Code::Unauthenticated) {
@@ -302,6 +312,10 @@ fn read(
         message,
     } = response;
     let status = wire::app_status(status.unwrap_or_default());
+    if let AppStatus::Http(code @ (..200 | 1000..)) = status {
+        let text = format!("app answered with status {code}, which ends no request");
+        return Err(Failure::Final(InvokeError::Body(text)));
+    }
     if context.event_stream
         && !wire::is_stream_status(&status)
         && !matches!(status, AppStatus::Http(200..=299))

@@ -45,6 +45,8 @@ pub(crate) const FRAME_SIZE: u32 = 64 * 1024;
 pub(crate) const PING_AFTER: Duration = Duration::from_secs(10);
 /// How long a ping may stay unanswered (service-invocation 4.4).
 pub(crate) const PING_LIMIT: Duration = Duration::from_secs(5);
+/// Largest head that the other side may answer with, in bytes: a status message can be long.
+const HEADER_LIST: u32 = 1024 * 1024;
 /// Bytes that wait in one stream for the other side's window.
 pub(crate) const SEND_BUFFER: usize = 256 * 1024;
 
@@ -119,6 +121,7 @@ impl Connection {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME_SIZE)
             .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(HEADER_LIST)
             .keep_alive_interval(PING_AFTER)
             .keep_alive_timeout(PING_LIMIT)
             .keep_alive_while_idle(true)

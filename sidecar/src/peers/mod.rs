@@ -148,13 +148,15 @@ impl Peers {
         let mut last = String::new();
         for _ in 0..2 {
             let connection = self.inner.connection(key).await?;
+            // One stream that fails says nothing of the others: a connection that is of no more use is closed
+            // by itself, and the pool sees that.
             let failed = match connection.send(request).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
-            self.inner.retire(key, &Arc::downgrade(&connection));
             match failed {
                 SendError::Unsent(unsent, cause) => {
+                    self.inner.retire(key, &Arc::downgrade(&connection));
                     request = *unsent;
                     last = cause;
                 }
@@ -172,6 +174,14 @@ impl Peers {
             }
         }
         Err(PeerError::Unsent(last))
+    }
+
+    /// Makes sure that there is a connection, so that a request is not spent on a dial.
+    ///
+    /// # Errors
+    /// [`DialError`].
+    pub(crate) async fn ready(&self, key: &PeerKey) -> Result<(), DialError> {
+        self.inner.connection(key).await.map(drop)
     }
 
     /// Closes what has been idle for too long; returns how many connections went, by authority.
@@ -303,23 +313,22 @@ impl Inner {
         };
         let mut own = self.identity.clone();
         loop {
-            let left = not_after
-                .duration_since(self.clock.now())
-                .unwrap_or_default();
+            let left = left_until(not_after, &self.clock);
             let margin = (left / 10).max(REFRESH_FLOOR).min(left);
             tokio::select! {
                 () = tokio::time::sleep(left.saturating_sub(margin)) => {}
                 () = changed(&mut own) => {}
             }
             if activity.streams() == 0 {
-                let left = not_after
-                    .duration_since(self.clock.now())
-                    .unwrap_or_default();
-                if left > margin {
+                if left_until(not_after, &self.clock) > margin {
                     continue;
                 }
-                tokio::time::sleep(left).await;
-                return;
+                // No new calls; one that began in this instant is met below.
+                self.retire(&key, &connection);
+                tokio::time::sleep(left_until(not_after, &self.clock)).await;
+                if activity.streams() == 0 {
+                    return;
+                }
             }
             // A failure to dial is met at the expiry below.
             let successor = self.successor(&key, &connection, not_after).await;
@@ -330,9 +339,7 @@ impl Inner {
                     key.app_id
                 );
             }
-            let left = not_after
-                .duration_since(self.clock.now())
-                .unwrap_or_default();
+            let left = left_until(not_after, &self.clock);
             if left > margin && successor.is_ok() {
                 continue;
             }
@@ -379,6 +386,11 @@ impl Inner {
             *held = None;
         }
     }
+}
+
+/// Time until a certificate expires; none if it has.
+fn left_until(not_after: SystemTime, clock: &Clock) -> Duration {
+    not_after.duration_since(clock.now()).unwrap_or_default()
 }
 
 /// Waits for a renewed own identity; for ever if there is none.

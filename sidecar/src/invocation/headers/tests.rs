@@ -106,3 +106,30 @@ fn names_are_spelled_canonically() {
     assert_eq!(canonical("x-forwarded-for"), "X-Forwarded-For");
     assert_eq!(canonical("ETAG"), "Etag");
 }
+
+/// `Connection` may not name what a sidecar stamps, and no spelling of an identity header survives.
+#[test]
+fn stamped_headers_cannot_be_taken_away_or_imitated() {
+    let mut headers = map(&[
+        ("connection", "dapr-caller-app-id, x-forwarded-for, x-mine"),
+        ("x-mine", "1"),
+        ("dapr_caller_app_id", "admin"),
+        ("dapr-caller_app-id", "admin"),
+    ]);
+    let stamp = Stamp::new("appa", "default", [10, 9, 0, 1].into(), "rig").unwrap();
+    let callee = HeaderValue::from_static("appb");
+    stamp.identity(&mut headers, &callee);
+    stamp.forwarded(&mut headers, &callee);
+    strip_for_http(&mut headers);
+    assert_eq!(
+        names(&headers),
+        [
+            "dapr-callee-app-id",
+            "dapr-caller-app-id",
+            "dapr-caller-namespace",
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-host"
+        ]
+    );
+}
