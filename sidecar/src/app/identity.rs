@@ -1,14 +1,21 @@
 //! The identity of this process: obtained before anything listens, renewed by a task.
 //!
-//! Owns the wait for the first certificate. Refuses to own how it is asked for: the transport crate does.
+//! Owns the wait for the first certificate, readiness while there is a valid one (O-C5), and what the series
+//! count of it. Refuses to own how it is asked for: the transport crate does.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use ironside_chassis::{Clock, Tasks};
+use ironside_chassis::{Clock, Tasks, health::Target};
+use ironside_telemetry::metrics::{Metrics, RotationFailure};
 use ironside_transport::{
     Identity, IdentityRx, MinTls, Now, SentryClient, SentryClientConfig, TlsClient, TlsServer,
+    sentry_client::Event,
 };
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::lines;
 use crate::{
@@ -21,6 +28,8 @@ use crate::{
 pub(super) struct Held {
     /// The newest identity.
     pub(super) identity: IdentityRx,
+    /// What happened to it, for the series.
+    pub(super) events: Events,
     now: Now,
     min_tls: MinTls,
 }
@@ -44,7 +53,10 @@ pub(super) async fn obtain(
         let clock = clock.clone();
         Arc::new(move || clock.now())
     };
+    let events = Events::default();
     let client = SentryClient::new(request(config, settings), Arc::clone(&now));
+    let told = events.clone();
+    let client = client.on_event(move |event| told.record(event));
     let (sender, mut identity) = watch::channel::<Option<Arc<Identity>>>(None);
     let (stop, fatal) = (tasks.token(), fatal.clone());
     let (gave_up, refused) = tokio::sync::oneshot::channel();
@@ -67,6 +79,7 @@ pub(super) async fn obtain(
     }
     Ok(Some(Held {
         identity,
+        events,
         now,
         min_tls: settings.min_tls,
     }))
@@ -94,6 +107,91 @@ fn request(config: &Config, settings: &IdentityConfig) -> SentryClientConfig {
         token,
         jwt_audiences,
         min_tls,
+    }
+}
+
+/// Events of the identity. The first ones come before there are series: these count once there are.
+#[derive(Clone, Default)]
+pub(super) struct Events(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+enum Kept {
+    #[default]
+    Nothing,
+    Early(Vec<Event>),
+    Measured(Arc<Metrics>),
+}
+
+/// Events that are kept at most; a start that fails for hours need not be counted to the last try.
+const EARLY: usize = 1024;
+
+// === impl Events ===
+
+impl Events {
+    /// Counts from now on, and what was kept.
+    pub(super) fn measure(&self, metrics: &Arc<Metrics>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Kept::Early(events) =
+            std::mem::replace(&mut *kept, Kept::Measured(Arc::clone(metrics)))
+        {
+            events.into_iter().for_each(|event| count(metrics, event));
+        }
+    }
+
+    fn record(&self, event: Event) {
+        // Every state of the value is whole.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *kept {
+            Kept::Nothing => *kept = Kept::Early(vec![event]),
+            Kept::Early(events) if events.len() < EARLY => events.push(event),
+            Kept::Early(_) => {}
+            Kept::Measured(metrics) => count(metrics, event),
+        }
+    }
+}
+
+fn count(metrics: &Metrics, event: Event) {
+    match event {
+        Event::Initialized => {
+            metrics.mtls_initialised();
+            metrics.certificate_rotated();
+        }
+        Event::Renewed => metrics.certificate_rotated(),
+        Event::InitFailed { reason } | Event::RenewalFailed { reason } => {
+            metrics.certificate_rotation_failed(match reason {
+                "sentry_conn" => RotationFailure::SentryConnection,
+                "sentry_token" => RotationFailure::SentryToken,
+                "invalid_ts" => RotationFailure::InvalidTime,
+                _ => RotationFailure::Sign,
+            });
+        }
+    }
+}
+
+/// Keeps `target` ready for as long as the own certificate is valid (O-C5).
+pub(super) async fn watch_validity(
+    mut identity: IdentityRx,
+    target: Target,
+    clock: Clock,
+    stop: CancellationToken,
+) {
+    /// The wall clock may be set; so it is read at least this often.
+    const LOOK: Duration = Duration::from_secs(30);
+    loop {
+        let not_after = identity
+            .borrow_and_update()
+            .as_ref()
+            .map(|held| held.svid.not_after());
+        let left = not_after.and_then(|end| end.duration_since(clock.now()).ok());
+        match left {
+            Some(left) if !left.is_zero() => target.ready(),
+            Some(_) | None => target.not_ready(),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Ok(()) = identity.changed() => {}
+            () = tokio::time::sleep(left.map_or(LOOK, |left| left.min(LOOK))) => {}
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use ironside_chassis::{
     health::{Health, Target},
     listen::{self, UnixSocket},
 };
+use ironside_telemetry::metrics::Metrics;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -88,6 +89,8 @@ pub(super) struct Running {
     pub(super) fatal: mpsc::Receiver<String>,
     /// Whether the app was seen.
     pub(super) app_up: watch::Receiver<bool>,
+    /// Part of readiness while there is no identity to watch.
+    _security: Option<Target>,
 }
 
 /// The servers and what ends them.
@@ -106,7 +109,7 @@ pub(super) struct Served {
     pub(super) http: Vec<String>,
     /// Socket files.
     pub(super) sockets: Vec<UnixSocket>,
-    _targets: [Target; 3],
+    _targets: [Target; 2],
     _outbound: Target,
 }
 
@@ -148,6 +151,9 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     warn_all(&compiled);
     let health = Health::new();
     let metrics = measure::metrics(&config, &snapshot, &health, tasks).await?;
+    let security = secured(held.as_ref(), &health, &metrics, &clock, tasks);
+    // One more than the components: the name resolver is one of its own.
+    (0..=compiled.components.len()).for_each(|_| metrics.component_loaded());
     let resolver_tasks = tasks.scope();
     let announcing = Announcing {
         config: &config,
@@ -186,7 +192,28 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         requests,
         fatal,
         app_up,
+        _security: security,
     })
+}
+
+/// Readiness and series of the identity; without mTLS there is nothing to wait for.
+fn secured(
+    held: Option<&Held>,
+    health: &Health,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Option<Target> {
+    let target = health.register("security-provider");
+    let Some(held) = held else {
+        target.ready();
+        return Some(target);
+    };
+    held.events.measure(metrics);
+    let watching =
+        identity::watch_validity(held.identity.clone(), target, clock.clone(), tasks.token());
+    tasks.spawn("security", watching);
+    None
 }
 
 fn warn_all(compiled: &Compiled) {
@@ -245,12 +272,8 @@ async fn serve(
     tasks: &Tasks,
     fatal: &mpsc::Sender<String>,
 ) -> Result<Served, StartError> {
-    let targets = [
-        "security-provider",
-        "grpc-api-server",
-        "grpc-internal-server",
-    ]
-    .map(|name| shared.health.register(name));
+    let targets =
+        ["grpc-api-server", "grpc-internal-server"].map(|name| shared.health.register(name));
     let outbound = shared.outbound.register("outbound");
     let ApiPorts {
         threads: ports,

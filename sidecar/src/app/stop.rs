@@ -147,6 +147,7 @@ async fn drained(running: Running, signals: &mut Signals, tasks: &Tasks) -> Exit
         mut requests,
         fatal: _,
         app_up: _,
+        ..
     } = running;
     let Served {
         serving,

@@ -5,10 +5,16 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+/// A silent client is asked whether it is still there after so long, and again; the reference's library does so
+/// on every connection.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(15))
+    .with_interval(Duration::from_secs(15));
 /// Pause after a failed accept (descriptors exhausted), so as not to spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -70,8 +76,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, from) = listener.accept().await?;
-                // Without it small answers wait for acknowledgements; a failure costs time, not correctness.
-                let _slow = stream.set_nodelay(true);
+                tune(&stream);
                 Ok(Accepted::Tcp(stream, from))
             }
             Self::Unix(listener) => listener
@@ -80,4 +85,11 @@ impl Listener {
                 .map(|(stream, _unnamed)| Accepted::Unix(stream)),
         }
     }
+}
+
+/// Options of a stream. A failure costs time or a descriptor, not correctness.
+fn tune(stream: &TcpStream) {
+    // Without it small answers wait for acknowledgements.
+    let _slow = stream.set_nodelay(true);
+    let _lingering = SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE);
 }

@@ -36,6 +36,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) loaded: &'a Loaded,
     /// What the start said.
     pub(crate) config: &'a Config,
+    /// An exporter of traces that the environment names (`OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT`).
+    pub(crate) otel_endpoint: Option<&'a str>,
     /// For `envRef`.
     pub(crate) env: &'a EnvAccess<'a>,
     /// What handlers are built with.
@@ -101,6 +103,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         config,
         env,
         tools: _,
+        otel_endpoint,
     } = inputs;
     if let Some(problem) = configuration.problems().into_iter().next() {
         return Err(problem.into());
@@ -110,7 +113,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
     }
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(loaded.other_errors());
-    warnings.extend(unused(configuration, loaded));
+    warnings.extend(unused(configuration, *otel_endpoint, loaded));
     let handlers = handlers(inputs, &mut warnings)?;
     let live = Live {
         api: access(configuration),
@@ -124,7 +127,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         endpoints: endpoints(&loaded.http_endpoints, env, &mut warnings),
         // The engine of access control is not there yet; the sheet's default allows.
         policy: PolicySet::default(),
-        trace: sampling(configuration),
+        trace: sampling(configuration, *otel_endpoint),
         access_log: access_log(configuration, config),
         components: handlers.iter().filter_map(Candidate::view).collect(),
         resiliencies: Vec::new(),
@@ -147,7 +150,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
 }
 
 /// Parts of the manifests that have no effect here.
-fn unused(configuration: &Configuration, loaded: &Loaded) -> Vec<String> {
+fn unused(configuration: &Configuration, otel: Option<&str>, loaded: &Loaded) -> Vec<String> {
     let mut lines: Vec<String> = loaded
         .resiliencies
         .iter()
@@ -159,7 +162,7 @@ fn unused(configuration: &Configuration, loaded: &Loaded) -> Vec<String> {
         })
         .collect();
     let tracing = configuration.spec.tracing.as_ref();
-    if tracing.is_some_and(exports) {
+    if tracing.is_some_and(exports) || otel.is_some() {
         lines.push("spec.tracing: export of traces is not offered yet: trace headers travel, nothing is sent".to_owned());
     }
     let access = configuration.access_control();
@@ -218,17 +221,20 @@ fn access_log(configuration: &Configuration, config: &Config) -> AccessLog {
     }
 }
 
-fn sampling(configuration: &Configuration) -> Sampling {
+/// The sampling rate; an exporter of the environment makes it 1 where the file names none (process-interface
+/// 2.2), unless the file names an exporter itself.
+fn sampling(configuration: &Configuration, otel: Option<&str>) -> Sampling {
     let tracing = configuration.spec.tracing.as_ref();
-    let exporter = if tracing.is_some_and(exports) {
-        Exporter::Configured
-    } else {
-        Exporter::Absent
-    };
-    Sampling::new(
-        tracing.and_then(|tracing| tracing.sampling_rate.as_deref()),
-        exporter,
-    )
+    let rate = tracing
+        .and_then(|tracing| tracing.sampling_rate.as_deref())
+        .filter(|rate| !rate.is_empty());
+    if tracing.is_some_and(exports) {
+        return Sampling::new(rate, Exporter::Configured);
+    }
+    match otel {
+        Some(_) => Sampling::new(rate.or(Some("1")), Exporter::Configured),
+        None => Sampling::new(rate, Exporter::Absent),
+    }
 }
 
 /// A component that a pipeline may name, and what became of it.
