@@ -145,14 +145,9 @@ pub(crate) enum Prober {
 
 /// What an HTTP probe needs.
 pub(crate) struct HttpProbe {
-    client: HttpClient,
+    client: http_channel::AppClient,
     url: http::Uri,
 }
-
-type HttpClient = hyper_util::client::legacy::Client<
-    hyper_rustls::HttpsConnector<hyper_util::client::legacy::connect::HttpConnector>,
-    body::Body,
->;
 
 // === impl Prober ===
 
@@ -232,7 +227,7 @@ fn url(target: &AppTarget, path: &str) -> Result<http::Uri, http::uri::InvalidUr
 
 /// Status of a GET; `None` if there was no answer. The body is not read: the connection is dropped with it.
 async fn get(
-    client: &HttpClient,
+    client: &http_channel::AppClient,
     url: &http::Uri,
     headers: &[(header::HeaderName, HeaderValue)],
 ) -> Option<u16> {

@@ -16,7 +16,7 @@ use hyper_util::{
 use ironside_chassis::{secret::Secret, tasks::Group};
 use ironside_policy::{Method, Verb};
 
-use super::{ChannelError, expect::AwaitContinue, url};
+use super::{ChannelError, deadline::Deadline, expect::AwaitContinue, url};
 use crate::{
     body::{self, Body, BodyError},
     config::{AppProtocol, AppTarget},
@@ -33,12 +33,17 @@ use crate::{
 const IDLE_CONNECTIONS: usize = 64;
 /// How long one is kept (service-invocation 5.1).
 const IDLE_LIMIT: Duration = Duration::from_secs(90);
+/// Bound of TCP and TLS to the app together (service-invocation 5.1 names it for gRPC apps).
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// Room for the app's response head, in bytes (H27: larger than the reference's).
 const READ_BUFFER: usize = 1024 * 1024;
 
+/// A client of the app: it gives up on a connection after [`CONNECT_LIMIT`].
+pub(crate) type AppClient = Client<Deadline<HttpsConnector<HttpConnector>>, Body>;
+
 /// An app that speaks HTTP.
 pub(crate) struct HttpApp {
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+    client: AppClient,
     base: Base,
     token: Option<Secret<Box<str>>>,
 }
@@ -128,7 +133,7 @@ impl HttpApp {
 }
 
 /// A client for the app or for external targets.
-pub(crate) fn client(tasks: &Group, h2c: bool) -> Client<HttpsConnector<HttpConnector>, Body> {
+pub(crate) fn client(tasks: &Group, h2c: bool) -> AppClient {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -149,7 +154,7 @@ pub(crate) fn client(tasks: &Group, h2c: bool) -> Client<HttpsConnector<HttpConn
         .http2_only(h2c)
         .http2_initial_stream_window_size(crate::peers::connection::STREAM_WINDOW)
         .http2_initial_connection_window_size(crate::peers::connection::CONNECTION_WINDOW)
-        .build(connector)
+        .build(Deadline::new(connector, CONNECT_LIMIT))
 }
 
 fn fallback_config() -> rustls::ClientConfig {

@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(crate) mod admission;
+pub(crate) mod deadline;
 pub(crate) mod expect;
 pub(crate) mod grpc;
 pub(crate) mod health;

@@ -4,7 +4,11 @@
 //! certificates against the system's roots and carries no app token (H2, H3); an HTTPEndpoint brings its own
 //! roots, client certificate and headers, and its redirects are followed (H21).
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -21,11 +25,12 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
-use super::replay::Replay;
+use super::{redirect, replay::Replay};
 use crate::{
     body::{self, Body},
     channel::{
         ChannelError,
+        deadline::Deadline,
         http::{around, build, incoming, send_error},
         url,
     },
@@ -33,9 +38,6 @@ use crate::{
     middleware::Pipeline,
     peers::connection::TaskExecutor,
 };
-
-/// Redirects that an HTTPEndpoint call follows at most (service-invocation 1.6).
-const REDIRECTS: usize = 10;
 
 /// Where an external call goes.
 #[derive(Debug)]
@@ -151,7 +153,7 @@ fn endpoint_tls(tls: &EndpointTls<'_>) -> Result<ClientConfig, EndpointError> {
                     .add(certificate)
                     .map_err(|error| pem_error("rootCA", &error))?;
             }
-            roots
+            Arc::new(roots)
         }
         None => system_roots(),
     };
@@ -202,24 +204,36 @@ fn config_builder() -> Result<ConfigBuilder, rustls::Error> {
         .with_safe_default_protocol_versions()
 }
 
-/// The roots of the system; a machine without any verifies nothing, so that `https` targets fail closed.
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    for certificate in rustls_native_certs::load_native_certs().certs {
+/// The roots of the system, read once; a machine without any verifies nothing, so that `https` targets fail
+/// closed.
+fn system_roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let read = || {
+        let mut roots = RootCertStore::empty();
         // A root that the verifier cannot use is one root less, not a reason to refuse all.
-        drop(roots.add(certificate));
-    }
-    roots
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    };
+    Arc::clone(ROOTS.get_or_init(read))
 }
 
-/// A pooled client for HTTP and HTTPS.
-pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Body>;
+/// The same from a data thread, which must not wait for a disk.
+async fn read_roots() -> Arc<RootCertStore> {
+    tokio::task::spawn_blocking(system_roots)
+        .await
+        .unwrap_or_else(|_cancelled| Arc::new(RootCertStore::empty()))
+}
+
+type HttpClient = Client<Deadline<HttpsConnector<HttpConnector>>, Body>;
+
+/// Bound of TCP and TLS to an external target together (service-invocation 1.6: 30 s and 10 s, or 15 s each).
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Clients for external targets of one data worker.
 pub(crate) struct External {
     tasks: Group,
-    plain: std::sync::OnceLock<Option<HttpClient>>,
-    endpoints: std::sync::Mutex<Vec<(std::sync::Weak<Endpoint>, HttpClient)>>,
+    plain: tokio::sync::OnceCell<Option<HttpClient>>,
+    endpoints: Mutex<Vec<(Weak<Endpoint>, HttpClient)>>,
 }
 
 impl External {
@@ -227,8 +241,8 @@ impl External {
     pub(crate) fn new(tasks: Group) -> Self {
         Self {
             tasks,
-            plain: std::sync::OnceLock::new(),
-            endpoints: std::sync::Mutex::default(),
+            plain: tokio::sync::OnceCell::new(),
+            endpoints: Mutex::default(),
         }
     }
 
@@ -254,7 +268,7 @@ impl External {
             Destination::Url(url) => (parse_base(url.as_str())?, None),
             Destination::Endpoint(endpoint) => (endpoint.base.clone(), Some(endpoint)),
         };
-        let client = self.client(endpoint)?;
+        let client = self.client(endpoint).await?;
         let replay = Replay::new(
             std::mem::replace(call.body.get_mut(), body::empty()),
             endpoint.is_some() && matches!(call.length, Length::Fixed(_)),
@@ -267,16 +281,21 @@ impl External {
                 request.headers_mut().insert(name.clone(), value.clone());
             }
         }
-        let hops = if endpoint.is_some() { REDIRECTS } else { 0 };
         around(pipeline, request, |request| {
-            follow(client, request, replay, verb, hops)
+            follow(client, request, replay, verb, endpoint.map(Arc::as_ref))
         })
         .await
     }
 
-    fn client(&self, endpoint: Option<&Arc<Endpoint>>) -> Result<HttpClient, ChannelError> {
-        let Some(endpoint) = endpoint else {
-            let made = self.plain.get_or_init(|| verifying_client(&self.tasks));
+    /// The client of this target; one that brings no TLS settings shares the verifying one.
+    async fn client(&self, endpoint: Option<&Arc<Endpoint>>) -> Result<HttpClient, ChannelError> {
+        let Some((endpoint, config)) =
+            endpoint.and_then(|endpoint| Some((endpoint, endpoint.tls.as_ref()?)))
+        else {
+            let made = self
+                .plain
+                .get_or_init(|| verifying_client(&self.tasks))
+                .await;
             return made
                 .clone()
                 .ok_or_else(|| ChannelError::Unavailable("no TLS version is available".into()));
@@ -284,7 +303,7 @@ impl External {
         let mut known = self
             .endpoints
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner);
         known.retain(|(of, _)| of.strong_count() > 0);
         let found = known
             .iter()
@@ -292,24 +311,17 @@ impl External {
         if let Some((_, client)) = found {
             return Ok(client.clone());
         }
-        let config = match &endpoint.tls {
-            Some(config) => config.clone(),
-            None => config_builder()
-                .map_err(|error| ChannelError::Unavailable(error.to_string().into()))?
-                .with_root_certificates(system_roots())
-                .with_no_client_auth(),
-        };
-        let made = client(&self.tasks, config);
+        let made = client(&self.tasks, config.clone());
         known.push((Arc::downgrade(endpoint), made.clone()));
         Ok(made)
     }
 }
 
 /// A client that verifies servers against the roots of the system; `None` if the build has no TLS.
-pub(crate) fn verifying_client(tasks: &Group) -> Option<HttpClient> {
+pub(crate) async fn verifying_client(tasks: &Group) -> Option<HttpClient> {
     let config = config_builder()
         .ok()?
-        .with_root_certificates(system_roots())
+        .with_root_certificates(read_roots().await)
         .with_no_client_auth();
     Some(client(tasks, config))
 }
@@ -328,7 +340,7 @@ fn client(tasks: &Group, config: ClientConfig) -> HttpClient {
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .http1_title_case_headers(true)
-        .build(connector)
+        .build(Deadline::new(connector, CONNECT_LIMIT))
 }
 
 fn parse_base(url: &str) -> Result<Uri, ChannelError> {
@@ -360,16 +372,21 @@ fn join(base: &Uri, call: &Invocation) -> Result<Uri, ChannelError> {
     )
 }
 
-/// Sends a request and goes where its answers point, at most `hops` times.
+/// Sends a request and, for an endpoint, goes where its answers point.
 async fn follow(
     client: HttpClient,
     request: Request<Body>,
     replay: Replay,
     verb: Verb,
-    hops: usize,
+    endpoint: Option<&Endpoint>,
 ) -> Result<Response<Body>, ChannelError> {
     let (mut parts, mut body) = request.into_parts();
-    let mut left = hops;
+    let resource = endpoint.map_or(&[][..], |endpoint| &endpoint.headers);
+    let mut left = if endpoint.is_some() {
+        redirect::REDIRECTS
+    } else {
+        0
+    };
     loop {
         let url = parts.uri.to_string();
         let authority = parts
@@ -382,7 +399,7 @@ async fn follow(
             .await
             .map_err(|error| send_error(verb, &url, &error, &authority))?;
         let Some(next) = (left > 0)
-            .then(|| redirect(&response, &parts.uri))
+            .then(|| redirect::next(&response, &parts.uri))
             .flatten()
         else {
             replay.release();
@@ -401,8 +418,12 @@ async fn follow(
         } else {
             without_body(&mut parts)
         };
-        if let Ok(referer) = HeaderValue::from_str(&url) {
+        parts.headers.remove(header::REFERER);
+        if let Some(referer) = redirect::referer(&parts.uri, &next) {
             parts.headers.insert(header::REFERER, referer);
+        }
+        if !redirect::is_same_place(&parts.uri, &next) {
+            redirect::strip_credentials(&mut parts.headers, resource);
         }
         parts.uri = next;
     }
@@ -415,24 +436,6 @@ fn without_body(parts: &mut http::request::Parts) -> Body {
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::CONTENT_TYPE);
     body::empty()
-}
-
-/// The address that a 3xx answer points to.
-fn redirect<B>(response: &Response<B>, from: &Uri) -> Option<Uri> {
-    let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-    let location = response
-        .headers()
-        .get(header::LOCATION)
-        .filter(|_| redirects)?
-        .to_str()
-        .ok()?;
-    let uri: Uri = location.parse().ok()?;
-    if uri.authority().is_some() {
-        return Some(uri);
-    }
-    let mut parts = from.clone().into_parts();
-    parts.path_and_query = uri.into_parts().path_and_query;
-    Uri::from_parts(parts).ok()
 }
 
 #[cfg(test)]
@@ -474,16 +477,5 @@ mod tests {
             &EndpointTls::default(),
         );
         assert!(header.unwrap_err().to_string().contains("\"a b\""));
-    }
-
-    #[test]
-    fn a_location_may_be_relative() {
-        let from: Uri = "http://h:1/a/b".parse().unwrap();
-        let response = Response::builder()
-            .status(302)
-            .header("location", "/c?d")
-            .body(())
-            .unwrap();
-        assert_eq!(redirect(&response, &from).unwrap(), "http://h:1/c?d");
     }
 }

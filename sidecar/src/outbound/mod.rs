@@ -26,6 +26,7 @@ pub(crate) mod http;
 pub(crate) mod known;
 pub(crate) mod plan;
 pub(crate) mod proxy;
+mod redirect;
 pub(crate) mod replay;
 pub(crate) mod send;
 pub(crate) mod service;

@@ -216,7 +216,9 @@ impl KeySet {
     }
 
     async fn get(&self, url: &Uri) -> Result<bytes::Bytes, FetchError> {
-        let client = verifying_client(&self.tasks).ok_or(FetchError::NoTls)?;
+        let client = verifying_client(&self.tasks)
+            .await
+            .ok_or(FetchError::NoTls)?;
         let request = Request::get(url.clone())
             .header(header::ACCEPT, "application/json")
             .body(body::empty())?;
