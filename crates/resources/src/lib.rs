@@ -5,6 +5,7 @@
 //! folders of `--resources-path`. Files, environment and clocks stay with the
 //! programs; what a rule decides stays with the decision crates.
 
+pub mod access_control;
 pub mod component;
 pub mod configuration;
 mod duration;
@@ -14,6 +15,7 @@ pub mod loader;
 mod value;
 pub mod yaml;
 
+pub use access_control::AccessControl;
 pub use component::Component;
 pub use configuration::Configuration;
 pub use duration::{DurationError, GoDuration};

@@ -10,9 +10,11 @@ use crate::{Component, HttpEndpoint, yaml};
 
 mod manifest;
 mod outcome;
+mod policy;
 
 pub use manifest::Kind;
 pub use outcome::{LoadError, Loaded, Reason, Untyped, Warning};
+pub use policy::{PolicyFailure, PolicyFlaw};
 
 use manifest::{Envelope, KindError};
 
@@ -62,6 +64,14 @@ impl Loader<'_> {
     }
 }
 
+/// Where a document stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    file: &'a str,
+    /// Lines of the file before the document.
+    line: u64,
+}
+
 /// One pass over the files.
 struct Run<'a> {
     loader: &'a Loader<'a>,
@@ -76,13 +86,29 @@ impl Run<'_> {
             return self.warn(file.name, Reason::NotYaml);
         }
         let Ok(text) = std::str::from_utf8(file.bytes) else {
+            if policy::is_mentioned(file.bytes) {
+                return self.policy_failure(file.name, "", PolicyFlaw::NotText);
+            }
             return self.warn(file.name, Reason::NotText);
         };
-        for document in yaml::documents(text) {
-            if let Err(reason) = self.document(document) {
-                self.warn(file.name, reason);
+        for (line, document) in yaml::numbered_documents(text) {
+            let place = Place {
+                file: file.name,
+                line,
+            };
+            if let Err(reason) = self.document(place, document) {
+                self.refused(place, document, reason);
             }
         }
+    }
+
+    /// What cannot be read is left out, unless it may be a rule of access control.
+    fn refused(&mut self, place: Place<'_>, document: &str, reason: Reason) {
+        let is_unread = matches!(reason, Reason::Unreadable(_));
+        if is_unread && policy::is_mentioned(document.as_bytes()) {
+            return self.unreadable_policy(place, document);
+        }
+        self.warn(place.file, reason);
     }
 
     fn warn(&mut self, file: &str, reason: Reason) {
@@ -91,7 +117,7 @@ impl Run<'_> {
     }
 
     /// Takes one document through the rules; an error is the reason why it was left out.
-    fn document(&mut self, document: &str) -> Result<(), Reason> {
+    fn document(&mut self, place: Place<'_>, document: &str) -> Result<(), Reason> {
         let Some(envelope) = yaml::decode::<Envelope>(document).map_err(Reason::Unreadable)? else {
             return Ok(());
         };
@@ -99,6 +125,15 @@ impl Run<'_> {
             Ok(kind) => kind,
             // Manifests of other programs may lie in the folder.
             Err(KindError::Foreign) => return Ok(()),
+            Err(KindError::ApiVersion {
+                kind: Kind::AccessControl,
+                want,
+            }) => {
+                let found = envelope.api_version.into();
+                let flaw = PolicyFlaw::ApiVersion { found, want };
+                self.policy_failure(place.file, &envelope.metadata.name, flaw);
+                return Ok(());
+            }
             Err(KindError::ApiVersion { kind, want }) => {
                 return Err(Reason::ApiVersion {
                     kind,
@@ -109,10 +144,18 @@ impl Run<'_> {
             }
         };
         if let Some(flaw) = name_flaw(&envelope.metadata.name) {
+            if kind == Kind::AccessControl {
+                self.policy_failure(place.file, &envelope.metadata.name, PolicyFlaw::Name(flaw));
+                return Ok(());
+            }
             let name = envelope.metadata.name.into();
             return Err(Reason::Name { kind, name, flaw });
         }
         if self.is_elsewhere(&envelope.metadata.namespace) {
+            return Ok(());
+        }
+        if kind == Kind::AccessControl {
+            self.access_control(place, &envelope, document);
             return Ok(());
         }
         self.resource(kind, envelope, document)
@@ -137,7 +180,10 @@ impl Run<'_> {
                 self.loaded.configurations.extend(resource);
                 Ok(())
             }
-            Kind::Subscription | Kind::McpServer | Kind::WorkflowAccessPolicy => {
+            Kind::AccessControl
+            | Kind::Subscription
+            | Kind::McpServer
+            | Kind::WorkflowAccessPolicy => {
                 let name = envelope.metadata.name;
                 if !self.accepts(kind, &name, &name, &envelope.scopes) {
                     return Ok(());

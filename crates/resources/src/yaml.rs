@@ -5,13 +5,20 @@
 //! scalars may stand where text is expected, `null` is an absent value, old
 //! booleans and octals are understood.
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
+use serde_yaml::Spanned;
 use thiserror::Error;
 
 /// Why a document cannot be decoded: the parser's words, on one line.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct YamlError(Box<str>);
+
+/// The error of a document that no reading fits.
+pub(crate) fn unreadable() -> YamlError {
+    YamlError("the document cannot be read".into())
+}
 
 /// Mark at the start of a line that ends a document.
 const SEPARATOR: &str = "---";
@@ -20,13 +27,26 @@ const SEPARATOR: &str = "---";
 ///
 /// The rest of a separator line belongs to no document.
 pub fn documents(text: &str) -> impl Iterator<Item = &str> {
+    numbered_documents(text).map(|(_, document)| document)
+}
+
+/// As [`documents`], each with the number of lines before it.
+pub(crate) fn numbered_documents(text: &str) -> impl Iterator<Item = (u64, &str)> {
     let mut rest = Some(text.trim_start_matches('\u{feff}'));
+    let mut line = 0;
     let parts = std::iter::from_fn(move || {
         let (document, after) = first_part(rest?);
         rest = after;
-        Some(document)
+        let start = line;
+        // The separator is a line as well.
+        line += line_count(document) + 1;
+        Some((start, document))
     });
-    parts.filter(|document| has_content(document))
+    parts.filter(|(_, document)| has_content(document))
+}
+
+fn line_count(text: &str) -> u64 {
+    text.bytes().map(|byte| u64::from(byte == b'\n')).sum()
 }
 
 /// Splits at the first separator line.
@@ -66,6 +86,60 @@ pub fn decode<T: DeserializeOwned>(document: &str) -> Result<Option<T>, YamlErro
     };
     let decoded = serde_yaml::from_str_with_options::<Option<T>>(document, options);
     decoded.map_err(|error| YamlError(one_line(&error.to_string())))
+}
+
+/// Where the entries and rules of a document's `spec.policies` stand.
+#[derive(Debug, Default)]
+pub(crate) struct PolicyLines {
+    /// Line of each entry, and of each of its rules.
+    policies: Vec<(u64, Vec<u64>)>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DocumentLines {
+    spec: SpecLines,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SpecLines {
+    policies: Vec<Spanned<EntryLines>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct EntryLines {
+    operations: Vec<Spanned<IgnoredAny>>,
+}
+
+/// Returns where rules stand; nothing is known of a document of another shape.
+pub(crate) fn policy_lines(document: &str) -> PolicyLines {
+    let lines = decode::<DocumentLines>(document).ok().flatten();
+    let entry = |entry: Spanned<EntryLines>| {
+        let operations = entry.value.operations.iter();
+        let operations = operations.map(|rule| rule.referenced.line()).collect();
+        (entry.referenced.line(), operations)
+    };
+    let policies = lines.unwrap_or_default().spec.policies;
+    PolicyLines {
+        policies: policies.into_iter().map(entry).collect(),
+    }
+}
+
+impl PolicyLines {
+    /// Returns the line of the rule or entry that a JSON pointer goes into.
+    pub(crate) fn line_of(&self, pointer: &str) -> Option<u64> {
+        let mut parts = pointer.strip_prefix("/spec/policies/")?.split('/');
+        let (line, operations) = self.policies.get(parts.next()?.parse::<usize>().ok()?)?;
+        let rule = match (parts.next(), parts.next()) {
+            (Some("operations"), Some(index)) => index.parse::<usize>().ok(),
+            _ => None,
+        };
+        rule.and_then(|rule| operations.get(rule))
+            .or(Some(line))
+            .copied()
+    }
 }
 
 fn one_line(text: &str) -> Box<str> {

@@ -24,6 +24,8 @@ pub enum Kind {
     Resiliency,
     /// A configuration; in a folder it only triggers reloads.
     Configuration,
+    /// Who may call an app.
+    AccessControl,
     /// Another building block.
     Subscription,
     /// Another building block.
@@ -34,11 +36,12 @@ pub enum Kind {
 
 /// The group of all kinds.
 const GROUP: &str = "dapr.io/";
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::Component,
     Kind::HttpEndpoint,
     Kind::Resiliency,
     Kind::Configuration,
+    Kind::AccessControl,
     Kind::Subscription,
     Kind::McpServer,
     Kind::WorkflowAccessPolicy,
@@ -103,6 +106,7 @@ impl Kind {
             Self::HttpEndpoint => "HTTPEndpoint",
             Self::Resiliency => "Resiliency",
             Self::Configuration => "Configuration",
+            Self::AccessControl => "AccessControl",
             Self::Subscription => "Subscription",
             Self::McpServer => "MCPServer",
             Self::WorkflowAccessPolicy => "WorkflowAccessPolicy",
@@ -118,6 +122,7 @@ impl Kind {
             | Self::HttpEndpoint
             | Self::Resiliency
             | Self::Configuration
+            | Self::AccessControl
             | Self::McpServer
             | Self::WorkflowAccessPolicy => "dapr.io/v1alpha1",
         }

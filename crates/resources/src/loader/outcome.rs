@@ -6,8 +6,8 @@
 use serde_json::Value;
 use thiserror::Error;
 
-use super::Kind;
-use crate::{Component, HttpEndpoint, YamlError};
+use super::{Kind, PolicyFailure};
+use crate::{AccessControl, Component, HttpEndpoint, YamlError};
 
 /// Everything found in the folders.
 #[derive(Debug, Default, PartialEq)]
@@ -20,6 +20,10 @@ pub struct Loaded {
     pub resiliencies: Vec<Untyped>,
     /// Configuration documents; they only trigger reloads.
     pub configurations: Vec<Untyped>,
+    /// Who may call what.
+    pub access_controls: Vec<AccessControl>,
+    /// What may be a rule of access control, but cannot be used: never to be ignored.
+    pub policy_failures: Vec<PolicyFailure>,
     /// What was left out, and why.
     pub warnings: Vec<Warning>,
     /// What must not be; see [`Loaded::component_errors`].

@@ -401,3 +401,101 @@ proptest! {
         let _no_panic = OWN.load([ResourceFile { name: "x.yaml", bytes: text.as_bytes() }]);
     }
 }
+
+const ACCESS: &str = "apiVersion: dapr.io/v1alpha1\nkind: AccessControl\nmetadata: {name: a}\nspec: {defaultAction: deny}\n";
+
+fn policies(loader: &Loader<'_>, files: &[(&str, &[u8])]) -> (Vec<String>, Vec<String>) {
+    let files = files
+        .iter()
+        .map(|(name, bytes)| ResourceFile { name, bytes });
+    let loaded = loader.load(files);
+    let objects = loaded.access_controls.into_iter();
+    let failures = loaded.policy_failures.iter();
+    (
+        objects.map(|object| object.name).collect(),
+        failures.map(ToString::to_string).collect(),
+    )
+}
+
+fn loader() -> Loader<'static> {
+    Loader {
+        namespace: "shop",
+        app_id: "orders",
+        deny: &[],
+    }
+}
+
+/// Fact: F10; M10 and K195 of the selection.
+#[test]
+fn access_controls_of_this_app_and_namespace_are_taken() {
+    let elsewhere = ACCESS.replace("{name: a}", "{name: b, namespace: other}");
+    let scoped = ACCESS.replace("{name: a}", "{name: c}\nscopes: [cart]");
+    let ours = ACCESS.replace("{name: a}", "{name: d, namespace: shop}\nscopes: [orders]");
+    let text = [ACCESS, &elsewhere, &scoped, &ours].join("---\n");
+    let (objects, failures) = policies(&loader(), &[("p.yaml", text.as_bytes())]);
+    assert_eq!(objects, ["a", "d"]);
+    assert_eq!(failures, [""; 0]);
+    // Without NAMESPACE an object of any namespace applies.
+    let anywhere = Loader {
+        namespace: "",
+        ..loader()
+    };
+    let (objects, _) = policies(&anywhere, &[("p.yaml", text.as_bytes())]);
+    assert_eq!(objects, ["a", "b", "d"]);
+}
+
+/// Fact: F10: what may be a policy is never left out with a warning.
+#[test]
+fn a_policy_that_cannot_be_used_is_a_failure() {
+    let doubled = format!("{ACCESS}---\n{ACCESS}");
+    let key = format!("a: 1\n---\n{ACCESS}more: 1\n");
+    let problem = format!(
+        "# first\n---\n{}",
+        ACCESS.replace(
+            "defaultAction: deny",
+            "policies: [{appId: a.b, namespace: c}]"
+        )
+    );
+    let version = ACCESS.replace("v1alpha1", "v1");
+    let name = ACCESS.replace("name: a", "name: a/b");
+    let unclosed = ACCESS.replace("deny}", "deny");
+    let twisted = ACCESS
+        .replace("scopes", "x")
+        .replace("metadata: {name: a}", "metadata: [a]");
+    for (text, want) in [
+        (
+            doubled.as_bytes(),
+            "p.yaml: AccessControl \"a\": a second definition",
+        ),
+        (key.as_bytes(), "p.yaml: AccessControl \"a\": "),
+        (
+            problem.as_bytes(),
+            "p.yaml: AccessControl \"a\": line 6: /spec/policies/0/appId: invalid app id",
+        ),
+        (
+            version.as_bytes(),
+            "p.yaml: AccessControl \"a\": apiVersion \"dapr.io/v1\"",
+        ),
+        (
+            name.as_bytes(),
+            "p.yaml: AccessControl \"a/b\": its name may not",
+        ),
+        (unclosed.as_bytes(), "p.yaml: "),
+        (twisted.as_bytes(), "p.yaml: "),
+        (b"kind: AccessControl\xff", "p.yaml: not UTF-8 text"),
+    ] {
+        let (_, failures) = policies(&loader(), &[("p.yaml", text)]);
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        assert!(failures[0].starts_with(want), "{} / {want}", failures[0]);
+    }
+    let (_, failures) = policies(&loader(), &[("p.yaml", key.as_bytes())]);
+    assert!(failures[0].contains("line 7"), "{failures:?}");
+}
+
+/// Fact: issue, part E: documents without the word follow the loader's rule.
+#[test]
+fn other_broken_documents_do_not_touch_policy() {
+    let text = format!("kind: [\n---\n{ACCESS}");
+    let (objects, failures) = policies(&loader(), &[("p.yaml", text.as_bytes())]);
+    assert_eq!((objects.len(), failures.len()), (1, 0));
+}

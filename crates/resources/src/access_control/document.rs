@@ -1,0 +1,101 @@
+//! One YAML document becomes an AccessControl, or a refusal that says where.
+//!
+//! Unknown keys are refused at every level: a key that is ignored would be a rule that is lost. A refusal
+//! names the line within the file, so that a person can go there.
+
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use super::{AccessControl, AccessControlSpec, Problem};
+use crate::{YamlError, yaml};
+
+/// Why a document is no usable AccessControl.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AccessControlError {
+    /// No YAML, or of another shape.
+    #[error("{0}")]
+    Shape(YamlError),
+    /// It can be read, but not used; never empty.
+    #[error("{}", list(.0))]
+    Problems(Vec<Located>),
+}
+
+/// A problem and the line of the entry or rule that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// Line within the document, from 1; `None` if it belongs to no line.
+    pub line: Option<u64>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Document {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    metadata: Metadata,
+    #[serde(default, deserialize_with = "yaml::list")]
+    scopes: Vec<String>,
+    #[serde(default, deserialize_with = "yaml::null_default")]
+    spec: AccessControlSpec,
+    #[serde(default, rename = "status")]
+    _status: Value,
+}
+
+/// Labels, annotations and the like may stand there.
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default, deserialize_with = "yaml::null_default")]
+    name: String,
+    #[serde(default, deserialize_with = "yaml::null_default")]
+    namespace: String,
+}
+
+/// Decodes and checks one document.
+///
+/// # Errors
+/// [`AccessControlError`] with every problem, not the first.
+pub fn decode(document: &str) -> Result<AccessControl, AccessControlError> {
+    let decoded = yaml::decode::<Document>(document).map_err(AccessControlError::Shape)?;
+    let Some(decoded) = decoded else {
+        return Ok(AccessControl::default());
+    };
+    let Document {
+        _api_version: _,
+        _kind: _,
+        metadata: Metadata { name, namespace },
+        scopes,
+        spec,
+        _status: _,
+    } = decoded;
+    let object = AccessControl {
+        name,
+        namespace,
+        scopes,
+        spec,
+    };
+    let problems = object.problems();
+    if problems.is_empty() {
+        return Ok(object);
+    }
+    let lines = yaml::policy_lines(document);
+    let locate = |problem: Problem| Located {
+        line: lines.line_of(&problem.pointer),
+        problem,
+    };
+    Err(AccessControlError::Problems(
+        problems.into_iter().map(locate).collect(),
+    ))
+}
+
+fn list(problems: &[Located]) -> String {
+    let one = |located: &Located| match located.line {
+        Some(line) => format!("line {line}: {}", located.problem),
+        None => located.problem.to_string(),
+    };
+    problems.iter().map(one).collect::<Vec<_>>().join("; ")
+}
