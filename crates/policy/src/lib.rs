@@ -1,11 +1,27 @@
 //! May this peer perform this operation?
 //!
-//! Owns the vocabulary that a decision is made of: [`Method`], a path that was cleaned once and cannot hold a
-//! raw one, and [`Verb`]. Both halves of a sidecar parse a method before they act on it, so what policy sees is
-//! what the app gets. Pure: no sockets, no clock, no files.
+//! Owns the vocabulary that a decision is made of ([`Method`], a path that was cleaned once and cannot hold a
+//! raw one, [`Verb`], [`Operation`], [`Caller`]), the compiled rules of an app ([`PolicySet`]), and the decision
+//! with its reason. Rules come from the block of a Configuration and from AccessControl objects; what they look
+//! like is the business of the resources crate. Pure: no sockets, no clock, no files, no allocation per decision.
 
+mod compile;
 pub mod decide;
-pub mod operation;
+mod engine;
+mod explain;
 
-pub use decide::{Decision, Operation, PolicySet, Reason};
+mod object;
+pub mod operation;
+mod verbs;
+
+pub use compile::{AppKind, Block, BlockError, Callee, CompileProblem, Input, Namespaces, Refused};
+pub use decide::{
+    Caller, Decision, Form, Matched, Operation, PolicySet, Reason, RuleId, Source, Verdict,
+};
+pub use explain::{Explanation, ObjectAnswer, Place};
+
 pub use operation::{Method, MethodError, Verb, clean};
+pub use verbs::{OVERRIDE_HEADERS, VerbSet};
+
+#[cfg(test)]
+mod tests;

@@ -1,32 +1,54 @@
 //! May this peer perform this operation here?
 //!
-//! Stage 19. Both forms of call, and a pipeline that rewrote a path, ask here. As long as no policy is loaded
-//! the answer is the reference's default, allow (security 3.2).
+//! Stage 19. Both forms of call, and a pipeline that rewrote a path, ask here. Without any policy
+//! the answer is the reference's default, allow (security 3.2). Owns the text of a refusal, which names no rule,
+//! and the log line, which does.
 
 use ironside_identity::VerifiedPeer;
-use ironside_policy::{Decision, Operation, PolicySet};
+use ironside_policy::{Caller, Operation, PolicySet, Reason, Verdict};
 use tonic::Status;
 
 /// Asks policy; a refusal is the status that the caller sees (service-invocation 1.13, E9).
 ///
 /// # Errors
-/// PermissionDenied, naming the peer, the operation and the verb.
+/// PermissionDenied, naming the peer, the operation and the verb; Unavailable before the first policy.
 pub(crate) fn authorise(
     policy: &PolicySet,
-    peer: Option<&VerifiedPeer>,
+    caller: Caller<'_>,
     operation: &Operation<'_>,
 ) -> Result<(), Status> {
-    match policy.decide(operation) {
-        Decision::Allow(_) => Ok(()),
-        Decision::Deny(_) => {
-            let id = peer.map(|peer| peer.id.to_string()).unwrap_or_default();
-            tracing::debug!(
-                target: "dapr.runtime.acl", { peer.id = %id, operation = %operation.method }, "access denied"
-            );
-            Err(Status::permission_denied(format!(
-                "access control policy has denied access to id: {id} operation: {} verb: {}",
-                operation.method, operation.verb
-            )))
-        }
+    let decision = policy.decide(caller, operation);
+    let Verdict::Deny(matched) = decision.verdict else {
+        return Ok(());
+    };
+    let id = match caller {
+        Caller::Peer(id) => id.to_string(),
+        Caller::Anonymous | Caller::Own => String::new(),
+    };
+    let place = matched.rule.and_then(|rule| policy.place(rule));
+    tracing::debug!(
+        target: "dapr.acl",
+        {
+            peer.id = %id,
+            operation = %operation.method.escape_default(),
+            decision.reason = matched.reason.as_str(),
+            policy.object = place.map(|place| place.object()),
+            policy.rule = place.map(tracing::field::display),
+        },
+        "access denied"
+    );
+    if matched.reason == Reason::PolicyUnavailable {
+        return Err(Status::unavailable(
+            "access control policy is not available yet",
+        ));
     }
+    Err(Status::permission_denied(format!(
+        "access control policy has denied access to id: {id} operation: {} verb: {}",
+        operation.method, operation.verb
+    )))
+}
+
+/// Who a connection's peer is to policy.
+pub(crate) fn caller(peer: Option<&VerifiedPeer>) -> Caller<'_> {
+    peer.map_or(Caller::Anonymous, |peer| Caller::Peer(&peer.id))
 }

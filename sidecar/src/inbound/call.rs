@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt as _;
 use ironside_identity::VerifiedPeer;
-use ironside_policy::{Method, Operation, Verb};
+use ironside_policy::{Method, OVERRIDE_HEADERS, Operation, Verb, VerbSet};
 use ironside_proto::{
     common::{InvokeRequest, StreamPayload},
     google::protobuf::Any,
@@ -17,7 +17,7 @@ use ironside_proto::{
 };
 use tonic::{Code, Status};
 
-use super::authorise::authorise;
+use super::authorise::{authorise, caller};
 use crate::{
     body::{self, Body, BodyError},
     channel::{AppChannel, ChannelError, http::EVENT_STREAM},
@@ -152,10 +152,10 @@ async fn invoke(
     let version = message.ver;
     let mut call = decode(message, body, app)?;
     let operation = Operation {
-        method: call.method.as_str(),
-        verb: call.verb,
+        overrides: overrides(&call.headers),
+        ..Operation::invoke(call.method.as_str(), call.verb)
     };
-    authorise(&live.policy, peer.map(Arc::as_ref), &operation)?;
+    authorise(&live.policy, caller(peer.map(Arc::as_ref)), &operation)?;
     if version != ApiVersion::V1 as i32 {
         return Err(channel_status(&ChannelError::Version(version)));
     }
@@ -277,6 +277,13 @@ fn decode(
         length,
         body: body.into(),
     })
+}
+
+/// Verbs that the app may take the request for (fact O-A4).
+fn overrides(headers: &HeaderMap) -> VerbSet {
+    let values = OVERRIDE_HEADERS.iter();
+    let values = values.flat_map(|name| headers.get_all(*name));
+    VerbSet::overrides(values.filter_map(|value| value.to_str().ok()))
 }
 
 /// Who calls is what the certificate says, whatever the message does (O-C9).

@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use http::{Request, Response, header, uri::PathAndQuery};
 use ironside_identity::VerifiedPeer;
-use ironside_policy::{Method, Operation, Verb};
+use ironside_policy::{Caller, Method, Operation};
 use ironside_resolution::Target;
 use tonic::{Code, Status};
 
-use super::{authorise::authorise, call::name_caller};
+use super::{
+    authorise::{authorise, caller},
+    call::name_caller,
+};
 use crate::{
     body::Body,
     channel::{grpc::preface_text, http::set_token},
@@ -91,11 +94,11 @@ pub(crate) async fn deliver(
     let method = Method::parse(parts.uri.path())
         .map_err(|error| Status::invalid_argument(format!("invalid method: {error}")))?;
     let live = worker.shared.live();
-    let operation = Operation {
-        method: method.as_str(),
-        verb: Verb::None,
+    let asks = match leg {
+        Leg::Own => Caller::Own,
+        Leg::Peer => caller(peer.map(Arc::as_ref)),
     };
-    authorise(&live.policy, peer.map(Arc::as_ref), &operation)?;
+    authorise(&live.policy, asks, &Operation::proxied(method.as_str()))?;
     let Some(app) = &worker.app else {
         return Err(Status::internal("app channel is not initialized"));
     };

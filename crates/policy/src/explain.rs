@@ -1,0 +1,121 @@
+//! Why a decision is what it is, in words and in full.
+//!
+//! A decision carries numbers; here they become names. An explanation asks every object by itself and every
+//! reading by itself; it allocates and is for people, never for the way of a request.
+
+use std::fmt;
+
+use crate::{
+    Caller, Decision, Operation, PolicySet, RuleId, Verdict,
+    engine::reading,
+    object::{Object, Style},
+};
+
+/// Where a rule stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    object: &'a Object,
+    rule: RuleId,
+}
+
+/// Everything about one decision.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The decision.
+    pub decision: Decision,
+    /// The path as policy sees it.
+    pub canonical: String,
+    /// Ways to read it, and the answer to each; empty if there are none to speak of.
+    pub readings: Vec<(String, Verdict)>,
+    /// Objects that apply, in order, and what decided if they stood alone.
+    pub objects: Vec<ObjectAnswer>,
+}
+
+/// An object of a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectAnswer {
+    /// `namespace/name`, or `Configuration/name`.
+    pub name: Box<str>,
+    /// Watched only.
+    pub is_audit: bool,
+}
+
+// === impl Place ===
+
+impl<'a> Place<'a> {
+    /// Returns the object: `namespace/name`, or `Configuration/name`.
+    #[must_use]
+    pub fn object(&self) -> &'a str {
+        &self.object.name
+    }
+}
+
+/// The JSON pointer within the object.
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("/spec")?;
+        if self.object.style == Style::Block {
+            f.write_str("/accessControl")?;
+        }
+        let RuleId {
+            object: _,
+            entry,
+            operation,
+        } = self.rule;
+        match (entry, operation) {
+            (Some(entry), Some(rule)) => write!(f, "/policies/{entry}/operations/{rule}"),
+            (Some(entry), None) => write!(f, "/policies/{entry}"),
+            (None, _) => f.write_str("/defaultAction"),
+        }
+    }
+}
+
+// === impl PolicySet ===
+
+impl PolicySet {
+    /// Returns where a rule of this set stands.
+    #[must_use]
+    pub fn place(&self, rule: RuleId) -> Option<Place<'_>> {
+        let object = self.rules()?.objects.get(rule.object as usize)?;
+        Some(Place { object, rule })
+    }
+
+    /// Returns the objects that apply, the block included.
+    #[must_use]
+    pub fn objects(&self) -> Vec<ObjectAnswer> {
+        let objects = self.rules().map(|rules| rules.objects.as_slice());
+        let answer = |object: &Object| ObjectAnswer {
+            name: object.name.clone(),
+            is_audit: object.is_audit,
+        };
+        objects.unwrap_or_default().iter().map(answer).collect()
+    }
+
+    /// Returns a decision with everything that led to it.
+    #[must_use]
+    pub fn explain(&self, caller: Caller<'_>, operation: &Operation<'_>) -> Explanation {
+        let mut texts = Vec::new();
+        if !reading::is_plain(operation.method) {
+            // A path without definite readings is denied as a whole.
+            let _unreadable = reading::each(operation.method, |text| {
+                texts.push(text.to_owned());
+                true
+            });
+        }
+        let judge = |text: String| {
+            let operation = Operation {
+                method: &text,
+                ..*operation
+            };
+            let verdict = self.decide(caller, &operation).verdict;
+            (text, verdict)
+        };
+        let relative = operation.method.strip_prefix('/');
+        Explanation {
+            decision: self.decide(caller, operation),
+            canonical: format!("/{}", relative.unwrap_or(operation.method)),
+            readings: texts.into_iter().map(judge).collect(),
+            objects: self.objects(),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The tables of the security sheet, and agreement with an evaluator that is nothing but them.
+
+mod agreement;
+mod legacy;
+mod malicious;
+mod naive;
+mod objects;
+mod support;
