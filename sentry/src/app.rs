@@ -12,9 +12,10 @@ use crate::own::{Own, OwnError};
 use crate::rotation::Maker;
 use crate::serve::ca::CertificateAuthority;
 use crate::serve::{self, Server};
-use crate::settings::{self, Settings, SettingsError};
+use crate::settings::{self, Loaded, Settings, SettingsError};
 use crate::store::Store;
-use crate::validator::{Insecure, Validators};
+use crate::validator::jwks::{KeyError, KeySet};
+use crate::validator::{Insecure, Jwks, Validators};
 use ironside_chassis::listen::{self, BindError, Binding};
 use ironside_chassis::signals::{Signal, Signals};
 use ironside_chassis::{Clock, Tasks, fatal, health, metrics_server};
@@ -41,6 +42,8 @@ pub(crate) enum RunError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Authority(#[from] GuardError),
+    #[error("token validator 'jwks': {0}")]
+    Keys(#[from] KeyError),
     #[error("error issuing sentry's own certificate: {0}")]
     Own(#[from] OwnError),
     #[error("{what}: {cause}")]
@@ -105,9 +108,15 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
         warn!(target: SCOPE, "JWT SVIDs and OIDC discovery are not part of this build; ignored: {flags}");
     }
     let clock = Clock::system();
-    let settings = settings::load(&file)?;
+    let Loaded { settings, jwks } = settings::load(&file)?;
     settings.warn_of_loops();
-    info!(target: SCOPE, "Adding validator 'insecure'");
+    let validator = match jwks {
+        Some(_) => "jwks",
+        None => "insecure",
+    };
+    info!(target: SCOPE, "Adding validator '{validator}'");
+    let keys = jwks.map(|options| KeySet::open(options, clock.clone(), tasks.group("key-fetch")));
+    let keys = keys.transpose()?;
     info!(target: SCOPE_CA, "Using {} for trust bundle storage", store.place());
     let mut setup = Setup {
         own,
@@ -120,7 +129,7 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
     let changes = guard.store.watch();
     let authority = guard.start().await?;
     info!(target: SCOPE, "CA certificate key pair ready");
-    info!(target: SCOPE, "Using validator 'insecure'");
+    info!(target: SCOPE, "Using validator '{validator}'");
     let health = health::Health::new();
     // All parts are named before the first answer, so that none is healthy by omission.
     let security = health.register("security-provider");
@@ -133,9 +142,9 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
         again: None,
     };
     setup.spawn("issuer", guard.follow(changes, publish, herald));
-    setup
-        .serve_ca(grpc, authority, control_plane_allowed, server)
-        .await
+    let jwks = keys.map(|keys| setup.validator(keys, &health));
+    let validators = Validators::self_hosted(Insecure::new(control_plane_allowed), jwks);
+    setup.serve_ca(grpc, authority, validators, server).await
 }
 
 /// What the steps of the start have in common.
@@ -161,6 +170,17 @@ impl Setup<'_> {
             clock: self.clock.clone(),
             held: None,
             trouble: None,
+        }
+    }
+
+    /// The validator of these keys, which are followed from now on.
+    fn validator(&self, keys: Arc<KeySet>, health: &health::Health) -> Jwks {
+        let ready = health.register("sentry-jwks-validator");
+        self.spawn("jwks", Arc::clone(&keys).follow(ready));
+        Jwks {
+            keys,
+            audience: self.own.clone(),
+            clock: self.clock.clone(),
         }
     }
 
@@ -208,7 +228,7 @@ impl Setup<'_> {
         &mut self,
         address: Address,
         authority: watch::Receiver<Arc<Authority>>,
-        control_plane_allowed: bool,
+        validators: Validators,
         health: health::Target,
     ) -> Result<(), RunError> {
         let mut own = Own {
@@ -224,7 +244,7 @@ impl Setup<'_> {
         self.spawn("own-certificate", own.follow(publish));
         let ca = CertificateAuthority {
             authority,
-            validators: Validators::self_hosted(Insecure::new(control_plane_allowed)),
+            validators,
             settings: self.settings,
             own: self.own.clone(),
             limiter: Default::default(),

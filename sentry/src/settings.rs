@@ -6,6 +6,7 @@
 use crate::authority::Authority;
 use crate::config::{ConfigFile, env};
 use crate::issue::leaf::Validity;
+use crate::validator::jwks::{JwksError, JwksOptions};
 use ironside_resources::configuration::{self, ConfigError};
 use ironside_resources::configuration::{Mtls, TokenValidator};
 use ironside_resources::{DurationError, GoDuration};
@@ -27,6 +28,14 @@ const MIN_TTL: Duration = Duration::from_secs(60);
 pub(crate) struct Settings {
     pub(crate) workload_cert_ttl: Duration,
     pub(crate) allowed_clock_skew: Duration,
+}
+
+/// All that the file says.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) settings: Settings,
+    /// The one validator that can be named.
+    pub(crate) jwks: Option<JwksOptions>,
 }
 
 /// The file, or what it says, can't be used.
@@ -55,10 +64,10 @@ pub(crate) enum SettingsError {
         "invalid token validator: the built-in 'kubernetes' and 'insecure' validators cannot be configured manually"
     )]
     BuiltInValidator,
-    #[error(
-        "token validator 'jwks' is not part of this build; remove it from spec.mtls.tokenValidators"
-    )]
-    JwksValidator,
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
+    #[error("token validator 'jwks' is named twice")]
+    TwoJwks,
     #[error("invalid token validator name: '{0}'; supported values: 'jwks'")]
     UnknownValidator(String),
 }
@@ -67,13 +76,13 @@ pub(crate) enum SettingsError {
 ///
 /// # Errors
 /// [`SettingsError`] for a file that was named and is missing, and for values out of bounds.
-pub(crate) fn load(file: &ConfigFile) -> Result<Settings, SettingsError> {
+pub(crate) fn load(file: &ConfigFile) -> Result<Loaded, SettingsError> {
     let path = file.path.display().to_string();
     let bytes = match std::fs::read(&file.path) {
         Ok(bytes) => bytes,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound && !file.explicit => {
             warn!(target: SCOPE, "No configuration file given and no file {path:?} found; using the defaults");
-            return Settings::new(&Mtls::default());
+            return Loaded::new(&Mtls::default());
         }
         Err(cause) => return Err(SettingsError::Missing { path, cause }),
     };
@@ -82,17 +91,24 @@ pub(crate) fn load(file: &ConfigFile) -> Result<Settings, SettingsError> {
         bytes: &bytes,
     };
     let configuration = configuration::load([file], env::lookup)?;
-    Settings::new(&configuration.spec.mtls.unwrap_or_default())
+    Loaded::new(&configuration.spec.mtls.unwrap_or_default())
+}
+
+// === impl Loaded ===
+
+impl Loaded {
+    fn new(mtls: &Mtls) -> Result<Self, SettingsError> {
+        Ok(Self {
+            jwks: jwks(mtls.token_validators.iter().flatten())?,
+            settings: Settings::new(mtls)?,
+        })
+    }
 }
 
 // === impl Settings ===
 
 impl Settings {
     fn new(mtls: &Mtls) -> Result<Self, SettingsError> {
-        mtls.token_validators
-            .iter()
-            .flatten()
-            .try_for_each(check_validator)?;
         let ttl = mtls.workload_cert_ttl.as_deref();
         let skew = mtls.allowed_clock_skew.as_deref();
         let workload_cert_ttl = duration("workloadCertTTL", ttl, DEFAULT_TTL)?;
@@ -145,12 +161,19 @@ fn duration(
     value.to_std().ok_or(SettingsError::Negative { key, value })
 }
 
-fn check_validator(validator: &TokenValidator) -> Result<(), SettingsError> {
-    match validator.name.as_str() {
-        "jwks" => Err(SettingsError::JwksValidator),
-        "kubernetes" | "insecure" => Err(SettingsError::BuiltInValidator),
-        other => Err(SettingsError::UnknownValidator(other.to_owned())),
+fn jwks<'a>(
+    named: impl Iterator<Item = &'a TokenValidator>,
+) -> Result<Option<JwksOptions>, SettingsError> {
+    let mut jwks = None;
+    for validator in named {
+        match validator.name.as_str() {
+            "jwks" if jwks.is_some() => return Err(SettingsError::TwoJwks),
+            "jwks" => jwks = Some(JwksOptions::read(&validator.options)?),
+            "kubernetes" | "insecure" => return Err(SettingsError::BuiltInValidator),
+            other => return Err(SettingsError::UnknownValidator(other.to_owned())),
+        }
     }
+    Ok(jwks)
 }
 
 #[cfg(test)]
@@ -168,6 +191,7 @@ mod tests {
             path,
             explicit: true,
         })
+        .map(|loaded| loaded.settings)
     }
 
     fn refused(mtls: &str, text: &str) {
@@ -228,7 +252,7 @@ mod tests {
         );
         refused(
             &validators("jwks"),
-            "token validator 'jwks' is not part of this build",
+            "token validator 'jwks': options: source is missing",
         );
     }
 

@@ -3,9 +3,11 @@
 
 mod support;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ironside_identity::{pem, verify};
 use ironside_testkit::certs::{Ca, now};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -382,4 +384,73 @@ async fn settings_come_from_the_file() {
     assert!(left.as_secs() <= 120, "{left:?}");
     let age = now().duration_since(identity.svid.not_before()).unwrap();
     assert!(age.as_secs() >= 599, "{age:?}");
+}
+
+/// Fact: security.md K003, K004, K043, K046; process-interface 3.
+#[tokio::test]
+async fn tokens_are_asked_for_where_a_key_set_is_configured() {
+    let folder = folder();
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let keys = folder.path().join("keys.json");
+    fs::write(&keys, key_set(&key)).unwrap();
+    let config = folder.path().join("config.yaml");
+    let options = format!("options:\n        source: {}\n", keys.display());
+    let text = format!("spec:\n  mtls:\n    tokenValidators:\n    - name: jwks\n      {options}");
+    fs::write(&config, text).unwrap();
+    let credentials = folder.path().join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    let sentry = Sentry::start(&credentials, &["--config", config.to_str().unwrap()]);
+    sentry.line("Using validator 'jwks'");
+    let health = get(sentry.healthz(), "/healthz").await;
+    assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
+    let mut client = sentry.connect().await;
+    let mut ask = async |validator, token: &str| {
+        let mut asked = request("appa");
+        asked.token_validator = validator;
+        asked.token = token.into();
+        let answer = client.sign(asked).await;
+        answer.map_err(|status| (status.code(), status.message().to_owned()))
+    };
+    let (unnamed, insecure, jwks) = (0, 1, 3);
+    let good = token(&key, "spiffe://public/ns/default/appa");
+    let denied = |text: &str| (Code::PermissionDenied, text.to_owned());
+    let invalid = |text: &str| (Code::InvalidArgument, text.to_owned());
+    assert!(ask(jwks, &good).await.is_ok());
+    assert_eq!(
+        ask(unnamed, &good).await.unwrap_err(),
+        invalid("a validator name must be specified in this environment")
+    );
+    assert_eq!(
+        ask(insecure, &good).await.unwrap_err(),
+        invalid("the requested validator is not enabled")
+    );
+    assert_eq!(
+        ask(jwks, "").await.unwrap_err(),
+        denied("the request does not contain a token")
+    );
+    let other = token(&key, "spiffe://public/ns/default/appb");
+    assert_eq!(
+        ask(jwks, &other).await.unwrap_err(),
+        denied("token validation failed: \"sub\" not satisfied")
+    );
+    sentry.line("validator=jwks");
+}
+
+/// A set with one key, called `k`.
+fn key_set(key: &KeyPair) -> String {
+    let raw = key.der_bytes();
+    let (x, y) = (
+        URL_SAFE_NO_PAD.encode(raw.get(1..33).unwrap()),
+        URL_SAFE_NO_PAD.encode(raw.get(33..).unwrap()),
+    );
+    format!(r#"{{"keys":[{{"kty":"EC","crv":"P-256","kid":"k","x":"{x}","y":"{y}"}}]}}"#)
+}
+
+/// A token about a workload, for the Sentry of these tests, without an end.
+fn token(key: &KeyPair, subject: &str) -> String {
+    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+    header.kid = Some("k".into());
+    let claims = serde_json::json!({"sub": subject, "aud": support::sentry_id().to_string()});
+    let key = jsonwebtoken::EncodingKey::from_ec_der(&key.serialize_der());
+    jsonwebtoken::encode(&header, &claims, &key).unwrap()
 }

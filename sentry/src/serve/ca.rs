@@ -99,7 +99,7 @@ impl Ca for CertificateAuthority {
         let source = request.extensions().get::<Source>().copied();
         let request = request.into_inner();
         self.metrics.received.inc();
-        match self.decide(source, &request) {
+        match self.decide(source, &request).await {
             Ok((kind, issued)) => {
                 self.metrics.issued.inc();
                 tell_issued(kind, &issued);
@@ -116,7 +116,7 @@ impl Ca for CertificateAuthority {
 
 impl CertificateAuthority {
     /// Decides on one request, and by which validator.
-    fn decide(
+    async fn decide(
         &self,
         source: Option<Source>,
         request: &SignCertificateRequest,
@@ -125,13 +125,15 @@ impl CertificateAuthority {
             .and_then(|()| check_size(request))
             .map_err(|denied| (None, denied))?;
         let chosen = self.validators.choose(request.token_validator);
-        let (kind, validator) = chosen.map_err(|denied| (None, denied.into()))?;
-        let issued = || {
-            let id = validator.validate(&claim(request))?;
+        let chosen = chosen.map_err(|denied| (None, denied.into()))?;
+        let issued = async {
+            let id = chosen.validate(&claim(request)).await?;
             let key = csr::read(&request.certificate_signing_request)?;
             self.issue(id, &key.spki)
         };
-        issued()
+        let kind = chosen.kind();
+        issued
+            .await
             .map(|issued| (kind, issued))
             .map_err(|denied| (Some(kind), denied))
     }
@@ -193,6 +195,7 @@ fn claim(request: &SignCertificateRequest) -> Claim<'_> {
         id: &request.id,
         namespace: &request.namespace,
         trust_domain: &request.trust_domain,
+        token: &request.token,
         has_csr: !request.certificate_signing_request.is_empty(),
     }
 }

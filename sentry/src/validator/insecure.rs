@@ -3,7 +3,7 @@
 //! Owns the one thing it doesn't believe: that a caller is a part of the control plane, unless that was allowed
 //! explicitly (fact O-S5, K042). Enabled only in self-hosted mode.
 
-use super::Refused;
+use super::{Refused, common};
 use ironside_identity::SpiffeId;
 
 /// Believes every claim that is well-formed.
@@ -22,11 +22,7 @@ impl Insecure {
 
     pub(super) fn check_reserved(&self, id: SpiffeId) -> Result<SpiffeId, Refused> {
         if id.app_id().is_control_plane() && !self.control_plane_allowed {
-            let why = format!(
-                "app ID {:?} is reserved for the control plane",
-                id.app_id().as_str()
-            );
-            return Err(Refused::new(&why));
+            return Err(common::reserved(&id));
         }
         Ok(id)
     }
@@ -42,6 +38,7 @@ mod tests {
             id,
             namespace,
             trust_domain,
+            token: "",
             has_csr: true,
         }
     }

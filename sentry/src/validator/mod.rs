@@ -6,17 +6,20 @@
 
 mod common;
 mod insecure;
+pub(crate) mod jwks;
 
 pub(crate) use insecure::Insecure;
+pub(crate) use jwks::Jwks;
 
 use ironside_identity::SpiffeId;
 
 /// What a workload says of itself.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Claim<'a> {
     pub(crate) id: &'a str,
     pub(crate) namespace: &'a str,
     pub(crate) trust_domain: &'a str,
+    pub(crate) token: &'a str,
     pub(crate) has_csr: bool,
 }
 
@@ -34,6 +37,14 @@ pub(crate) struct Validators {
     /// Taken when a request names none.
     default: Option<Kind>,
     insecure: Option<Insecure>,
+    jwks: Option<Jwks>,
+}
+
+/// The validator of one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Chosen<'a> {
+    Insecure(&'a Insecure),
+    Jwks(&'a Jwks),
 }
 
 /// No validator for this request. The texts are the reference's.
@@ -47,7 +58,7 @@ pub(crate) enum ChoiceError {
 
 /// The workload may not have that name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid request: {0}")]
+#[error("{0}")]
 pub(crate) struct Refused(Box<str>);
 
 // === impl Kind ===
@@ -77,22 +88,53 @@ impl Kind {
 // === impl Validators ===
 
 impl Validators {
-    /// The self-hosted set: anyone who reaches the port may have any app's name.
-    pub(crate) fn self_hosted(insecure: Insecure) -> Self {
-        Self {
-            default: Some(Kind::Insecure),
-            insecure: Some(insecure),
+    /// The self-hosted set: with tokens only those count, and a request must name that it has one; without, anyone
+    /// who reaches the port may have any app's name.
+    pub(crate) fn self_hosted(insecure: Insecure, jwks: Option<Jwks>) -> Self {
+        match jwks {
+            Some(jwks) => Self {
+                default: None,
+                insecure: None,
+                jwks: Some(jwks),
+            },
+            None => Self {
+                default: Some(Kind::Insecure),
+                insecure: Some(insecure),
+                jwks: None,
+            },
         }
     }
 
     /// Takes the validator that the request names, else the default.
-    pub(crate) fn choose(&self, number: i32) -> Result<(Kind, &Insecure), ChoiceError> {
+    pub(crate) fn choose(&self, number: i32) -> Result<Chosen<'_>, ChoiceError> {
         let kind = Kind::from_wire(number)?
             .or(self.default)
             .ok_or(ChoiceError::Unnamed)?;
-        match (kind, &self.insecure) {
-            (Kind::Insecure, Some(insecure)) => Ok((kind, insecure)),
-            (Kind::Insecure | Kind::Kubernetes | Kind::Jwks, _) => Err(ChoiceError::NotEnabled),
+        let chosen = match kind {
+            Kind::Insecure => self.insecure.as_ref().map(Chosen::Insecure),
+            Kind::Jwks => self.jwks.as_ref().map(Chosen::Jwks),
+            Kind::Kubernetes => None,
+        };
+        chosen.ok_or(ChoiceError::NotEnabled)
+    }
+}
+
+// === impl Chosen ===
+
+impl Chosen<'_> {
+    /// Returns the kind, as wire and log name it.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Insecure(_) => Kind::Insecure,
+            Self::Jwks(_) => Kind::Jwks,
+        }
+    }
+
+    /// Judges a claim.
+    pub(crate) async fn validate(self, claim: &Claim<'_>) -> Result<SpiffeId, Refused> {
+        match self {
+            Self::Insecure(insecure) => insecure.validate(claim),
+            Self::Jwks(jwks) => jwks.validate(claim).await,
         }
     }
 }
@@ -114,9 +156,8 @@ mod tests {
     #[test]
     fn a_validator_is_named_or_the_default() {
         let insecure = || Insecure::new(false);
-        let self_hosted = Validators::self_hosted(insecure());
-        let choose =
-            |validators: &Validators, number| validators.choose(number).map(|(kind, _)| kind);
+        let self_hosted = Validators::self_hosted(insecure(), None);
+        let choose = |validators: &Validators, number| validators.choose(number).map(Chosen::kind);
         assert_eq!(choose(&self_hosted, 0), Ok(Kind::Insecure));
         assert_eq!(choose(&self_hosted, 1), Ok(Kind::Insecure));
         for number in [2, 3, 4, 99, -1, i32::MIN] {
@@ -129,6 +170,7 @@ mod tests {
         let no_default = Validators {
             default: None,
             insecure: None,
+            jwks: None,
         };
         assert_eq!(choose(&no_default, 0), Err(ChoiceError::Unnamed));
         assert_eq!(choose(&no_default, 1), Err(ChoiceError::NotEnabled));

@@ -37,7 +37,7 @@ impl Rig {
         let (clock, hand) = Clock::manual(certs::now());
         let ca = CertificateAuthority {
             authority: watch::channel(Arc::new(authority)).1,
-            validators: Validators::self_hosted(Insecure::new(control_plane_allowed)),
+            validators: Validators::self_hosted(Insecure::new(control_plane_allowed), None),
             settings: Settings {
                 workload_cert_ttl: 60 * MINUTE,
                 allowed_clock_skew: 15 * MINUTE,
