@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use ironside_chassis::tasks::Group;
 use ironside_identity::VerifiedPeer;
-use ironside_transport::TlsServer;
+use ironside_transport::{HANDSHAKE_LIMIT, TlsServer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -76,8 +76,10 @@ impl Internal {
         let Some(tls) = self.tls.clone() else {
             return self.serve(stream, None).await;
         };
-        // The semaphore is never closed.
-        let Ok(slot) = self.handshakes.clone().acquire_owned().await else {
+        // A peer that would wait longer for its turn has given up by then, as its own limit is the same.
+        let turn = tokio::time::timeout(HANDSHAKE_LIMIT, self.handshakes.clone().acquire_owned());
+        let Ok(Ok(slot)) = turn.await else {
+            debug!(target: LOG, "too many handshakes at once: connection closed");
             return;
         };
         let shaken = tls.accept(stream).await;
