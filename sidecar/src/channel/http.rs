@@ -35,6 +35,8 @@ const IDLE_CONNECTIONS: usize = 64;
 const IDLE_LIMIT: Duration = Duration::from_secs(90);
 /// Bound of TCP and TLS to the app together (service-invocation 5.1 names it for gRPC apps).
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// Fields that the app's response head may have.
+const MAX_HEADERS: usize = 1024;
 /// Room for the app's response head, in bytes (H27: larger than the reference's).
 const READ_BUFFER: usize = 1024 * 1024;
 
@@ -151,6 +153,7 @@ pub(crate) fn client(tasks: &Group, h2c: bool) -> AppClient {
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .http1_title_case_headers(true)
         .http1_max_buf_size(READ_BUFFER)
+        .http1_max_headers(MAX_HEADERS)
         .http2_only(h2c)
         .http2_initial_stream_window_size(crate::peers::connection::STREAM_WINDOW)
         .http2_initial_connection_window_size(crate::peers::connection::CONNECTION_WINDOW)

@@ -3,7 +3,7 @@
 //! The last file of this half that sees the generated types. Owns service-invocation 4.2 on the callee's side
 //! and its error texts. Stages 17 to 22.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
@@ -32,6 +32,8 @@ use crate::{
     worker::Worker,
 };
 
+/// Time that a peer has for its leading message.
+const LEADING_LIMIT: Duration = Duration::from_secs(10);
 /// Room for metadata above the message limit in one internal message, in bytes.
 const HEAD_ROOM: usize = 4 * 1024 * 1024;
 
@@ -117,9 +119,9 @@ async fn leading(
     pieces: &mut Pieces,
 ) -> Result<(InternalInvokeRequest, Option<StreamPayload>), Status> {
     const MISSING: &str = "request does not contain the required fields in the leading chunk";
-    let leading = pieces
-        .leading()
+    let leading = tokio::time::timeout(LEADING_LIMIT, pieces.leading())
         .await
+        .map_err(|_elapsed| Status::deadline_exceeded("no leading message within 10 s"))?
         .map_err(|error| parsing(&error.to_string()))?;
     let Some(leading) = leading else {
         return Err(Status::unknown("EOF"));

@@ -34,11 +34,13 @@ use crate::body::{Body, BodyError};
 
 const LOG: &str = "dapr.runtime.grpc.internal";
 
-/// Flow-control window of one stream, in bytes. The connection's must exceed it, or one stalled stream can block
-/// the rest (benchmarks 11).
-pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
-/// Flow-control window of a connection, in bytes.
-pub(crate) const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// Flow-control window of one stream, in bytes: what a reader that stalls can make us hold for it.
+pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
+/// Streams that one connection may have open at once (the reference's pool has the same number).
+pub(crate) const MAX_STREAMS: u32 = 2048;
+/// Flow-control window of a connection, in bytes: the sum of its streams', so that readers that stall never
+/// block the rest (benchmarks 11).
+pub(crate) const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Largest HTTP/2 frame that we take, in bytes.
 pub(crate) const FRAME_SIZE: u32 = 64 * 1024;
 /// Idle time before a keepalive ping (service-invocation 4.4).

@@ -20,6 +20,8 @@ use hyper_util::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::peers::connection::{CONNECTION_WINDOW, STREAM_WINDOW};
+
 use super::{
     lease::{Lease, Verdict},
     opening::Opening,
@@ -40,10 +42,6 @@ pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(3 * 60);
 const IDLE_TICK: Duration = Duration::from_secs(15);
 /// Streams one client may have open; the reference has no limit, so this is far above what clients use.
 const MAX_STREAMS: u32 = 10_000;
-/// Flow-control window of a stream: one round trip at 1 GB/s and 1 ms.
-const STREAM_WINDOW: u32 = 1 << 20;
-/// Flow-control window of a connection.
-const CONNECTION_WINDOW: u32 = 8 << 20;
 /// HTTP/2 frames we accept.
 const FRAME: u32 = 64 << 10;
 /// The read buffer flag counts for gRPC a thousandfold in the reference (H11), which clients rely on.
