@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, Request, header};
 use http_body_util::BodyExt as _;
 use ironside_chassis::{Clock, tasks::Group};
+use ironside_resolution::Authority;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -242,13 +243,19 @@ async fn get(
     Some(status)
 }
 
-async fn health_check(app: &GrpcApp) -> Code {
-    let message = chunks::message(&ironside_proto::google::protobuf::Empty {});
-    let request = Request::post(HEALTH_CHECK)
+/// The gRPC probe. It names an authority, because some servers refuse a request without one.
+fn health_request(app: Option<&Authority>) -> http::Result<Request<body::Body>> {
+    let authority = app.map_or("app", Authority::as_str);
+    Request::post(format!("http://{authority}{HEALTH_CHECK}"))
         .header(header::CONTENT_TYPE, grpc::CONTENT_TYPE)
         .header(header::TE, "trailers")
-        .body(body::full(message));
-    let Ok(request) = request else {
+        .body(body::full(chunks::message(
+            &ironside_proto::google::protobuf::Empty {},
+        )))
+}
+
+async fn health_check(app: &GrpcApp) -> Code {
+    let Ok(request) = health_request(app.authority()) else {
         return Code::Internal;
     };
     let response = match app.send(request).await {

@@ -60,3 +60,14 @@ async fn the_port_is_waited_for() {
         .unwrap();
     drop(listener);
 }
+
+/// Fact: cli-and-clients SD-14: Python's gRPC server resets a request without `:authority`.
+#[test]
+fn grpc_probe_names_the_app() {
+    let app = Authority::new("127.0.0.1", 3000).unwrap();
+    let request = health_request(Some(&app)).unwrap();
+    assert_eq!(
+        request.uri().to_string(),
+        format!("http://127.0.0.1:3000{HEALTH_CHECK}")
+    );
+}
