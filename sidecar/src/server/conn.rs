@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -20,17 +21,17 @@ use hyper_util::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::peers::connection::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::peers::connection::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW};
 
 use super::{
     lease::{Lease, Verdict},
-    opening::Opening,
+    opening::{Counted, Opening},
 };
 
 #[cfg(test)]
 mod tests;
 
-/// Time to read a request head (process-interface 2.3).
+/// Time for a request head, from its first byte (process-interface 2.3), and for the first byte of all.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A silent HTTP/2 connection is pinged after so long (service-invocation 2.1).
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -40,8 +41,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(3 * 60);
 /// How often idleness is looked at; the limit is exceeded by at most this.
 const IDLE_TICK: Duration = Duration::from_secs(15);
-/// Streams one client may have open; the reference has no limit, so this is far above what clients use.
-const MAX_STREAMS: u32 = 10_000;
+/// Streams that one connection of a peer may have open: all its calls share one (decision 0004). A client has
+/// [`MAX_STREAMS`]; one stream costs up to 60 KB, and further requests wait at the client.
+const MAX_PEER_STREAMS: u32 = 10_000;
 /// HTTP/2 frames we accept.
 const FRAME: u32 = 64 << 10;
 /// The read buffer flag counts for gRPC a thousandfold in the reference (H11), which clients rely on.
@@ -53,9 +55,10 @@ const MANY_FIELDS: usize = 1024;
 /// The default read buffer.
 const DEFAULT_READ_BUFFER: usize = 4096;
 
-/// Open streams of one connection, and how many there ever were.
+/// Open streams of one connection, how many there ever were, and what came in between them.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
+    opening: Opening,
     open: AtomicUsize,
     ever: AtomicU64,
 }
@@ -77,8 +80,6 @@ pub(crate) enum H2c {
 pub(crate) struct Life {
     /// The process drains.
     pub(crate) drain: CancellationToken,
-    /// Bytes that came in so far.
-    pub(crate) opening: Opening,
     /// Its streams.
     pub(crate) streams: Arc<Streams>,
     /// How long it may be without any; `None` for ever.
@@ -94,7 +95,6 @@ pub(crate) async fn drive<C: GracefulConnection>(
 ) -> Result<(), C::Error> {
     let Life {
         drain,
-        opening,
         streams,
         idle,
         mut lease,
@@ -102,15 +102,19 @@ pub(crate) async fn drive<C: GracefulConnection>(
     let mut connection = pin!(connection);
     let mut drained = pin!(drain.cancelled());
     let mut silence = pin!(tokio::time::sleep(HEAD_TIMEOUT));
+    let mut slowness = pin!(streams.slow_head());
     let mut idleness = pin!(idle_after(&streams, idle));
     let (mut opened, mut going) = (false, false);
     loop {
         let go = tokio::select! {
+            // What the connection read is judged after it has dealt with it.
+            biased;
             ended = connection.as_mut() => return ended,
+            () = slowness.as_mut() => return Ok(()),
             () = drained.as_mut(), if !going => true,
             () = idleness.as_mut(), if !going => true,
             () = silence.as_mut(), if !opened => {
-                if !opening.is_over() && !streams.ever_opened() {
+                if !streams.opening.is_over() && !streams.ever_opened() {
                     return Ok(());
                 }
                 opened = true;
@@ -145,10 +149,16 @@ async fn verdict(lease: &mut Option<Lease>, streams: &Streams) -> Verdict {
 // === impl Streams ===
 
 impl Streams {
+    /// `io`, whose bytes count here.
+    pub(crate) fn count<S>(&self, io: S) -> Counted<S> {
+        self.opening.count(io)
+    }
+
     /// Counts one more open stream.
     pub(crate) fn open(self: &Arc<Self>) -> StreamGuard {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.ever.fetch_add(1, Ordering::Relaxed);
+        self.opening.head_done();
         StreamGuard(Arc::clone(self))
     }
 
@@ -160,6 +170,29 @@ impl Streams {
     /// True if there ever was a stream.
     fn ever_opened(&self) -> bool {
         self.ever.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits until an HTTP/1.1 head has been under way for too long.
+    ///
+    /// A kept connection may be silent for ever, as in the reference; the library's own limit counts that
+    /// silence, so it is off. Whole heads, the common case, never reach the timer: bytes are read, and streams
+    /// opened, while the connection is polled, which happens before this is.
+    async fn slow_head(&self) {
+        let mut limit = pin!(None);
+        std::future::poll_fn(|cx| {
+            if self.is_busy() || !self.opening.is_head_under_way() {
+                limit.set(None);
+                return Poll::Pending;
+            }
+            if limit.is_none() {
+                limit.set(Some(tokio::time::sleep(HEAD_TIMEOUT)));
+            }
+            match limit.as_mut().as_pin_mut() {
+                Some(limit) => limit.poll(cx),
+                None => Poll::Pending,
+            }
+        })
+        .await;
     }
 
     /// Waits until there has been no stream for `limit`.
@@ -184,6 +217,8 @@ impl Streams {
 impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+        // What came in so far was the request's body.
+        self.0.opening.head_done();
     }
 }
 
@@ -194,8 +229,7 @@ pub(crate) fn http_api<E: Clone>(executor: E, read_buffer: usize, h2c: H2c) -> a
     builder
         .http1()
         .title_case_headers(true)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(None)
         .max_buf_size(buffer);
     if read_buffer > DEFAULT_READ_BUFFER {
         builder.http1().max_headers(MANY_FIELDS);
@@ -216,7 +250,14 @@ pub(crate) fn http_api<E: Clone>(executor: E, read_buffer: usize, h2c: H2c) -> a
     }
 }
 
-/// How gRPC is spoken, on the API port and between sidecars.
+/// How gRPC is spoken between sidecars.
+pub(crate) fn internal<E>(executor: E, read_buffer: usize) -> http2::Builder<E> {
+    let mut builder = grpc(executor, read_buffer);
+    builder.max_concurrent_streams(MAX_PEER_STREAMS);
+    builder
+}
+
+/// How gRPC is spoken on the API port.
 pub(crate) fn grpc<E>(executor: E, read_buffer: usize) -> http2::Builder<E> {
     let (least, most) = GRPC_HEADER_RANGE.into_inner();
     let headers = read_buffer

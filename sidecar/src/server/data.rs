@@ -25,7 +25,6 @@ use super::{
     conn::{self, H2c, IDLE_LIMIT, Life, Streams},
     grpc, http,
     internal::Internal,
-    opening::Opening,
 };
 use crate::{
     channel::AppChannel,
@@ -266,7 +265,7 @@ impl Api {
             drain,
         } = self;
         let config = &worker.shared.config;
-        let (streams, opening) = (Arc::new(Streams::default()), Opening::default());
+        let streams = Arc::new(Streams::default());
         let h2c = if config.listen.h2c {
             H2c::PriorKnowledge
         } else {
@@ -277,10 +276,9 @@ impl Api {
         let service = hyper::service::service_fn(move |request| {
             http::handle(Arc::clone(&worker), from, Arc::clone(&counted), request)
         });
-        let connection = builder.serve_connection(TokioIo::new(opening.count(stream)), service);
+        let connection = builder.serve_connection(TokioIo::new(streams.count(stream)), service);
         let life = Life {
             drain,
-            opening,
             streams,
             idle: None,
             lease: None,
@@ -299,16 +297,15 @@ impl Api {
             tasks,
             drain,
         } = self;
-        let (streams, opening) = (Arc::new(Streams::default()), Opening::default());
+        let streams = Arc::new(Streams::default());
         let builder = conn::grpc(tasks, worker.shared.config.read_buffer);
         let counted = Arc::clone(&streams);
         let service = hyper::service::service_fn(move |request| {
             grpc::handle(Arc::clone(&worker), Arc::clone(&counted), request)
         });
-        let connection = builder.serve_connection(TokioIo::new(opening.count(stream)), service);
+        let connection = builder.serve_connection(TokioIo::new(streams.count(stream)), service);
         let life = Life {
             drain,
-            opening,
             streams,
             idle: Some(IDLE_LIMIT),
             lease: None,

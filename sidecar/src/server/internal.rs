@@ -1,21 +1,20 @@
 //! Stage 16, `accept`: the port on which other sidecars call.
 //!
-//! Owns the way from a TCP connection to a verified peer: with mTLS on, a handshake (bounded in time and
-//! number) proves who is there, once for the connection; then every request goes to `inbound/` with that
-//! proof. Refuses to judge what the peer may do.
+//! Owns the way from a TCP connection to a verified peer: with mTLS on, a handshake (bounded in time, and in
+//! number by `strangers.rs`) proves who is there, once for the connection; then every request goes to
+//! `inbound/` with that proof. Refuses to judge what the peer may do.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use ironside_chassis::tasks::Group;
 use ironside_identity::VerifiedPeer;
-use ironside_transport::{HANDSHAKE_LIMIT, TlsServer};
+use ironside_transport::TlsServer;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -25,21 +24,19 @@ use super::{
     conn::{self, IDLE_LIMIT, Life, Streams},
     lease::Lease,
     observe::{Observed, Record},
-    opening::Opening,
+    strangers::Strangers,
 };
 use crate::{inbound, worker::Worker};
 
 /// Scope of this port's lines.
 const LOG: &str = "dapr.runtime.grpc.internal";
-/// Handshakes at once on one data thread; each costs a signature, and more would only queue for the CPU.
-const HANDSHAKES: usize = 256;
 
 /// What serves the internal port of one data thread.
 #[derive(Clone)]
 pub(crate) struct Internal {
     worker: Arc<Worker>,
     tls: Option<Arc<TlsServer>>,
-    handshakes: Arc<Semaphore>,
+    strangers: Strangers,
     tasks: Group,
     drain: CancellationToken,
 }
@@ -54,11 +51,10 @@ impl Internal {
         tasks: Group,
         drain: CancellationToken,
     ) -> Self {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
         Self {
             worker,
             tls: tls.map(Arc::new),
-            handshakes,
+            strangers: Strangers::default(),
             tasks,
             drain,
         }
@@ -67,23 +63,26 @@ impl Internal {
     /// Serves a connection that came in; this port has no socket file.
     pub(crate) fn accepted(&self, accepted: Accepted) {
         match accepted {
-            Accepted::Tcp(stream, _from) => self.tasks.spawn(self.clone().connection(stream)),
+            Accepted::Tcp(stream, from) => {
+                self.tasks.spawn(self.clone().connection(stream, from));
+            }
             Accepted::Unix(_) => {}
         }
     }
 
-    async fn connection(self, stream: TcpStream) {
+    async fn connection(self, stream: TcpStream, from: SocketAddr) {
         let Some(tls) = self.tls.clone() else {
             return self.serve(stream, None).await;
         };
-        // A peer that would wait longer for its turn has given up by then, as its own limit is the same.
-        let turn = tokio::time::timeout(HANDSHAKE_LIMIT, self.handshakes.clone().acquire_owned());
-        let Ok(Ok(slot)) = turn.await else {
-            debug!(target: LOG, "too many handshakes at once: connection closed");
-            return;
+        let stranger = self.strangers.enter(from.ip());
+        let shaken = tokio::select! {
+            shaken = tls.accept(stream) => shaken,
+            () = stranger.cut() => {
+                debug!(target: LOG, "too many connections wait for their handshake: the oldest is closed");
+                return;
+            }
         };
-        let shaken = tls.accept(stream).await;
-        drop(slot);
+        drop(stranger);
         match shaken {
             Ok((stream, peer)) => {
                 debug!(target: LOG, { peer.id = %peer.id }, "peer verified");
@@ -102,7 +101,7 @@ impl Internal {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let shared = &self.worker.shared;
-        let (streams, opening) = (Arc::new(Streams::default()), Opening::default());
+        let streams = Arc::new(Streams::default());
         let lease = peer
             .clone()
             .zip(shared.identity.clone())
@@ -114,7 +113,7 @@ impl Internal {
                     shared.clock.clone(),
                 )
             });
-        let builder = conn::grpc(self.tasks.clone(), shared.config.read_buffer);
+        let builder = conn::internal(self.tasks.clone(), shared.config.read_buffer);
         let (worker, counted) = (Arc::clone(&self.worker), Arc::clone(&streams));
         let service = hyper::service::service_fn(move |request| {
             handle(
@@ -124,10 +123,9 @@ impl Internal {
                 request,
             )
         });
-        let connection = builder.serve_connection(TokioIo::new(opening.count(stream)), service);
+        let connection = builder.serve_connection(TokioIo::new(streams.count(stream)), service);
         let life = Life {
             drain: self.drain,
-            opening,
             streams,
             idle: Some(IDLE_LIMIT),
             lease,

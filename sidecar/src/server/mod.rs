@@ -18,3 +18,4 @@ pub(crate) mod limit;
 pub(crate) mod observe;
 pub(crate) mod opening;
 pub(crate) mod public;
+mod strangers;

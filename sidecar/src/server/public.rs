@@ -14,7 +14,6 @@ use super::{
     accept::{Accepted, Listener},
     conn::{self, H2c, Life, Streams},
     http,
-    opening::Opening,
 };
 use crate::worker::Shared;
 
@@ -50,16 +49,15 @@ async fn connection<S>(stream: S, shared: Arc<Shared>, tasks: Group, drain: Canc
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (streams, opening) = (Arc::new(Streams::default()), Opening::default());
+    let streams = Arc::new(Streams::default());
     let builder = conn::http_api(tasks, shared.config.read_buffer, H2c::Off);
     let counted = Arc::clone(&streams);
     let service = hyper::service::service_fn(move |request| {
         http::handle_public(Arc::clone(&shared), Arc::clone(&counted), request)
     });
-    let connection = builder.serve_connection(TokioIo::new(opening.count(stream)), service);
+    let connection = builder.serve_connection(TokioIo::new(streams.count(stream)), service);
     let life = Life {
         drain,
-        opening,
         streams,
         idle: None,
         lease: None,

@@ -21,7 +21,7 @@ struct Served {
 fn serve(idle: Option<Duration>) -> Served {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let (tasks, drain) = (Tasks::new(), CancellationToken::new());
-    let (streams, opening) = (Arc::new(Streams::default()), Opening::default());
+    let streams = Arc::new(Streams::default());
     let counted = Arc::clone(&streams);
     let service = service_fn(move |_request: Request<Incoming>| {
         let open = counted.open();
@@ -30,10 +30,9 @@ fn serve(idle: Option<Duration>) -> Served {
             Ok::<_, Infallible>(Response::new(body::full("ok")))
         }
     });
-    let io = TokioIo::new(opening.count(server));
+    let io = TokioIo::new(streams.count(server));
     let life = Life {
         drain: drain.clone(),
-        opening,
         streams,
         idle,
         lease: None,
@@ -88,6 +87,44 @@ async fn a_slow_head_is_let_go() {
         .await
         .unwrap();
     assert!(served.ended().await);
+}
+
+impl Served {
+    /// A whole request and its whole answer.
+    async fn ask(&mut self) {
+        self.client
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nok") {
+            answer.push(self.client.read_u8().await.unwrap());
+        }
+    }
+}
+
+/// Fact: the reference has no idle limit on its HTTP API.
+#[tokio::test(start_paused = true)]
+async fn a_kept_connection_may_be_silent() {
+    let mut served = serve(None);
+    for _ in 0..3 {
+        served.ask().await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_head_on_a_kept_connection_is_let_go() {
+    let mut served = serve(None);
+    served.ask().await;
+    tokio::time::sleep(HEAD_TIMEOUT * 2).await;
+    served.client.write_all(b"G").await.unwrap();
+    tokio::time::sleep(HEAD_TIMEOUT - Duration::from_secs(1)).await;
+    served.client.write_all(b"ET / HTTP/1.1\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    let end = served.client.read_to_end(&mut rest);
+    let ended = tokio::time::timeout(Duration::from_secs(2), end).await;
+    assert!(ended.is_ok(), "counted from its first byte");
 }
 
 #[tokio::test(start_paused = true)]
