@@ -1,9 +1,9 @@
 //! The default resolver: the registry folder and multicast DNS, merged.
 //!
-//! Owns the order of look-ups (the table, the folder, then waiting for an answer from the network),
-//! the merging of both layers, and the eviction of peers that died or do not answer. The folder
-//! knows every namespace, multicast only the own one. Either layer may be missing. Stage 12,
-//! `resolve`.
+//! Owns the order of look-ups (the table, then waiting for the folder and an answer from the
+//! network), the merging of both layers, and the eviction of peers that died or do not answer. The
+//! folder knows every namespace, multicast only the own one. Either layer may be missing. Only the
+//! control task reads files; a look-up asks it to and waits for the table. Stage 12, `resolve`.
 
 use std::collections::HashMap;
 use std::future::ready;
@@ -15,6 +15,7 @@ use ironside_identity::{AppId, Namespace};
 use ironside_resolution::Authority;
 use ironside_resolution::browse::{BROWSER_PATIENCE, JOINER_PATIENCE, Role};
 use ironside_resolution::registry::Entry;
+use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,9 @@ mod tests;
 /// Between two looks at the processes behind the entries, and at life times.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a look-up that asks nobody else waits for a look into the folder.
+const LOOK_LIMIT: Duration = Duration::from_millis(250);
+
 /// Both layers and what they know.
 #[derive(Debug)]
 pub(super) struct Layers {
@@ -40,6 +44,10 @@ pub(super) struct Layers {
     suspects: Suspects,
     registry: Option<Registry>,
     search: Option<Arc<Search>>,
+    /// Asks the control task for a look into the folder, and at the processes behind its entries.
+    wanted: Notify,
+    /// Tells of each look.
+    looked: watch::Sender<()>,
 }
 
 // === impl Layers ===
@@ -59,6 +67,8 @@ impl Layers {
             suspects: Suspects::default(),
             registry,
             search,
+            wanted: Notify::new(),
+            looked: watch::Sender::new(()),
         };
         layers.look_into_folder();
         layers
@@ -78,6 +88,7 @@ impl Layers {
                 () = stop.cancelled() => break,
                 _ = check.tick() => self.check(own_entry.as_ref()),
                 () = folder_changed(watcher.as_ref()) => self.look_into_folder(),
+                () = self.wanted.notified() => self.look_closely(),
                 () = network_changed(self.search.as_deref()) => self.publish(),
             }
         }
@@ -121,6 +132,16 @@ impl Layers {
         }
     }
 
+    /// What a look-up or a failed call asks for.
+    fn look_closely(&self) {
+        self.bury_dead();
+        if let Some(registry) = &self.registry {
+            registry.refresh();
+        }
+        self.publish();
+        self.looked.send_replace(());
+    }
+
     fn publish(&self) {
         let now = self.clock.monotonic().since_start();
         let entries = self.registry.as_ref().map(Registry::entries);
@@ -138,14 +159,20 @@ impl Layers {
 
     async fn look_up(&self, app: &AppId, namespace: &Namespace) -> Result<Authority, ResolveError> {
         let mut changes = self.table.changes();
-        self.look_into_folder();
+        let mut looks = self.looked.subscribe();
+        self.wanted.notify_one();
+        // It may have come before the changes are told.
         if let Some(address) = self.table.pick(app, namespace) {
             return Ok(address);
         }
         let (patience, failure) = match self.role(app, namespace) {
             Some(Role::Browser) => (BROWSER_PATIENCE, ResolveError::not_found(app)),
             Some(Role::Joiner) => (JOINER_PATIENCE, ResolveError::no_answer(app)),
-            None => return Err(ResolveError::not_found(app)),
+            None => {
+                let _late = timeout(LOOK_LIMIT, looks.changed()).await;
+                let found = self.table.pick(app, namespace);
+                return found.ok_or_else(|| ResolveError::not_found(app));
+            }
         };
         let answered = async {
             loop {
@@ -155,11 +182,9 @@ impl Layers {
                 }
             }
         };
-        if let Ok(address) = timeout(patience, answered).await {
-            return Ok(address);
-        }
-        self.look_into_folder();
-        self.table.pick(app, namespace).ok_or(failure)
+        timeout(patience, answered)
+            .await
+            .map_err(|_elapsed| failure)
     }
 
     /// Asks the network, if it can know the app; a sidecar that is just starting is waited for in
@@ -189,11 +214,9 @@ impl Resolve for Layers {
         if let Some(search) = &self.search {
             search.failed(authority);
         }
-        self.bury_dead();
-        if let Some(registry) = &self.registry {
-            registry.refresh();
-        }
+        // From memory, so that the next try goes elsewhere; the rest is the control task's.
         self.publish();
+        self.wanted.notify_one();
     }
 }
 

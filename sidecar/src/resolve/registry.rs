@@ -122,12 +122,13 @@ impl Registry {
     /// Looks again if the folder changed since the last look; true if the entries did.
     pub(super) fn refresh(&self) -> bool {
         let changed_at = self.folder.changed_at();
-        let mut memory = self.memory();
-        if changed_at.is_some_and(|at| memory.stamp == Stamp::Of(at)) {
+        if changed_at.is_some_and(|at| self.memory().stamp == Stamp::Of(at)) {
             return false;
         }
         let looked_at = self.clock.now();
+        // Files are read before the lock: the data path reads the memory.
         let entries = self.read();
+        let mut memory = self.memory();
         memory.stamp = match changed_at {
             Some(at) if at + STAMP_STEP < looked_at => Stamp::Of(at),
             Some(_) | None => Stamp::Unsure,
@@ -139,9 +140,14 @@ impl Registry {
 
     /// Forgets entries whose process has ended, and removes their files; returns their addresses.
     pub(super) fn bury(&self) -> Vec<Authority> {
-        let mut memory = self.memory();
-        let dead = |_: &String, entry: &mut Entry| self.judge(entry) == Standing::Dead;
-        let dead: Vec<(String, Entry)> = memory.entries.extract_if(.., dead).collect();
+        let known = self.memory().entries.clone();
+        let dead: Vec<(String, Entry)> = known
+            .into_iter()
+            .filter(|(_, entry)| self.judge(entry) == Standing::Dead)
+            .collect();
+        self.memory()
+            .entries
+            .retain(|name, _| !dead.iter().any(|(gone, _)| gone == name));
         dead.into_iter()
             .map(|(name, entry)| {
                 self.remove_dead(&name, &entry);

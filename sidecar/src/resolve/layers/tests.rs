@@ -88,6 +88,7 @@ async fn apps_of_the_machine_are_found_by_namespace_and_take_turns() {
     let _one = rig.enter("default", "appB", 1);
     let _two = rig.enter("default", "appB", 2);
     let _other = rig.enter("prod", "appB", 3);
+    rig.layers.look_closely();
     let mut turns = Vec::new();
     for _ in 0..4 {
         turns.push(rig.resolve("appB").await.expect("found"));
@@ -241,10 +242,30 @@ fn plant_child(rig: &Rig, port: u16) -> std::process::Child {
 async fn failed_call_to_a_dead_peer_buries_it_without_waiting_for_the_check() {
     let rig = rig();
     let mut child = plant_child(&rig, 1);
+    rig.layers.look_closely();
     assert_eq!(rig.resolve("appB").await.as_deref(), Ok("127.0.0.1:1"));
-    let _alive = rig.enter("default", "appB", 2);
     child.kill().expect("kills");
     child.wait().expect("ends");
+    let _alive = rig.enter("default", "appB", 2);
+    let mut looks = rig.layers.looked.subscribe();
+    rig.layers.failed(&at("127.0.0.1", 1));
+    rig.while_running(async {
+        looks.changed().await.expect("a look");
+        for _ in 0..3 {
+            assert_eq!(rig.resolve("appB").await.as_deref(), Ok("127.0.0.1:2"));
+        }
+    })
+    .await;
+}
+
+/// A failed call reads and writes memory only: the folder may hang.
+#[tokio::test]
+async fn failed_call_changes_the_turn_at_once() {
+    let rig = rig();
+    let _one = rig.enter("default", "appB", 1);
+    let _two = rig.enter("default", "appB", 2);
+    rig.layers.look_closely();
+    std::fs::remove_dir_all(&rig.path).expect("removes");
     rig.layers.failed(&at("127.0.0.1", 1));
     for _ in 0..3 {
         assert_eq!(rig.resolve("appB").await.as_deref(), Ok("127.0.0.1:2"));
@@ -270,11 +291,13 @@ async fn peer_killed_without_a_word_leaves_within_seconds() {
 async fn silent_peer_is_passed_over_for_a_moment_while_there_are_others() {
     let rig = rig();
     let _one = rig.enter("default", "appB", 1);
+    rig.layers.look_closely();
     assert_eq!(rig.resolve("appB").await.as_deref(), Ok("127.0.0.1:1"));
     rig.layers.failed(&at("127.0.0.1", 1));
     assert_eq!(rig.resolve("appB").await.as_deref(), Ok("127.0.0.1:1"));
     tokio::time::advance(Duration::from_secs(3)).await;
     let _two = rig.enter("default", "appB", 2);
+    rig.layers.look_closely();
     rig.layers.failed(&at("127.0.0.1", 1));
     for _ in 0..3 {
         assert_eq!(rig.resolve("appB").await.as_deref(), Ok("127.0.0.1:2"));
