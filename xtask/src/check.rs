@@ -1,11 +1,26 @@
 //! `check` and `gen`: the judgement over the tree, and the files that are written by a program.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::{deny, steps::Steps, surroundings::Surroundings};
 
-/// Tests that compare a generated file with its source, and write it under `UPDATE=1`.
-const GENERATED: [(&str, &str); 1] = [("ironside-proto", "generated")];
+/// Tests that compare a generated file with its source, and write it under `UPDATE=1`: what, cargo target, name.
+///
+/// All run over the whole workspace, so that features and with them the builds are those of the other steps.
+const GENERATED: [(&str, &[&str], &str); 2] = [
+    (
+        "wire contract",
+        &["--test", "generated"],
+        "generated_code_is_current",
+    ),
+    (
+        "configuration reference",
+        &["--lib"],
+        "config::flags::tests::the_document_shows_the_table",
+    ),
+];
 
 /// Whether `check` runs tests and doc tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,26 +88,26 @@ pub(crate) fn run(around: &Surroundings, steps: &mut Steps, tests: Tests) -> Res
 /// # Errors
 /// If cargo could not be started.
 pub(crate) fn generate(around: &Surroundings, steps: &mut Steps) -> Result<()> {
-    for (package, test) in GENERATED {
-        steps.run(
-            &format!("generate {package}"),
-            around
-                .cargo()
-                .args(["test", "--package", package, "--test", test])
-                .env("UPDATE", "1"),
-        )?;
+    for (what, target, name) in GENERATED {
+        let mut command = comparison(around, target, name);
+        steps.run(&format!("generate the {what}"), command.env("UPDATE", "1"))?;
     }
     Ok(())
 }
 
 fn compare(around: &Surroundings, steps: &mut Steps) -> Result<()> {
-    for (package, test) in GENERATED {
-        steps.run(
-            &format!("generated code of {package} is current"),
-            around
-                .cargo()
-                .args(["test", "--quiet", "--package", package, "--test", test]),
-        )?;
+    for (what, target, name) in GENERATED {
+        let mut command = comparison(around, target, name);
+        steps.run(&format!("the generated {what} is current"), &mut command)?;
     }
     Ok(())
+}
+
+fn comparison(around: &Surroundings, target: &[&str], name: &str) -> Command {
+    let mut command = around.cargo();
+    command
+        .args(["test", "--quiet", "--workspace"])
+        .args(target);
+    command.args(["--", "--exact", name]);
+    command
 }
