@@ -280,6 +280,11 @@ async fn serve(
         http,
         sockets,
     } = ApiPorts::take(&shared.config, internal).await?;
+    // Every port is taken: whoever connects now is answered, so nobody may hear otherwise.
+    for target in &targets {
+        target.ready();
+    }
+    outbound.ready();
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (serving, clients) = (tasks.scope(), tasks.scope());
     let mut threads = Vec::new();
@@ -311,10 +316,6 @@ async fn serve(
         );
         serving.spawn("public", run);
     }
-    for target in &targets {
-        target.ready();
-    }
-    outbound.ready();
     Ok(Served {
         serving,
         clients,
