@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, Uri, header, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts, uri::PathAndQuery,
+};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -110,6 +112,13 @@ impl HttpApp {
             .request(request)
             .await
             .map_err(|error| send_error(verb, &url, &error, &self.base.authority))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(ChannelError::Send {
+                verb: title(verb),
+                url: url.into(),
+                cause: "the app answered 101 Switching Protocols, which no call asks for".into(),
+            });
+        }
         Ok(response.map(incoming))
     }
 

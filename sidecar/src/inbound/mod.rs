@@ -30,6 +30,9 @@ pub(crate) async fn serve(
     peer: Option<&Arc<VerifiedPeer>>,
     request: Request<Body>,
 ) -> Response<Body> {
+    if let Err(status) = grpc::check_names(request.headers()) {
+        return grpc::error(&status);
+    }
     let live = worker.shared.live();
     let context = CallContext {
         trace: CallTrace::start(live.trace, request.headers()),

@@ -10,7 +10,10 @@ use http_body_util::{BodyExt as _, StreamBody};
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::chunks::{self, PREFIX};
+use super::{
+    chunks::{self, PREFIX},
+    headers::MAX_NAMES,
+};
 use crate::body::{self, Body, BodyError};
 
 /// Content type of a gRPC answer.
@@ -197,6 +200,19 @@ pub(crate) fn without_status(mut headers: HeaderMap) -> HeaderMap {
         headers.remove(name);
     }
     headers
+}
+
+/// Refuses a call with more metadata names than any legitimate one has.
+///
+/// # Errors
+/// ResourceExhausted, naming the bound.
+pub(crate) fn check_names(headers: &HeaderMap) -> Result<(), Status> {
+    match headers.keys_len() {
+        0..=MAX_NAMES => Ok(()),
+        found => Err(Status::resource_exhausted(format!(
+            "{found} metadata names, at most {MAX_NAMES} are taken"
+        ))),
+    }
 }
 
 /// Reads `grpc-timeout`.

@@ -42,6 +42,10 @@ const STAMPED: [HeaderName; 8] = [
     API_TOKEN,
 ];
 
+/// Names that one request may have. A header map of the HTTP library holds six times as many and ends the process
+/// when asked for more.
+pub(crate) const MAX_NAMES: usize = 4096;
+
 /// Headers that end at this hop (service-invocation 1.7).
 const HOP_BY_HOP: [&str; 10] = [
     "connection",

@@ -17,10 +17,8 @@ use ironside_proto::{
     },
 };
 
+use super::headers::MAX_NAMES;
 use super::{AppStatus, Invocation, Origin, STREAM_STATUS, headers::canonical};
-
-/// Names that one map may hold; a header map of the HTTP library cannot hold more than eight times as many.
-const MAX_NAMES: usize = 4096;
 
 /// The map type of all internal messages.
 pub(crate) type Map = HashMap<String, ListStringValue>;

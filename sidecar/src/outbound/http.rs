@@ -27,7 +27,7 @@ use crate::{
     invocation::{
         AppStatus, Invocation, Length, Origin, Reply,
         context::CallContext,
-        headers::{self, APP_ID, BAGGAGE},
+        headers::{self, APP_ID, BAGGAGE, MAX_NAMES},
         status,
     },
     worker::Worker,
@@ -43,6 +43,9 @@ pub(crate) async fn serve(
     mut context: CallContext,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    if parts.headers.keys_len() > MAX_NAMES {
+        return finish(too_many_names().response(), &context);
+    }
     context.event_stream = is_event_stream(&parts.headers);
     let client = Client {
         version: parts.version,
@@ -79,6 +82,14 @@ async fn answer(
     let length = call.length;
     let reply = super::invoke(worker, target, call, context).await?;
     render(reply, context, length, client).await
+}
+
+fn too_many_names() -> ApiError {
+    ApiError::new(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        ErrorCode::DirectInvoke,
+        format!("more than {MAX_NAMES} header names"),
+    )
 }
 
 /// What `failed to invoke` says to an HTTP client.

@@ -69,6 +69,7 @@ async fn forward(
     context: CallContext,
 ) -> Result<Response<Body>, Status> {
     check_path(request.uri().path())?;
+    grpc::check_names(request.headers())?;
     let target = target(request.headers(), context.trace.is_on())?;
     let live = worker.shared.live();
     let unknown = |error: TargetError| Status::unknown(error.to_string());

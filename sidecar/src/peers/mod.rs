@@ -15,7 +15,10 @@ use std::{
 };
 
 use http::{Request, Response};
-use ironside_chassis::{clock::Clock, tasks::Group};
+use ironside_chassis::{
+    clock::{Clock, Tick},
+    tasks::Group,
+};
 use ironside_identity::{AppId, Namespace};
 use ironside_resolution::Authority;
 use ironside_transport::{ExpectedPeer, IdentityRx, TlsClient};
@@ -42,7 +45,7 @@ pub(crate) struct PeerKey {
 }
 
 /// Why no connection came about; the texts are those that callers of the reference see.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum DialError {
     /// TCP.
     #[error(
@@ -107,7 +110,15 @@ type Told = tokio::sync::oneshot::Receiver<(Weak<Connection>, Arc<Activity>)>;
 
 /// One key's connection; the lock makes concurrent callers share one dial.
 #[derive(Default)]
-struct Slot(tokio::sync::Mutex<Option<Arc<Connection>>>);
+struct Slot(tokio::sync::Mutex<Held>);
+
+/// What a slot holds.
+#[derive(Default)]
+struct Held {
+    connection: Option<Arc<Connection>>,
+    /// When the last dial failed and why: those who waited for it share its outcome.
+    failed: Option<(Tick, DialError)>,
+}
 
 /// How much of a connection's last stretch is left when a busy one dials its successor: a tenth of what was left
 /// at the handshake, at least this.
@@ -192,14 +203,14 @@ impl Peers {
             let Ok(mut held) = slot.0.try_lock() else {
                 return true;
             };
-            match held.as_ref() {
+            match held.connection.as_ref() {
                 Some(connection) if connection.is_closed() => false,
                 Some(connection)
                     if connection
                         .idle_for(now)
                         .is_some_and(|idle| idle >= self.inner.idle) =>
                 {
-                    *held = None;
+                    held.connection = None;
                     *closed.entry(key.authority.clone()).or_default() += 1;
                     false
                 }
@@ -239,20 +250,30 @@ impl Inner {
 
     async fn connection(self: &Arc<Self>, key: &PeerKey) -> Result<Arc<Connection>, DialError> {
         let slot = Arc::clone(self.lock().entry(key.clone()).or_default());
+        let asked = self.clock.monotonic();
         let mut held = slot.0.lock().await;
-        if let Some(connection) = held.as_ref()
+        if let Some(connection) = held.connection.as_ref()
             && connection.is_fit(self.generation(), self.clock.now())
         {
             return Ok(Arc::clone(connection));
         }
-        *held = None;
-        let connection = tokio::time::timeout(DIAL_LIMIT, self.dial(key))
+        if let Some((_, why)) = held.failed.as_ref().filter(|(when, _)| *when > asked) {
+            return Err(why.clone());
+        }
+        held.connection = None;
+        let dialled = tokio::time::timeout(DIAL_LIMIT, self.dial(key))
             .await
-            .map_err(|_elapsed| DialError::Tcp {
-                authority: key.authority.clone(),
-                cause: "i/o timeout".to_owned(),
-            })??;
-        *held = Some(Arc::clone(&connection));
+            .unwrap_or_else(|_elapsed| {
+                Err(DialError::Tcp {
+                    authority: key.authority.clone(),
+                    cause: "i/o timeout".to_owned(),
+                })
+            });
+        let connection = dialled.inspect_err(|why| {
+            held.failed = Some((self.clock.monotonic(), why.clone()));
+        })?;
+        held.failed = None;
+        held.connection = Some(Arc::clone(&connection));
         Ok(connection)
     }
 
@@ -380,10 +401,11 @@ impl Inner {
         let Some(slot) = slot else { return };
         if let Ok(mut held) = slot.0.try_lock()
             && held
+                .connection
                 .as_ref()
                 .is_some_and(|pooled| std::ptr::eq(Arc::as_ptr(pooled), connection.as_ptr()))
         {
-            *held = None;
+            held.connection = None;
         }
     }
 }
