@@ -126,8 +126,8 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
         tasks,
     };
     let mut guard = setup.guard(Arc::new(store), &lives);
-    let changes = guard.store.watch();
     let authority = guard.start().await?;
+    let changes = guard.store.watch();
     info!(target: SCOPE, "CA certificate key pair ready");
     info!(target: SCOPE, "Using validator '{validator}'");
     let health = health::Health::new();

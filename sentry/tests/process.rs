@@ -233,6 +233,20 @@ async fn a_changed_issuer_is_swapped_and_a_bad_one_is_not() {
     assert!(metric(&sentry, "dapr_sentry_issuercert_changed_total 2").await);
 }
 
+/// Fact: process-interface 10 row 20, on files that Sentry has made itself.
+#[tokio::test]
+async fn a_touched_certificate_is_loaded_again() {
+    let folder = folder();
+    let sentry = Sentry::start(folder.path(), &[]);
+    let before = contents(folder.path());
+    fs::write(folder.path().join("issuer.crt"), &before[1]).unwrap();
+    sentry.line("Issuer credentials changed; reloading");
+    sentry.lines("CA certificate key pair ready", 2);
+    assert_eq!(contents(folder.path()), before);
+    sentry.identity("appa").await;
+    assert!(metric(&sentry, "dapr_sentry_issuercert_changed_total 1").await);
+}
+
 /// Fact: security.md K060, with the sources of one machine.
 #[tokio::test]
 async fn a_flood_does_not_shut_out_others() {

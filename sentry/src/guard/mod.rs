@@ -63,9 +63,24 @@ pub(crate) enum GuardError {
     Advance(#[from] AdvanceError),
 }
 
+/// Why the guard looks at the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    ByChange,
+    ByClock,
+}
+
+/// Whether a look has changed the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrote {
+    Yes,
+    No,
+}
+
 /// What a look at the store showed.
 struct Look {
     held: Held,
+    wrote: Wrote,
     /// What was done on the way.
     steps: Vec<Step>,
     state: Option<Box<State>>,
@@ -107,7 +122,7 @@ impl Guard {
         }
     }
 
-    /// Follows the store and the clock; for ever. The watch is older than the first look, so that nothing falls between.
+    /// Follows the store and the clock; for ever.
     pub(crate) async fn follow(
         mut self,
         mut changes: Box<dyn Changes>,
@@ -122,11 +137,14 @@ impl Guard {
                     held.authority.bundle().earliest_expiry(),
                 );
             }
-            tokio::select! {
-                () = changes.changed() => {}
-                () = tokio::time::sleep(self.pause()) => {}
+            let woken = tokio::select! {
+                () = changes.changed() => Woken::ByChange,
+                () = tokio::time::sleep(self.pause()) => Woken::ByClock,
+            };
+            if self.refresh(&publish, woken).await == Wrote::Yes {
+                // What this process has written is no news to it. The next look finds what others wrote meanwhile.
+                changes = self.store.watch();
             }
-            self.refresh(&publish).await;
         }
     }
 
@@ -141,33 +159,53 @@ impl Guard {
             .min(LOOK)
     }
 
-    /// Looks at the store and publishes what has become of it.
-    async fn refresh(&mut self, publish: &watch::Sender<Arc<Authority>>) {
-        match self.look().await {
-            Ok(look) => {
-                if self.is_in_effect(&look.held.texts) {
-                    self.take(look);
-                    return;
-                }
-                self.metrics.issuer_changed.inc();
-                if look.steps.is_empty() {
-                    warn!(target: SCOPE, "Issuer credentials changed; reloading");
-                }
-                publish.send_replace(self.take(look));
-                info!(target: SCOPE, "CA certificate key pair ready");
-            }
-            Err(cause) => {
-                let cause = cause.to_string();
-                if self.trouble.as_ref() == Some(&cause) {
-                    return;
-                }
-                self.metrics.issuer_changed.inc();
-                self.metrics.reload_failed.inc();
-                warn!(target: SCOPE, "Issuer credentials changed; reloading");
-                error!(target: SCOPE, "Issuer credentials cannot be used, the old ones stay in effect: {cause}");
-                self.trouble = Some(cause);
-            }
+    /// Looks at the store and publishes what has become of it; says whether something was written on the way.
+    async fn refresh(&mut self, publish: &watch::Sender<Arc<Authority>>, woken: Woken) -> Wrote {
+        let mut look = self.look().await;
+        if woken == Woken::ByClock && !self.expects(look.as_ref()) {
+            // A change that was not announced; perhaps somebody is still writing.
+            tokio::time::sleep(SETTLE).await;
+            look = self.look().await;
         }
+        let look = match look {
+            Ok(look) => look,
+            Err(cause) => {
+                self.complain(&cause, woken);
+                return Wrote::No;
+            }
+        };
+        let wrote = look.wrote;
+        // A file that was only touched counts as changed, a wish does not.
+        let reloads = woken == Woken::ByChange && wrote == Wrote::No;
+        if !reloads && self.is_in_effect(&look.held.texts) {
+            self.take(look);
+            return wrote;
+        }
+        self.metrics.issuer_changed.inc();
+        if look.steps.is_empty() {
+            warn!(target: SCOPE, "Issuer credentials changed; reloading");
+        }
+        publish.send_replace(self.take(look));
+        info!(target: SCOPE, "CA certificate key pair ready");
+        wrote
+    }
+
+    /// Tells of a store that can't be used: once, or whenever it changes.
+    fn complain(&mut self, cause: &GuardError, woken: Woken) {
+        let cause = cause.to_string();
+        if woken == Woken::ByClock && self.trouble.as_ref() == Some(&cause) {
+            return;
+        }
+        self.metrics.issuer_changed.inc();
+        self.metrics.reload_failed.inc();
+        warn!(target: SCOPE, "Issuer credentials changed; reloading");
+        error!(target: SCOPE, "Issuer credentials cannot be used, the old ones stay in effect: {cause}");
+        self.trouble = Some(cause);
+    }
+
+    /// Says whether a look showed what is known, or what was done on the way.
+    fn expects(&self, look: Result<&Look, &GuardError>) -> bool {
+        look.is_ok_and(|look| !look.steps.is_empty() || self.is_in_effect(&look.held.texts))
     }
 
     fn is_in_effect(&self, texts: &Texts) -> bool {
@@ -178,6 +216,7 @@ impl Guard {
     fn take(&mut self, look: Look) -> Arc<Authority> {
         let Look {
             held,
+            wrote: _,
             steps,
             state,
             next,
@@ -232,6 +271,7 @@ impl Guard {
                 let now = self.clock.now();
                 Ok(Look {
                     held: Held::new(texts, Tender::User, None, now)?,
+                    wrote: Wrote::of(found.requested),
                     steps: Vec::new(),
                     state: None,
                     next: None,
@@ -264,6 +304,7 @@ impl Guard {
                 let next = self.maker.plan.next(&situation, now);
                 Ok(Look {
                     held: Held::new(state.texts(), self.tender(), Some(next.0), now)?,
+                    wrote: Wrote::No,
                     steps: Vec::new(),
                     state: Some(state),
                     next: Some(next),
@@ -294,6 +335,7 @@ impl Guard {
         }
         Ok(Look {
             held,
+            wrote: Wrote::of(requested || !advanced.steps.is_empty()),
             steps: advanced.steps,
             state: Some(Box::new(advanced.state)),
             next: Some(advanced.next),
@@ -304,6 +346,17 @@ impl Guard {
     fn tender(&self) -> Tender {
         let Plan { ca_ttl, .. } = self.maker.plan;
         Tender::Sentry { ca_ttl }
+    }
+}
+
+// === impl Wrote ===
+
+impl Wrote {
+    fn of(wrote: bool) -> Self {
+        match wrote {
+            true => Self::Yes,
+            false => Self::No,
+        }
     }
 }
 
