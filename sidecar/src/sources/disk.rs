@@ -195,7 +195,7 @@ impl Snapshot {
 
 impl Bytes {
     fn read(configurations: &[PathBuf], directories: &[PathBuf]) -> Result<Self, DiskError> {
-        let file = |path: &PathBuf| match std::fs::read(path) {
+        let file = |path: &PathBuf| match read_bounded(path) {
             Ok(bytes) => Ok((path.clone(), bytes)),
             Err(cause) => Err(DiskError::ConfigFile {
                 path: path.clone(),
@@ -218,6 +218,27 @@ impl Bytes {
     }
 }
 
+/// Bytes that one file may have. The reference's documents end at 64 KiB.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// Reads a regular file: a pipe or a device would hold the control thread, or never end.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let refused = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text.to_owned());
+    // Asked before it is opened: opening a pipe waits for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(refused("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(refused("it is larger than 16 MiB"));
+    }
+    Ok(bytes)
+}
+
 /// The files of a directory itself, in name order. Files that are no YAML are named but not read.
 fn list(directory: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     let mut files = Vec::new();
@@ -230,14 +251,17 @@ fn list(directory: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
             .file_name()
             .and_then(|name| name.to_str())
             .is_some_and(loader::is_yaml_name);
-        match if named {
-            std::fs::read(&path)
-        } else {
-            Ok(Vec::new())
-        } {
+        if !named {
+            files.push((path, Vec::new()));
+            continue;
+        }
+        match read_bounded(&path) {
             Ok(bytes) => files.push((path, bytes)),
             // Gone between listing and reading.
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => {
+                tracing::warn!(target: "dapr.runtime.loader.disk", "resource file {} is skipped: {cause}", path.display());
+            }
             Err(cause) => return Err(cause),
         }
     }
