@@ -217,9 +217,9 @@ fn a_bad_setting_stops_unless_errors_are_ignored() {
 fn only_regular_files_of_bounded_size_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    std::fs::write(path("a.yaml"), "kind: Component").unwrap();
+    fs::write(path("a.yaml"), "kind: Component").unwrap();
     std::os::unix::fs::symlink("/dev/zero", path("b.yaml")).unwrap();
-    let big = std::fs::File::create(path("c.yaml")).unwrap();
+    let big = fs::File::create(path("c.yaml")).unwrap();
     big.set_len(MAX_FILE + 1).unwrap();
     let listed = list(folder.path()).unwrap();
     let names: Vec<_> = listed
