@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod access;
 mod api;
 mod app_channel;
 mod bodies;

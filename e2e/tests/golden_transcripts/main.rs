@@ -7,6 +7,7 @@
 
 mod compare;
 mod differences;
+mod judge;
 mod messages;
 mod replay;
 mod rig;

@@ -12,7 +12,7 @@ use ironside_testkit::{
 
 use crate::{
     compare::{Ids, bag, equal, headers},
-    replay::{at_http_app, http_reply},
+    judge::{at_http_app, http_reply},
     rig::{self, Rig},
     transcript::{HttpText, Transcript},
 };
