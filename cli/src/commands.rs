@@ -192,13 +192,11 @@ const RUN: Command = Command::new(
     Flag::text(
         "placement-host-address",
         "The address of a placement service, passed on",
-    )
-    .or("localhost"),
+    ),
     Flag::text(
         "scheduler-host-address",
         "The address of a scheduler service, passed on",
-    )
-    .or("localhost"),
+    ),
     Flag::text(
         "run-file",
         "A template, a folder that holds dapr.yaml, or - for the standard input",

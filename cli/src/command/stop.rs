@@ -42,8 +42,14 @@ pub(crate) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
         .words
         .iter()
         .map(|word| word.to_string_lossy().into_owned());
+    let ids: Vec<String> = flag.into_iter().chain(words).collect();
+    if ids.is_empty() {
+        let text = "nothing to stop: name app ids (`stop orders checkout`) or a template (`stop -f dapr.yaml`)";
+        session.status.failure(text);
+        return Ok(ExitCode::FAILURE);
+    }
     let mut code = ExitCode::SUCCESS;
-    for id in flag.into_iter().chain(words) {
+    for id in ids {
         if !app(session, &id).await {
             code = ExitCode::FAILURE;
         }

@@ -180,6 +180,18 @@ fn stop_ends_the_whole_run() {
     assert!(nobody.stderr.contains(expected), "{}", nobody.stderr);
 }
 
+#[test]
+fn stop_without_a_name_says_what_is_missing() {
+    let world = World::new();
+    let nothing = world.ironside(&["stop"]);
+    assert_eq!(nothing.code, Some(1));
+    assert!(
+        nothing.stderr.contains("nothing to stop: name app ids"),
+        "{}",
+        nothing.stderr
+    );
+}
+
 /// Fact: CL-46.
 #[test]
 fn a_token_is_sent_along() {

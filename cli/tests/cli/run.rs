@@ -233,7 +233,15 @@ fn a_sidecar_may_run_alone() {
 fn the_references_arguments_are_accepted() {
     let world = World::new();
     let id = world.id("vector");
-    let run = world.up(&["run", "--app-id", &id]);
+    let run = world.up(&[
+        "run",
+        "--app-id",
+        &id,
+        "--placement-host-address",
+        "localhost",
+        "--scheduler-host-address",
+        "localhost",
+    ]);
     let line = std::fs::read(format!("/proc/{}/cmdline", sidecars(&id)[0])).unwrap();
     let line = String::from_utf8(line).unwrap().replace('\0', " ");
     for words in [

@@ -168,6 +168,33 @@ fn one_app_of_a_template_can_be_stopped() {
     assert_eq!(run.stop().code(), Some(0));
 }
 
+/// The JavaScript quick start of the reference ends on its first failed call.
+#[test]
+fn the_next_app_starts_when_the_one_before_listens() {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+    let world = World::new();
+    // Bound and silent: nobody else takes the port, and nobody gets through.
+    let server = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(
+        &server,
+        &std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0),
+    )
+    .unwrap();
+    let address = std::net::SocketAddr::try_from(getsockname(&server).unwrap()).unwrap();
+    let port = address.port();
+    let first = format!("  appPort: {port}\n  command: [bash, -c, \"touch up; exec sleep 60\"]\n");
+    let second =
+        format!("  command: [bash, -c, \"exec 3<>/dev/tcp/127.0.0.1/{port} && echo through\"]\n");
+    let (_, b) = two_apps(&world, &first, &second);
+    let mut run = world.start(&["run", "-f", "."]);
+    until("the first app", LONG, || {
+        world.path().join("a/up").exists().then_some(())
+    });
+    listen(&server, 8).unwrap();
+    run.wait_for(&format!("== APP - {b} == through\n"));
+    assert_eq!(run.stop().code(), Some(0));
+}
+
 /// Fact: CL-60.
 #[test]
 fn a_template_may_come_from_the_standard_input() {

@@ -54,9 +54,9 @@ pub(crate) struct AppSpec {
     pub api_logging: Option<bool>,
     /// The addresses the API listens on.
     pub listen_addresses: String,
-    /// The address of a placement service, passed on.
+    /// The address of a placement service, passed on; empty for none.
     pub placement_host_address: String,
-    /// The address of a scheduler service, passed on.
+    /// The address of a scheduler service, passed on; empty for none.
     pub scheduler_host_address: String,
     /// The working directory of both; none for ours.
     pub folder: Option<PathBuf>,
@@ -133,8 +133,8 @@ impl Default for AppSpec {
             health: Health::default(),
             api_logging: None,
             listen_addresses: String::new(),
-            placement_host_address: "localhost".to_owned(),
-            scheduler_host_address: "localhost".to_owned(),
+            placement_host_address: String::new(),
+            scheduler_host_address: String::new(),
             folder: None,
             environment: Vec::new(),
             home: None,

@@ -1,6 +1,7 @@
 //! One app of a template while it runs: its processes and where their output goes.
 
 use std::process::{ChildStderr, ChildStdout};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use ironside_chassis::tasks::Tasks;
@@ -9,13 +10,20 @@ use tokio::sync::watch;
 
 use super::resolve::TemplateApp;
 use super::sink::{Gate, Sink, console_has_colour};
+use crate::api::Endpoint;
 use crate::command::Session;
 use crate::command::run::prepare::{Plan, Surroundings, prepare};
 use crate::command::run::single::{APP_GRACE, SIDECAR_GRACE};
+use crate::command::run::spec::AppSpec;
 use crate::command::run::startup::{addresses, set_metadata, wait_for_sidecar};
 use crate::output::age;
 use crate::process::child::Streams;
 use crate::process::{Child, Ended};
+
+/// How long the apps after one wait for its port.
+const LISTEN_LIMIT: Duration = Duration::from_secs(5);
+/// How often the port is tried.
+const LISTEN_POLL: Duration = Duration::from_millis(50);
 
 /// What the start of one app needs from those around it.
 pub(crate) struct Surrounded<'a> {
@@ -171,6 +179,38 @@ impl Member {
             _ended = self.sidecar.ended() => {}
         }
         Ok(())
+    }
+
+    /// Waits until the app listens, so that the apps after it can call it; for an app without a port there is nothing
+    /// to wait for. Bounded, and over when the app ends: a template may well name an app that never listens.
+    pub(crate) async fn app_listens(&mut self) {
+        let AppSpec {
+            app_port,
+            app_channel_address: host,
+            ..
+        } = &self.plan.spec;
+        let (Some(app), Ok(port @ 1..)) = (&mut self.app, u16::try_from(*app_port)) else {
+            return;
+        };
+        let endpoint = Endpoint::Tcp {
+            hosts: vec![host.clone()],
+            port,
+        };
+        let open = async {
+            while !endpoint.accepts().await {
+                tokio::time::sleep(LISTEN_POLL).await;
+            }
+        };
+        let late = tokio::select! {
+            opened = tokio::time::timeout(LISTEN_LIMIT, open) => opened.is_err(),
+            _ended = app.ended() => false,
+        };
+        if late {
+            self.app_log.note(&format!(
+                "does not listen on port {port} after {}s: going on with the next app",
+                LISTEN_LIMIT.as_secs()
+            ));
+        }
     }
 
     fn metadata(&self, (path, name): (&str, &str)) -> Vec<(&'static str, String)> {

@@ -257,7 +257,13 @@ impl<'a> Crew<'a> {
                 template: (&self.path, &self.name),
             };
             let mut unfinished = None;
-            let start = Member::start(app, &surrounded, &mut unfinished);
+            let before = self.members.last_mut();
+            let start = async {
+                if let Some(before) = before {
+                    before.app_listens().await;
+                }
+                Member::start(app, &surrounded, &mut unfinished).await
+            };
             let result = tokio::select! {
                 biased;
                 () = self.interrupts.next() => None,

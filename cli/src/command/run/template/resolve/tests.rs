@@ -192,8 +192,6 @@ fn what_is_absent_has_its_default() {
     );
     let expected = AppSpec {
         app_id: "a".to_owned(),
-        placement_host_address: String::new(),
-        scheduler_host_address: String::new(),
         folder: Some("/t/a".into()),
         home: Some(Home::under(Path::new("/home"))),
         ..AppSpec::default()
