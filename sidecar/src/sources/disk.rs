@@ -50,7 +50,7 @@ pub(crate) struct Snapshot {
 
 /// File names and contents, to see whether anything changed.
 #[derive(Debug, PartialEq, Eq)]
-struct Bytes {
+pub(crate) struct Bytes {
     configurations: Vec<(PathBuf, Vec<u8>)>,
     resources: Vec<(PathBuf, Vec<u8>)>,
 }
@@ -105,15 +105,36 @@ impl Disk {
         &self.config.files
     }
 
-    /// Reads everything.
+    /// Reads everything and understands it.
     ///
     /// # Errors
     /// [`DiskError`] for the first file or directory that cannot be used.
     pub(crate) fn read(&self) -> Result<Snapshot, DiskError> {
-        let bytes = Bytes::read(
+        let bytes = self.bytes()?;
+        let (configuration, loaded) = self.understand(&bytes)?;
+        Ok(Snapshot {
+            configuration,
+            loaded,
+            bytes,
+        })
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// [`DiskError`] for the first file or directory that cannot be read.
+    pub(super) fn bytes(&self) -> Result<Bytes, DiskError> {
+        Bytes::read(
             &self.config.files.configurations,
             &self.config.files.resources,
-        )?;
+        )
+    }
+
+    /// What was read, as values.
+    ///
+    /// # Errors
+    /// [`DiskError`] for the first `--config` file that is none.
+    pub(super) fn understand(&self, bytes: &Bytes) -> Result<(Configuration, Loaded), DiskError> {
         let paths: Vec<String> = bytes
             .configurations
             .iter()
@@ -125,12 +146,8 @@ impl Disk {
             .map(|(path, (_, bytes))| ConfigFile { path, bytes });
         let configuration =
             configuration::load(files, |name| self.env.get(name).map(str::to_owned))?;
-        let loaded = self.load(&bytes, &configuration);
-        Ok(Snapshot {
-            configuration,
-            loaded,
-            bytes,
-        })
+        let loaded = self.load(bytes, &configuration);
+        Ok((configuration, loaded))
     }
 
     fn load(&self, bytes: &Bytes, configuration: &Configuration) -> Loaded {
@@ -180,14 +197,28 @@ impl Disk {
 // === impl Snapshot ===
 
 impl Snapshot {
+    /// What `bytes` were understood as.
+    pub(super) fn new(bytes: Bytes, configuration: Configuration, loaded: Loaded) -> Self {
+        Self {
+            configuration,
+            loaded,
+            bytes,
+        }
+    }
+
     /// True if every file holds the same bytes as then.
-    pub(super) fn is_same_as(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+    pub(super) fn is_of(&self, bytes: &Bytes) -> bool {
+        self.bytes == *bytes
+    }
+
+    /// The files alone.
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.bytes
     }
 
     /// Remembers files that could not be used, so that the same bad edit is reported once.
-    pub(super) fn seen_instead(&mut self, unusable: Self) {
-        self.bytes = unusable.bytes;
+    pub(super) fn seen_instead(&mut self, unusable: Bytes) {
+        self.bytes = unusable;
     }
 }
 

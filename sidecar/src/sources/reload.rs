@@ -5,12 +5,13 @@
 //! its runtime for most edits and closes its ports; here they stay. Source: process-interface 2.9.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use ironside_resources::configuration;
+use ironside_resources::{configuration, loader};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
@@ -37,8 +38,21 @@ const LOG: &str = "dapr.runtime.hotreload";
 pub(crate) struct Reloader {
     disk: Disk,
     last: Snapshot,
+    /// Why the files could not be read the last time.
+    unreadable: Option<String>,
     live: watch::Sender<Arc<Live>>,
     hangup: mpsc::Receiver<()>,
+}
+
+/// What came of a look at the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reloaded {
+    /// Nothing new.
+    Same,
+    /// A new state is in force.
+    Published,
+    /// The old state stays, and the reason was said.
+    Kept,
 }
 
 // === impl Reloader ===
@@ -54,6 +68,7 @@ impl Reloader {
         Self {
             disk,
             last,
+            unreadable: None,
             live,
             hangup,
         }
@@ -72,8 +87,12 @@ impl Reloader {
     /// The system's, when a directory cannot be watched.
     pub(crate) fn watch(&self) -> Result<Watch, notify::Error> {
         let (sender, edits) = mpsc::channel(1);
+        let watched = Watched::new(
+            &self.disk.files().configurations,
+            &self.disk.files().resources,
+        );
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if event.is_ok_and(|event| !is_edit(event.kind)) {
+            if event.is_ok_and(|event| !is_edit(event.kind) || !watched.concerns(&event.paths)) {
                 return;
             }
             // A full channel says already that something changed.
@@ -103,7 +122,7 @@ impl Reloader {
                 }
                 () = tokio::time::sleep(relist), if self.watches() => false,
             };
-            self.reload(forced);
+            let _said = self.reload(forced);
             if self.watches() {
                 // Directories that were replaced are watched anew; the others are already.
                 let files = self.disk.files();
@@ -113,14 +132,36 @@ impl Reloader {
     }
 
     /// Reads, compares, compiles, publishes.
-    fn reload(&mut self, forced: bool) {
-        let next = match self.disk.read() {
-            Ok(next) => next,
-            Err(cause) => return kept(&cause),
+    fn reload(&mut self, forced: bool) -> Reloaded {
+        let bytes = match self.disk.bytes() {
+            Ok(bytes) => bytes,
+            Err(cause) => return self.unread(&cause, forced),
         };
-        if next.is_same_as(&self.last) && !forced {
-            return;
+        self.unreadable = None;
+        if self.last.is_of(&bytes) && !forced {
+            return Reloaded::Same;
         }
+        let next = match self.disk.understand(&bytes) {
+            Ok((configuration, loaded)) => Snapshot::new(bytes, configuration, loaded),
+            Err(cause) => {
+                self.last.seen_instead(bytes);
+                return kept(&cause);
+            }
+        };
+        self.publish(next)
+    }
+
+    /// Files that cannot be read, said once for each reason.
+    fn unread(&mut self, cause: &DiskError, forced: bool) -> Reloaded {
+        let text = cause.to_string();
+        if self.unreadable.as_ref() == Some(&text) && !forced {
+            return Reloaded::Same;
+        }
+        self.unreadable = Some(text);
+        kept(cause)
+    }
+
+    fn publish(&mut self, next: Snapshot) -> Reloaded {
         match self.disk.compile(&next) {
             Ok(Compiled {
                 live,
@@ -134,18 +175,19 @@ impl Reloader {
                 self.last = next;
                 self.live.send_replace(Arc::new(live));
                 info!(target: LOG, "configuration and resources are in force; ports and connections stay");
+                Reloaded::Published
             }
             Err(cause) => {
-                // Remembered, so that the same bad edit is reported once.
-                self.last.seen_instead(next);
-                kept(&cause.into());
+                self.last.seen_instead(next.into_bytes());
+                kept(&cause.into())
             }
         }
     }
 }
 
-fn kept(cause: &DiskError) {
+fn kept(cause: &DiskError) -> Reloaded {
     error!(target: LOG, "an edit cannot be used: {cause}; the last good state stays in force until the file is corrected");
+    Reloaded::Kept
 }
 
 /// One line for each resource that came, changed or went, in the reference's words.
@@ -211,6 +253,41 @@ fn is_edit(kind: EventKind) -> bool {
         | EventKind::Modify(_)
         | EventKind::Remove(_)
         | EventKind::Other => true,
+    }
+}
+
+/// Which names in the watched directories mean something: a log file beside a `--config` file does not.
+#[derive(Debug)]
+struct Watched {
+    configurations: Vec<OsString>,
+    directories: Vec<PathBuf>,
+}
+
+// === impl Watched ===
+
+impl Watched {
+    fn new(configurations: &[PathBuf], directories: &[PathBuf]) -> Self {
+        let name = |path: &PathBuf| path.file_name().map(OsString::from);
+        Self {
+            configurations: configurations.iter().filter_map(name).collect(),
+            directories: directories.to_vec(),
+        }
+    }
+
+    /// True if an event at these paths may be an edit; one without a path may be any.
+    fn concerns(&self, paths: &[PathBuf]) -> bool {
+        let concerns = |path: &PathBuf| {
+            let Some(name) = path.file_name() else {
+                return true;
+            };
+            let text = name.to_string_lossy();
+            // `..data` is how a mounted volume replaces all of its files at once.
+            text.starts_with("..")
+                || loader::is_yaml_name(&text)
+                || self.configurations.iter().any(|file| file == name)
+                || self.directories.contains(path)
+        };
+        paths.is_empty() || paths.iter().any(concerns)
     }
 }
 

@@ -79,6 +79,47 @@ async fn edits_are_published_and_bad_ones_keep_the_last_good_state() {
     assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
 }
 
+/// The line of a bad edit must not be the cause of the next one.
+#[tokio::test]
+async fn a_bad_edit_is_told_once() {
+    let folder = Folder::new();
+    let config = folder.write("conf", "spec: {}\n");
+    let words = ["--config", config.to_str().unwrap()];
+    let disk = folder.disk(&words, Environment::default());
+    let snapshot = disk.read().unwrap();
+    let first = disk.compile(&snapshot).unwrap();
+    let (sender, _live) = watch::channel(Arc::new(first.live));
+    let (_hangup, asked) = mpsc::channel(1);
+    let mut reloader = Reloader::new(disk, snapshot, sender, asked);
+    assert_eq!(reloader.reload(false), Reloaded::Same);
+    folder.write("conf", "spec: [not, this\n");
+    assert_eq!(reloader.reload(false), Reloaded::Kept);
+    assert_eq!(reloader.reload(false), Reloaded::Same);
+    folder.remove("conf");
+    assert_eq!(reloader.reload(false), Reloaded::Kept);
+    assert_eq!(reloader.reload(false), Reloaded::Same);
+    assert_eq!(reloader.reload(true), Reloaded::Kept, "a hangup asks");
+    folder.write("conf", "spec: {}\n");
+    assert_eq!(reloader.reload(false), Reloaded::Published);
+}
+
+#[test]
+fn only_files_that_are_read_are_watched() {
+    let watched = Watched::new(&["/etc/d/conf".into()], &["/res".into()]);
+    for (path, concerns) in [
+        ("/etc/d/conf", true),
+        ("/etc/d/daprd.log", false),
+        ("/etc/d/..data", true),
+        ("/res/a.yaml", true),
+        ("/res/b.YML", true),
+        ("/res/a.yaml.swp", false),
+        ("/res", true),
+    ] {
+        assert_eq!(watched.concerns(&[path.into()]), concerns, "{path}");
+    }
+    assert!(watched.concerns(&[]), "the kernel lost count");
+}
+
 #[test]
 fn changes_are_told_in_the_order_of_the_reference() {
     let of = |items: &[(&str, i32)]| {
