@@ -1,8 +1,10 @@
 //! `middleware.http.ratelimit`: so many requests a second from one address.
 //!
 //! Setting `maxRequestsPerSecond` (default 100). One token bucket for each caller: the first address of
-//! `X-Forwarded-For`, else `X-Real-IP`, else the connection's. The table is bounded: full buckets are
-//! forgotten first, and a table that is still full lets new callers share one bucket.
+//! `X-Forwarded-For`, else `X-Real-IP`, else the connection's, as in the reference. A client writes the first two
+//! itself: this is fairness among clients that mean well, no defence. The table is bounded and every request
+//! costs the same: buckets untouched for as long as it takes to fill one are full, and forgotten all at once;
+//! when there are too many others, new callers share one.
 
 use std::{
     collections::HashMap,
@@ -17,8 +19,8 @@ use super::{HandlerError, Settings};
 
 /// Requests a second when nothing is set; the reference's default.
 const DEFAULT_RATE: f64 = 100.0;
-/// Callers remembered at once; a bucket takes about 40 bytes.
-const MAX_CALLERS: usize = 65_536;
+/// New callers in the time that fills a bucket; at most four times as many are remembered, at about 64 bytes.
+const MAX_CALLERS: usize = 16_384;
 /// Whom callers share a bucket with while the table is full.
 const OVERFLOW: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -32,7 +34,17 @@ pub(crate) struct RateLimit {
     rate: f64,
     burst: f64,
     clock: Clock,
-    callers: Mutex<HashMap<IpAddr, Bucket>>,
+    callers: Mutex<Callers>,
+}
+
+/// The buckets, in two generations.
+#[derive(Debug, Default)]
+struct Callers {
+    /// Touched since `turned`.
+    current: HashMap<IpAddr, Bucket>,
+    /// Touched before, but not longer ago than it takes to fill a bucket.
+    previous: HashMap<IpAddr, Bucket>,
+    turned: Option<Tick>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,18 +76,12 @@ impl RateLimit {
     fn admit(&self, caller: IpAddr, now: Tick) -> bool {
         // A bucket is a plain value: valid after any interrupted change.
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        if callers.len() >= MAX_CALLERS && !callers.contains_key(&caller) {
-            callers.retain(|_, bucket| self.refilled(*bucket, now).tokens < self.burst);
-        }
-        let key = if callers.len() >= MAX_CALLERS && !callers.contains_key(&caller) {
-            OVERFLOW
-        } else {
-            caller
-        };
-        let bucket = callers.entry(key).or_insert(Bucket {
+        callers.turn(now, self.burst / self.rate);
+        let full = Bucket {
             tokens: self.burst,
             at: now,
-        });
+        };
+        let bucket = callers.bucket(caller, full);
         *bucket = self.refilled(*bucket, now);
         let admitted = bucket.tokens >= 1.0;
         if admitted {
@@ -90,6 +96,29 @@ impl RateLimit {
             tokens: (bucket.tokens + gained).min(self.burst),
             at: now,
         }
+    }
+}
+
+// === impl Callers ===
+
+impl Callers {
+    /// Begins a new generation after `fill` seconds: whatever was not touched in the last one is full.
+    fn turn(&mut self, now: Tick, fill: f64) {
+        let turned = *self.turned.get_or_insert(now);
+        if (now - turned).as_secs_f64() >= fill {
+            self.previous = std::mem::take(&mut self.current);
+            self.turned = Some(now);
+        }
+    }
+
+    /// The caller's bucket, or the one that callers share for whom there is no room.
+    fn bucket(&mut self, caller: IpAddr, full: Bucket) -> &mut Bucket {
+        let known = self.previous.contains_key(&caller);
+        let room = if known { 2 * MAX_CALLERS } else { MAX_CALLERS };
+        let fits = self.current.len() < room || self.current.contains_key(&caller);
+        let key = if fits { caller } else { OVERFLOW };
+        let bucket = self.previous.remove(&key).unwrap_or(full);
+        self.current.entry(key).or_insert(bucket)
     }
 }
 
@@ -161,8 +190,26 @@ mod tests {
         for n in 0..=u32::try_from(MAX_CALLERS).unwrap() + 10 {
             limit.admit(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + n)), at(0));
         }
-        let tracked = limit.callers.lock().unwrap().len();
-        assert!(tracked <= MAX_CALLERS + 1, "{tracked}");
+        let tracked = limit.callers.lock().unwrap().current.len();
+        assert_eq!(tracked, MAX_CALLERS + 1);
+    }
+
+    #[test]
+    fn a_generation_forgets_full_buckets_only() {
+        let limit = limit("2");
+        let one = "10.0.0.1".parse().unwrap();
+        for ms in [0, 0, 900] {
+            assert!(limit.admit(one, at(ms)));
+        }
+        // A new generation begins; what is owed is not forgiven.
+        assert!(limit.admit(one, at(1040)));
+        assert!(!limit.admit(one, at(1041)));
+        let other = "10.0.0.2".parse().unwrap();
+        for ms in [2100, 3200] {
+            assert!(limit.admit(other, at(ms)));
+        }
+        let callers = limit.callers.lock().unwrap();
+        assert!(!callers.current.contains_key(&one) && !callers.previous.contains_key(&one));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! `middleware.http.routerchecker`: only paths that a rule knows.
 //!
-//! Setting `rule`: a regular expression that must match somewhere in the path; otherwise 400.
+//! Setting `rule`: a regular expression that must match somewhere in the path; otherwise 400. The path is judged
+//! as it arrives at the app: decoded and cleaned, so that `public/../admin` is no `public`.
 
 use http::request::Parts;
+use ironside_policy::operation;
 use regex::Regex;
 
 use super::{HandlerError, Settings};
@@ -32,6 +34,6 @@ impl RouterChecker {
     /// True if the rule matches somewhere in the path of this request.
     pub(super) fn knows(&self, head: &Parts) -> bool {
         let path = percent_encoding::percent_decode_str(head.uri.path()).decode_utf8_lossy();
-        self.rule.is_match(&path)
+        self.rule.is_match(&operation::clean(&path))
     }
 }

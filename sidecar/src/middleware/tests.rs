@@ -171,3 +171,18 @@ fn what_cannot_be_built_says_why() {
         "types are read in any letter case"
     );
 }
+
+#[tokio::test]
+async fn a_rule_judges_the_cleaned_path() {
+    let checker = pipeline(&[("routerchecker", &[("rule", "method/public")])]);
+    for (uri, passes) in [
+        ("/v1.0/invoke/b/method/public", true),
+        ("/v1.0/invoke/b/method//public", true),
+        ("/v1.0/invoke/b/method/public/../admin", false),
+        ("/v1.0/invoke/b/method/public/%2e%2e/admin", false),
+        ("/v1.0/invoke/b/method/public%2f..%2fadmin", false),
+    ] {
+        let passed = checker.request(&mut head(uri)).await.is_ok();
+        assert_eq!(passed, passes, "{uri}");
+    }
+}
