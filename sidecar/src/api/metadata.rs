@@ -17,8 +17,12 @@ use crate::{
     live::Live,
 };
 
-/// Keys that callers may leave; further ones are ignored, which bounds memory.
+/// Values that callers may leave.
 const MAX_VALUES: usize = 1024;
+/// Bytes of one value.
+const MAX_VALUE: usize = 64 << 10;
+/// Bytes of all keys and values together.
+const MAX_TOTAL: usize = 1 << 20;
 
 /// A component as the metadata API lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +34,20 @@ pub(crate) struct ComponentView {
     pub(crate) kind: Box<str>,
     /// Its version, as written.
     pub(crate) version: Box<str>,
+}
+
+/// Why a value is not kept; the bounds are ours, the reference has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TooMuch {
+    /// The value itself.
+    #[error("metadata value is larger than {MAX_VALUE} bytes")]
+    Value,
+    /// One more key.
+    #[error("there are {MAX_VALUES} metadata keys already")]
+    Keys,
+    /// Everything together.
+    #[error("metadata keys and values together are larger than {MAX_TOTAL} bytes")]
+    Total,
 }
 
 /// Values set by callers.
@@ -104,12 +122,28 @@ const NO_ACTORS: ActorView = ActorView {
 
 impl MetadataStore {
     /// Keeps `value` under `key`; an empty key is ignored.
-    pub(crate) fn set(&self, key: String, value: String) {
+    ///
+    /// # Errors
+    /// [`TooMuch`]: what is there stays as it is.
+    pub(crate) fn set(&self, key: String, value: String) -> Result<(), TooMuch> {
+        if key.is_empty() {
+            return Ok(());
+        }
+        if value.len() > MAX_VALUE {
+            return Err(TooMuch::Value);
+        }
         // A map of strings is valid after any interrupted change.
         let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !key.is_empty() && (values.len() < MAX_VALUES || values.contains_key(&key)) {
-            values.insert(key, value);
+        if values.len() >= MAX_VALUES && !values.contains_key(&key) {
+            return Err(TooMuch::Keys);
         }
+        let others = values.iter().filter(|(other, _)| **other != key);
+        let kept: usize = others.map(|(key, value)| key.len() + value.len()).sum();
+        if kept + key.len() + value.len() > MAX_TOTAL {
+            return Err(TooMuch::Total);
+        }
+        values.insert(key, value);
+        Ok(())
     }
 
     fn all(&self) -> BTreeMap<String, String> {
@@ -279,4 +313,38 @@ fn clamp(n: usize) -> i32 {
 )]
 fn is_zero(n: &i32) -> bool {
     *n == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(store: &MetadataStore, key: &str, length: usize) -> Result<(), TooMuch> {
+        store.set(key.to_owned(), "v".repeat(length))
+    }
+
+    #[test]
+    fn what_callers_leave_is_bounded() {
+        let store = MetadataStore::default();
+        assert_eq!(set(&store, "k", MAX_VALUE + 1), Err(TooMuch::Value));
+        for n in 0..15 {
+            assert_eq!(set(&store, &format!("k{n}"), MAX_VALUE), Ok(()));
+        }
+        assert_eq!(set(&store, "last", MAX_VALUE), Err(TooMuch::Total));
+        assert_eq!(set(&store, "k0", MAX_VALUE), Ok(()), "in its own place");
+        assert_eq!(set(&store, "k0", 1), Ok(()));
+        assert_eq!(set(&store, "last", MAX_VALUE), Ok(()));
+        assert!(!store.all().contains_key("k"));
+    }
+
+    #[test]
+    fn keys_are_counted() {
+        let store = MetadataStore::default();
+        for n in 0..MAX_VALUES {
+            assert_eq!(set(&store, &n.to_string(), 1), Ok(()));
+        }
+        assert_eq!(set(&store, "one more", 1), Err(TooMuch::Keys));
+        assert_eq!(set(&store, "7", 2), Ok(()));
+        assert_eq!(set(&store, "", 2), Ok(()));
+    }
 }

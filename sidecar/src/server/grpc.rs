@@ -179,7 +179,8 @@ async fn own(
         }
         "SetMetadata" => {
             let runtime::SetMetadataRequest { key, value } = read(worker, body).await?;
-            shared.metadata.set(key, value);
+            let kept = shared.metadata.set(key, value);
+            kept.map_err(|cause| Status::invalid_argument(cause.to_string()))?;
             Ok(grpc::unary(&google::protobuf::Empty {}))
         }
         "Shutdown" => {

@@ -199,10 +199,15 @@ async fn set_metadata(shared: &Shared, key: &str, body: Body) -> Response<Body> 
         .into_owned();
     match whole(body).await {
         Ok(value) => {
-            shared
-                .metadata
-                .set(key, String::from_utf8_lossy(&value).into_owned());
-            reply::no_content()
+            let value = String::from_utf8_lossy(&value).into_owned();
+            match shared.metadata.set(key, value) {
+                Ok(()) => reply::no_content(),
+                Err(cause) => reply::error(
+                    StatusCode::BAD_REQUEST,
+                    "ERR_MALFORMED_REQUEST",
+                    &cause.to_string(),
+                ),
+            }
         }
         Err(cause) => {
             let message = format!("failed to read request body: {cause}");
