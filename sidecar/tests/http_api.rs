@@ -410,5 +410,14 @@ async fn a_client_that_goes_away_cancels_its_call() {
     within("the call at the app", app.busy(1)).await;
     drop(client);
     within("the cancellation", app.cancelled()).await;
+    // No status went over the wire, and yet it is counted.
+    let port = sidecar.metrics_port().await;
+    let counted = r#"dapr_http_server_request_count{app_id="appa",method="GET",path="/v1.0/invoke/appa/method/hang",status="499"} 1"#;
+    within("the count", async {
+        while !ask(port, Request::get("/")).await.text().contains(counted) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     assert_eq!(sidecar.terminate().await, 0);
 }

@@ -38,7 +38,7 @@ pub(crate) struct Group<'a> {
 /// Prefix of the services that the gRPC lists are about.
 const RUNTIME_PREFIX: &str = "/dapr.proto.runtime.";
 /// The public service, with the slash before its methods.
-const SERVICE: &str = "/dapr.proto.runtime.v1.Dapr/";
+pub(crate) const SERVICE: &str = "/dapr.proto.runtime.v1.Dapr/";
 
 /// Methods of the public service by `<name>.<version>` of their group.
 const GRPC_GROUPS: &[(&str, &[&str])] = &[

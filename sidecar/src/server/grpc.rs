@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     api::{
+        access::SERVICE,
         blocks::{Block, Named},
         metadata,
     },
@@ -32,8 +33,6 @@ use crate::{
     worker::Worker,
 };
 
-/// The public service, with the slash before its methods.
-pub(super) const DAPR: &str = "/dapr.proto.runtime.v1.Dapr/";
 /// The workflow engine's service.
 const TASK_HUB: &str = "/TaskHubSidecarService/";
 const REFLECTION_V1: &str = "/grpc.reflection.v1.ServerReflection/";
@@ -138,7 +137,7 @@ async fn dispatched(
     context: CallContext,
 ) -> Response<Body> {
     let path = head.uri.path();
-    if let Some(method) = path.strip_prefix(DAPR) {
+    if let Some(method) = path.strip_prefix(SERVICE) {
         if method == "InvokeService" {
             return outbound::service::serve(worker, Request::from_parts(head, body), context)
                 .await;

@@ -25,9 +25,9 @@ use ironside_telemetry::{
 };
 use tonic::{Code, Status};
 
-use super::{access_log::Line, conn::StreamGuard, grpc::DAPR};
+use super::{access_log::Line, conn::StreamGuard};
 use crate::{
-    api::reply,
+    api::{access::SERVICE, reply},
     body::{self, Body, BodyError},
     invocation::{
         chunks::PREFIX,
@@ -102,6 +102,7 @@ pub(crate) struct Record {
     subject: Subject,
     status: Ended,
     line: Option<Line>,
+    written: bool,
     _open: StreamGuard,
 }
 
@@ -153,7 +154,7 @@ impl Record {
     /// Starts with the head of a call on the gRPC API.
     pub(super) fn grpc(shared: &Arc<Shared>, head: &Parts, open: StreamGuard) -> Self {
         let path = head.uri.path();
-        let shape = match path.starts_with(DAPR) {
+        let shape = match path.starts_with(SERVICE) {
             true => Shape::Unary(Arc::default()),
             false if head.headers.contains_key(APP_ID) => Shape::Stream,
             false => Shape::Unmeasured,
@@ -198,6 +199,7 @@ impl Record {
             subject,
             status,
             line: None,
+            written: false,
             _open: open,
         }
     }
@@ -249,6 +251,9 @@ impl Record {
     }
 
     fn write(&mut self, sent: u64) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
         let took = self.shared.clock.monotonic() - self.started;
         let metrics = &self.shared.metrics;
         let code = match (&self.subject, self.status) {
@@ -299,6 +304,13 @@ impl Record {
         if let Some(line) = self.line.take() {
             line.write(code, sent, took);
         }
+    }
+}
+
+impl Drop for Record {
+    /// A client that went away before its answer began dropped the request, wherever it was.
+    fn drop(&mut self) {
+        self.write(0);
     }
 }
 
