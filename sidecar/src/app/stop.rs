@@ -4,7 +4,7 @@
 //! bounds everything, gRPC streams included (H15; a difference to the reference that its documentation
 //! promises). Refuses to know what is drained: connections follow `drain`, threads follow `stop`.
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, thread::JoinHandle, time::Duration};
 
 use ironside_chassis::{
     Tasks,
@@ -26,6 +26,8 @@ const SIGNALS: &str = "dapr.signals";
 const FORCED_AFTER: Duration = Duration::from_millis(100);
 /// Time that is left for taking back what was announced, and for control tasks; both need milliseconds.
 const TIDY: Duration = Duration::from_secs(2);
+/// How often the data threads are looked at.
+const THREAD_POLL: Duration = Duration::from_millis(2);
 /// "Without end", as a number.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -167,6 +169,7 @@ async fn drained(running: Running, signals: &mut Signals, tasks: &Tasks) -> Exit
     }
     drain.cancel();
     let grace = shared.config.grace.unwrap_or(FOR_EVER);
+    let began = shared.clock.monotonic();
     let unfinished = tokio::select! {
         unfinished = serving.wait(grace) => unfinished,
         signal = stop_signal(signals) => return immediate(signal),
@@ -179,14 +182,27 @@ async fn drained(running: Running, signals: &mut Signals, tasks: &Tasks) -> Exit
     info!(target: LOG, "Dapr runtime stopped");
     clients.cancel();
     stop.cancel();
-    for thread in threads {
-        // A thread that panicked has been reported; nothing is left to do for it.
-        let _panic = thread.join();
+    let left = grace.saturating_sub(shared.clock.monotonic() - began);
+    let joined = tokio::select! {
+        ended = tokio::time::timeout(left.max(TIDY), ended_all(&threads)) => ended.is_ok(),
+        signal = stop_signal(signals) => return immediate(signal),
+    };
+    if !joined {
+        fatal!(target: LOG, "Graceful shutdown timeout exceeded, forcing shutdown");
+        return ExitCode::from(FAILED);
     }
     let _late = tasks.shutdown(TIDY).await;
     drop(sockets);
     info!(target: LOG, "Daprd shutdown gracefully");
     ExitCode::SUCCESS
+}
+
+/// Waits until the data threads have ended; one that panicked has been reported. To join would block the control
+/// runtime for as long as a name look-up of the system takes.
+async fn ended_all(threads: &[JoinHandle<()>]) {
+    while !threads.iter().all(JoinHandle::is_finished) {
+        tokio::time::sleep(THREAD_POLL).await;
+    }
 }
 
 async fn asked_to_force(requests: &mut ShutdownRequests) {
