@@ -1,3 +1,5 @@
+//! Rows of security 4.2 and 4.3: what an AccessControl may hold, and what is said of what it may not.
+
 use super::*;
 
 const EXAMPLE: &str = r#"
