@@ -66,8 +66,12 @@ fn run(name: &str, parsed: &Parsed) -> ExitCode {
         "exec" => process::exec::run(words),
         "sample" => demo::sample::run(words),
         "annotate" | "components" | "configurations" | "dashboard" | "logs" | "mcpservers"
-        | "mtls" | "scheduler" | "status" | "upgrade" | "workflow" => {
+        | "scheduler" | "status" | "upgrade" | "workflow" => {
             command::absent::run(&session, command)
+        }
+        "mtls" => {
+            let below = path.get(2).map_or("", |command| command.name);
+            finish(&session, command::mtls::run(&session, below))
         }
         _ => finish(&session, dispatch(&session, command)),
     }

@@ -384,6 +384,48 @@ const DEMO: Command = Command::new(
 ])
 .flags(&[Flag::switch("stay", "Keep running until Ctrl-C")]);
 
+const CREDENTIALS: Flag = Flag::text(
+    "issuer-credentials",
+    "The folder of Sentry's certificates, as Sentry was given it",
+);
+const MTLS: Command = Command::new("mtls", "Look after the certificates of a Sentry")
+    .examples(&[
+        Example {
+            what: "See roots, issuer and rotation of a Sentry",
+            how: "mtls --issuer-credentials ~/.ironside-ca",
+        },
+        Example {
+            what: "Have root and issuer replaced now",
+            how: "mtls renew-certificate --issuer-credentials ~/.ironside-ca",
+        },
+    ])
+    .flags(&[
+        CREDENTIALS,
+        KUBERNETES,
+        Flag::text("output", "table or json").short('o').or("table"),
+    ])
+    .commands(&[
+        Command::new("expiry", "Say when the root certificate ends")
+            .flags(&[CREDENTIALS, KUBERNETES]),
+        Command::new("export", "Write root, issuer and issuer key to a folder").flags(&[
+            CREDENTIALS,
+            KUBERNETES,
+            Flag::text("out", "The folder to write to")
+                .short('o')
+                .or("."),
+        ]),
+        Command::new(
+            "renew-certificate",
+            "Have Sentry replace root and issuer now",
+        )
+        .aliases(&["renew-cert", "rnc"])
+        .flags(&[
+            CREDENTIALS,
+            KUBERNETES,
+            Flag::number("timeout", "How long to wait for Sentry, in seconds").or("10"),
+        ]),
+    ]);
+
 // Recognised, and answered with one line.
 const ANNOTATE: Command =
     Command::new("annotate", "Add annotations to manifests (Kubernetes)").raw();
@@ -397,7 +439,6 @@ const LOGS: Command = Command::new("logs", "Print the logs of a sidecar (Kuberne
 const MCPSERVERS: Command = Command::new("mcpservers", "List MCP servers (not offered)")
     .raw()
     .hidden();
-const MTLS: Command = Command::new("mtls", "Look after certificates (Kubernetes)").raw();
 const SCHEDULER: Command = Command::new("scheduler", "Jobs and reminders (not offered)")
     .aliases(&["sched"])
     .raw()
@@ -437,7 +478,7 @@ mod tests {
     fn the_guide_names_every_flag() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
         let guide = std::fs::read_to_string(path).unwrap();
-        for command in [RUN, STOP, INVOKE, DEMO] {
+        for command in [RUN, STOP, INVOKE, DEMO, MTLS] {
             for flag in command
                 .flags
                 .iter()

@@ -252,6 +252,12 @@ fn parse<'a>(der: &'a CertificateDer<'static>) -> Result<X509Certificate<'a>, Au
     }
 }
 
+/// The subject of a certificate, and when it ends.
+pub(crate) fn subject_and_end(der: &CertificateDer<'_>) -> Result<(String, SystemTime), Box<str>> {
+    let (_rest, parsed) = X509Certificate::from_der(der).map_err(|cause| cause.to_string())?;
+    Ok((parsed.subject().to_string(), span(&parsed).not_after))
+}
+
 fn check_signed(
     lower: &X509Certificate<'_>,
     upper: &X509Certificate<'_>,

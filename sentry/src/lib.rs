@@ -9,6 +9,7 @@ mod app;
 mod authority;
 mod config;
 mod guard;
+pub mod inspect;
 mod issue;
 mod metrics;
 mod own;

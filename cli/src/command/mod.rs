@@ -7,6 +7,7 @@ pub(crate) mod help;
 pub(crate) mod init;
 pub(crate) mod invoke;
 pub(crate) mod list;
+pub(crate) mod mtls;
 pub(crate) mod publish;
 pub(crate) mod run;
 pub(crate) mod stop;

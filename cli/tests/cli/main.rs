@@ -13,6 +13,7 @@ mod demo;
 mod general;
 mod instances;
 mod life;
+mod mtls;
 mod rig;
 mod run;
 mod template;

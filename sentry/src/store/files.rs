@@ -73,6 +73,16 @@ impl<W: Write> FileStore<W> {
         [&self.root, &self.issuer, &self.key]
     }
 
+    /// Asks for a rotation; a wish that is there already is as good.
+    pub(crate) fn wish(&self) -> Result<(), StoreError> {
+        let path = self.folder.join(REQUEST);
+        match File::create_new(&path) {
+            Ok(_) => Ok(()),
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(cause) => Err(StoreError::Write { path, cause }),
+        }
+    }
+
     fn state_file(&self) -> PathBuf {
         self.folder.join(STATE)
     }
