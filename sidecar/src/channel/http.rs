@@ -17,6 +17,7 @@ use hyper_util::{
 };
 use ironside_chassis::{secret::Secret, tasks::Group};
 use ironside_policy::{Method, Verb};
+use tonic::Status;
 
 use super::{ChannelError, deadline::Deadline, expect::AwaitContinue, url};
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
         context::CallContext,
         headers::{self, API_TOKEN},
     },
+    live::Live,
     middleware::Pipeline,
     peers::{connection::TaskExecutor, io_text},
 };
@@ -84,7 +86,7 @@ impl HttpApp {
         &self,
         call: Invocation,
         context: &CallContext,
-        pipeline: &Pipeline,
+        live: &Live,
     ) -> Result<Reply, ChannelError> {
         if !call.has_http {
             return Err(ChannelError::MissingExtension);
@@ -97,7 +99,14 @@ impl HttpApp {
         if let Some(token) = &self.token {
             set_token(request.headers_mut(), token);
         }
-        around(pipeline, request, |request| self.send(request, verb)).await
+        let judge = |method: &Method| match &context.judged {
+            Some(judged) => judged.again(&live.policy, method.as_str(), verb),
+            None => Ok(()),
+        };
+        around(&live.app_pipeline, request, judge, |request| {
+            self.send(request, verb)
+        })
+        .await
     }
 
     async fn send(
@@ -179,6 +188,7 @@ fn fallback_config() -> rustls::ClientConfig {
 pub(crate) async fn around<F>(
     pipeline: &Pipeline,
     request: Request<Body>,
+    judge: impl Fn(&Method) -> Result<(), Status>,
     send: impl FnOnce(Request<Body>) -> F,
 ) -> Result<Reply, ChannelError>
 where
@@ -193,17 +203,20 @@ where
         return Ok(reply(pipeline.response(answer)));
     }
     if parts.uri.path() != before {
-        recheck(&parts)?;
+        recheck(&parts, judge)?;
     }
     let response = send(Request::from_parts(parts, pipeline.request_body(body))).await?;
     Ok(reply(pipeline.response(response)))
 }
 
-/// What a handler made of the path must still be a method.
-fn recheck(parts: &Parts) -> Result<(), ChannelError> {
+/// What a handler made of the path must still be a method, and one that the caller may call.
+fn recheck(
+    parts: &Parts,
+    judge: impl Fn(&Method) -> Result<(), Status>,
+) -> Result<(), ChannelError> {
     let decoded = percent_encoding::percent_decode_str(parts.uri.path()).decode_utf8_lossy();
-    Method::parse(&decoded)?;
-    Ok(())
+    let method = Method::parse(&decoded)?;
+    judge(&method).map_err(|status| ChannelError::Denied(Box::new(status)))
 }
 
 /// Puts a URI together.

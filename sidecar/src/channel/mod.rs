@@ -69,6 +69,9 @@ pub(crate) enum ChannelError {
     /// The pipeline rewrote the method to one that is none, or that policy refuses.
     #[error("rpc error: code = InvalidArgument desc = invalid method: {0}")]
     Method(#[from] ironside_policy::MethodError),
+    /// The pipeline rewrote the method to one that policy refuses to the caller.
+    #[error("{0}")]
+    Denied(#[source] Box<tonic::Status>),
 }
 
 /// The app, as this sidecar speaks to it.
@@ -116,7 +119,7 @@ impl AppChannel {
     ) -> Result<Reply, ChannelError> {
         let permit = admission.admit().await.ok_or(ChannelError::Unhealthy)?;
         let reply = match &self.kind {
-            Kind::Http(app) => app.call(call, context, &live.app_pipeline).await?,
+            Kind::Http(app) => app.call(call, context, live).await?,
             Kind::Grpc => self.proxy.on_invoke(call, context).await?,
         };
         Ok(permit.hold(reply))

@@ -4,8 +4,10 @@
 //! the answer is the reference's default, allow (security 3.2). Owns the text of a refusal, which names no rule,
 //! and the log line, which does.
 
+use std::sync::Arc;
+
 use ironside_identity::VerifiedPeer;
-use ironside_policy::{Caller, Operation, PolicySet, Reason, Verdict};
+use ironside_policy::{Caller, Operation, PolicySet, Reason, Verb, VerbSet, Verdict};
 use tonic::Status;
 
 /// Asks policy; a refusal is the status that the caller sees (service-invocation 1.13, E9).
@@ -46,6 +48,29 @@ pub(crate) fn authorise(
         "access control policy has denied access to id: {id} operation: {} verb: {}",
         operation.method, operation.verb
     )))
+}
+
+/// For whom a call was allowed: a pipeline that gives it another path asks again.
+#[derive(Debug, Clone)]
+pub(crate) struct Judged {
+    /// Who proved to be at the other end.
+    pub(crate) peer: Option<Arc<VerifiedPeer>>,
+    /// The verbs that the app may take the request for.
+    pub(crate) overrides: VerbSet,
+}
+
+impl Judged {
+    /// Asks policy about another path of the same call.
+    ///
+    /// # Errors
+    /// As [`authorise`].
+    pub(crate) fn again(&self, policy: &PolicySet, method: &str, verb: Verb) -> Result<(), Status> {
+        let operation = Operation {
+            overrides: self.overrides,
+            ..Operation::invoke(method, verb)
+        };
+        authorise(policy, caller(self.peer.as_deref()), &operation)
+    }
 }
 
 /// Who a connection's peer is to policy.

@@ -17,7 +17,7 @@ use ironside_proto::{
 };
 use tonic::{Code, Status};
 
-use super::authorise::{authorise, caller};
+use super::authorise::{Judged, authorise, caller};
 use crate::{
     body::{self, Body, BodyError},
     channel::{AppChannel, ChannelError, http::EVENT_STREAM},
@@ -158,6 +158,10 @@ async fn invoke(
         ..Operation::invoke(call.method.as_str(), call.verb)
     };
     authorise(&live.policy, caller(peer.map(Arc::as_ref)), &operation)?;
+    context.judged = Some(Judged {
+        peer: peer.cloned(),
+        overrides: operation.overrides,
+    });
     if version != ApiVersion::V1 as i32 {
         return Err(channel_status(&ChannelError::Version(version)));
     }
@@ -307,6 +311,9 @@ pub(crate) fn name_caller(headers: &mut HeaderMap, peer: &VerifiedPeer) {
 }
 
 fn channel_status(error: &ChannelError) -> Status {
+    if let ChannelError::Denied(status) = error {
+        return Status::clone(status);
+    }
     if matches!(error, ChannelError::Body(BodyError::MessageTooLarge { .. })) {
         return Status::resource_exhausted(error.to_string());
     }

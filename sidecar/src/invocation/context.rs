@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderValue};
 use ironside_chassis::clock::{Clock, Tick};
 use ironside_telemetry::{Sampling, TraceParent};
 
+use crate::inbound::authorise::Judged;
+
 use super::headers::{GRPC_TRACE_BIN, TRACEPARENT, TRACESTATE};
 
 /// What accompanies a call.
@@ -23,6 +25,8 @@ pub(crate) struct CallContext {
     pub(crate) deadline: Option<Deadline>,
     /// The client asked for server-sent events.
     pub(crate) event_stream: bool,
+    /// For whom policy allowed the call; `None` for calls that are not subject to it.
+    pub(crate) judged: Option<Judged>,
 }
 
 /// The span of one sidecar in one call, as headers; empty with sampling rate 0.

@@ -281,9 +281,13 @@ impl External {
                 request.headers_mut().insert(name.clone(), value.clone());
             }
         }
-        around(pipeline, request, |request| {
-            follow(client, request, replay, verb, endpoint.map(Arc::as_ref))
-        })
+        // An outside target has no policy of ours.
+        around(
+            pipeline,
+            request,
+            |_method| Ok(()),
+            |request| follow(client, request, replay, verb, endpoint.map(Arc::as_ref)),
+        )
         .await
     }
 

@@ -6,13 +6,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ironside_policy::PolicySet;
 use ironside_resources::{
     Component, Configuration, EnvAccess, HttpEndpoint, NameValue, configuration as spec,
     http_endpoint::TlsDocument, loader::Loaded,
 };
 use ironside_telemetry::sampling::{Exporter, Sampling};
 
+use super::access::{self, AccessError};
 use crate::{
     api::{
         access::{ApiAccess, Rule},
@@ -90,6 +90,9 @@ pub(crate) enum CompileError {
     /// The Configuration cannot be used as written.
     #[error("error loading configuration: {0}")]
     Configuration(#[from] spec::ConfigProblem),
+    /// Rules of access control.
+    #[error(transparent)]
+    Access(#[from] AccessError),
 }
 
 /// Compiles the whole.
@@ -114,9 +117,11 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(loaded.other_errors());
     warnings.extend(unused(configuration, *otel_endpoint, loaded));
+    let (policy, notes) = access::compile(configuration, loaded, config)?;
+    warnings.extend(notes);
     let handlers = handlers(inputs, &mut warnings)?;
     let live = Live {
-        api: access(configuration),
+        api: api_access(configuration),
         cors: Cors::parse(&config.allowed_origins),
         http_pipeline: pipeline("httpPipeline", configuration.http_pipeline(), &handlers)?,
         app_pipeline: pipeline(
@@ -125,8 +130,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
             &handlers,
         )?,
         endpoints: endpoints(&loaded.http_endpoints, env, &mut warnings),
-        // The engine of access control is not there yet; the sheet's default allows.
-        policy: PolicySet::default(),
+        policy,
         trace: sampling(configuration, *otel_endpoint),
         access_log: access_log(configuration, config),
         components: handlers.iter().filter_map(Candidate::view).collect(),
@@ -165,15 +169,6 @@ fn unused(configuration: &Configuration, otel: Option<&str>, loaded: &Loaded) ->
     if tracing.is_some_and(exports) || otel.is_some() {
         lines.push("spec.tracing: export of traces is not offered yet: trace headers travel, nothing is sent".to_owned());
     }
-    let access = configuration.access_control();
-    if access.policies.as_deref().is_some_and(|p| !p.is_empty())
-        || access.default_action.as_deref() == Some("deny")
-    {
-        lines.push(
-            "spec.accessControl: access control is not offered yet: every call is allowed"
-                .to_owned(),
-        );
-    }
     lines
 }
 
@@ -192,7 +187,7 @@ fn exports(tracing: &spec::Tracing) -> bool {
         || tracing.stdout == Some(true)
 }
 
-fn access(configuration: &Configuration) -> ApiAccess {
+fn api_access(configuration: &Configuration) -> ApiAccess {
     let rule = |rule: &spec::ApiRule| Rule {
         name: rule.name.as_str().into(),
         version: rule.version.as_str().into(),

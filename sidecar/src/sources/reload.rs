@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ironside_resources::{configuration, loader};
+use ironside_resources::{AccessControl, configuration, loader};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
@@ -31,6 +31,10 @@ mod tests;
 
 /// Events within so long are one edit (process-interface 2.9).
 const DEBOUNCE: Duration = Duration::from_millis(5);
+/// Quiet time before an object of access control counts as removed: editors delete and create (issue 4, E).
+const REMOVAL_QUIET: Duration = Duration::from_millis(50);
+/// Longest delay of a removal while other files change.
+const REMOVAL_LIMIT: Duration = Duration::from_millis(90);
 /// Scope of reload lines.
 const LOG: &str = "dapr.runtime.hotreload";
 
@@ -122,6 +126,9 @@ impl Reloader {
                 }
                 () = tokio::time::sleep(relist), if self.watches() => false,
             };
+            if !forced && self.removes_policy() {
+                watch.settle().await;
+            }
             let _said = self.reload(forced);
             if self.watches() {
                 // Directories that were replaced are watched anew; the others are already.
@@ -129,6 +136,22 @@ impl Reloader {
                 let _gone = watch.add(&files.configurations, &files.resources);
             }
         }
+    }
+
+    /// True if an object of access control is gone at the moment.
+    fn removes_policy(&self) -> bool {
+        let before = &self.last.loaded.access_controls;
+        if before.is_empty() {
+            return false;
+        }
+        let Ok(bytes) = self.disk.bytes() else {
+            return false;
+        };
+        let next = self.disk.understand(&bytes);
+        next.is_ok_and(|(_, loaded)| {
+            let after = &loaded.access_controls;
+            before.iter().any(|old| find_policy(after, old).is_none())
+        })
     }
 
     /// Reads, compares, compiles, publishes.
@@ -199,7 +222,7 @@ fn report(before: &Snapshot, after: &Snapshot) {
     for (event, name) in changes(
         &before.loaded.components,
         &after.loaded.components,
-        |c| &c.name,
+        |list, wanted| list.iter().position(|c| c.name == wanted.name),
         component,
     ) {
         line("Component", event, &name);
@@ -208,24 +231,42 @@ fn report(before: &Snapshot, after: &Snapshot) {
     for (event, name) in changes(
         &before.loaded.http_endpoints,
         &after.loaded.http_endpoints,
-        |e| &e.name,
+        |list, wanted| list.iter().position(|e| e.name == wanted.name),
         endpoint,
     ) {
         line("HTTPEndpoint", event, &name);
     }
+    policy_report(
+        &before.loaded.access_controls,
+        &after.loaded.access_controls,
+    );
     if before.configuration != after.configuration {
         line("Configuration", "UPDATED", "--config");
     }
+}
+
+/// As above; the removal of the last one opens the app (security M8).
+fn policy_report(before: &[AccessControl], after: &[AccessControl]) {
+    for (event, name) in changes(before, after, find_policy, |p| p.name.clone()) {
+        info!(target: "dapr.runtime.hotreload.reconciler", "Received AccessControl {event} event: {name}");
+    }
+    if !before.is_empty() && after.is_empty() {
+        warn!(target: LOG, "the last AccessControl for this app is gone: callers that the Configuration does not refuse are allowed");
+    }
+}
+
+fn find_policy(list: &[AccessControl], wanted: &AccessControl) -> Option<usize> {
+    let mut list = list.iter();
+    list.position(|item| (&item.namespace, &item.name) == (&wanted.namespace, &wanted.name))
 }
 
 /// Deleted first, then updated, then created (process-interface 2.9).
 fn changes<T: PartialEq>(
     before: &[T],
     after: &[T],
-    key: impl Fn(&T) -> &String,
+    find: impl Fn(&[T], &T) -> Option<usize>,
     log_name: impl Fn(&T) -> String,
 ) -> Vec<(&'static str, String)> {
-    let find = |list: &'_ [T], wanted: &T| list.iter().position(|item| key(item) == key(wanted));
     let deleted = before
         .iter()
         .filter(|item| find(after, item).is_none())
@@ -298,6 +339,20 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// Waits until the files are quiet, but not for ever.
+    async fn settle(&mut self) {
+        let quiet = async {
+            loop {
+                tokio::time::sleep(REMOVAL_QUIET).await;
+                if self.edits.try_recv().is_err() {
+                    return;
+                }
+            }
+        };
+        // In the end what lies there counts, quiet or not.
+        let _quiet = tokio::time::timeout(REMOVAL_LIMIT, quiet).await;
+    }
+
     fn add(
         &mut self,
         configurations: &[PathBuf],

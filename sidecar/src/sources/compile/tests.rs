@@ -45,7 +45,7 @@ fn the_sampling_rate_is_read_with_its_exporters() {
 fn sections_without_effect_are_named_once() {
     let yaml = "spec: {tracing: {stdout: true}, accessControl: {defaultAction: deny}}";
     let lines = unused(&configuration(yaml), None, &Loaded::default());
-    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(
         unused(&configuration("spec: {}"), None, &Loaded::default()),
         Vec::<String>::new()

@@ -130,7 +130,12 @@ fn changes_are_told_in_the_order_of_the_reference() {
     };
     let before = of(&[("gone", 1), ("same", 1), ("changed", 1)]);
     let after = of(&[("new", 1), ("changed", 2), ("same", 1)]);
-    let told = changes(&before, &after, |item| &item.0, |item| item.0.clone());
+    let told = changes(
+        &before,
+        &after,
+        |list, wanted| list.iter().position(|item| item.0 == wanted.0),
+        |item| item.0.clone(),
+    );
     let told: Vec<(&str, &str)> = told
         .iter()
         .map(|(event, name)| (*event, name.as_str()))

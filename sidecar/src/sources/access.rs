@@ -1,0 +1,105 @@
+//! Who may call what here: the block of the Configuration and the AccessControl objects of the folders.
+//!
+//! Pure. Owns what a person is told about them, and that a rule which cannot be used is never left out: the
+//! whole is refused, so that a start fails and a reload keeps what is in force (security F10).
+
+use ironside_identity::TrustDomain;
+use ironside_policy::{AppKind, Block, Callee, CompileProblem, Input, Namespaces, PolicySet};
+use ironside_resources::{Configuration, loader::Loaded};
+
+use crate::config::{AppProtocol, Config};
+
+/// Why rules cannot be used. The first text is the reference's.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AccessError {
+    /// The block of the Configuration.
+    #[error("{0}")]
+    Block(String),
+    /// Objects, or files that may hold some.
+    #[error("failed to load access control: {0}; correct the file, or remove it")]
+    Objects(String),
+}
+
+/// Compiles all rules, with what a person should know about them.
+///
+/// # Errors
+/// [`AccessError`] names every file and every problem.
+pub(super) fn compile(
+    configuration: &Configuration,
+    loaded: &Loaded,
+    config: &Config,
+) -> Result<(PolicySet, Vec<String>), AccessError> {
+    if !loaded.policy_failures.is_empty() {
+        return Err(AccessError::Objects(joined(&loaded.policy_failures)));
+    }
+    let name = name(config);
+    let block = configuration.spec.access_control.as_ref();
+    let block = block.map(|spec| Block {
+        name: &name,
+        spec,
+        is_strict: false,
+    });
+    let input = Input {
+        callee: &callee(config),
+        block,
+        objects: &loaded.access_controls,
+        refused: &[],
+        // The loader has chosen already.
+        namespaces: Namespaces::Any,
+        deny_by_default: false,
+    };
+    let set = PolicySet::compile(&input).map_err(refusal)?;
+    Ok((set, warnings(block, loaded, config)))
+}
+
+fn refusal(problems: Vec<CompileProblem>) -> AccessError {
+    let block = problems.iter().find_map(|problem| match problem {
+        CompileProblem::Block(error) => Some(AccessError::Block(error.to_string())),
+        CompileProblem::Object { .. } => None,
+    });
+    block.unwrap_or_else(|| AccessError::Objects(joined(&problems)))
+}
+
+fn joined<T: ToString>(list: &[T]) -> String {
+    let texts: Vec<String> = list.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+/// The last file wins, so the block is known by its name.
+fn name(config: &Config) -> String {
+    let file = config.files.configurations.last();
+    let stem = file.and_then(|path| path.file_stem());
+    stem.map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn callee(config: &Config) -> Callee {
+    let protocol = config.app.as_ref().map(|app| app.protocol);
+    Callee {
+        app_id: config.app_id.clone(),
+        namespace: config.namespace.clone(),
+        // Self-hosted sidecars have no other (security 1.6).
+        trust_domain: TrustDomain::default(),
+        app: match protocol {
+            Some(AppProtocol::Grpc | AppProtocol::Grpcs) => AppKind::Grpc,
+            Some(AppProtocol::Http | AppProtocol::Https | AppProtocol::H2c) | None => AppKind::Http,
+        },
+    }
+}
+
+fn warnings(block: Option<Block<'_>>, loaded: &Loaded, config: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(block) = block.filter(Block::is_open_by_omission) {
+        lines.push(format!(
+            "Configuration {}: spec.accessControl has policies and no defaultAction: callers without an entry are allowed; set spec.accessControl.defaultAction to deny to refuse them",
+            block.name
+        ));
+    }
+    let has_rules = block.is_some_and(|block| block.is_explicit());
+    if config.identity.is_none() && (has_rules || !loaded.access_controls.is_empty()) {
+        lines.push(
+            "access control is in force, but mutual TLS is off: callers have no identity, so only defaults apply to them; start with --enable-mtls".to_owned(),
+        );
+    }
+    lines
+}
