@@ -1,5 +1,7 @@
 //! `src/gen/` equals what the `.proto` text says; `UPDATE=1` writes it.
 
+#![cfg(test)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -30,17 +32,24 @@ fn generated_code_is_current() {
     }
     for (name, bytes) in &fresh {
         let found = fs::read(checked_in.join(name)).unwrap_or_default();
-        assert!(found == *bytes, "src/gen/{name} is stale: run UPDATE=1 cargo test -p ironside-proto");
+        assert!(
+            found == *bytes,
+            "src/gen/{name} is stale: run UPDATE=1 cargo test -p ironside-proto"
+        );
     }
     let names = fs::read_dir(&checked_in).unwrap().count();
-    assert_eq!(names, fresh.len(), "src/gen holds files that no .proto makes");
+    assert_eq!(
+        names,
+        fresh.len(),
+        "src/gen holds files that no .proto makes"
+    );
 }
 
 /// Compiles the contract and returns (file name, content) sorted by name.
 fn generate(root: &Path) -> Vec<(String, Vec<u8>)> {
     let descriptors = protox::compile(FILES, [root]).unwrap();
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("proto-gen");
-    let _ = fs::remove_dir_all(&out);
+    drop(fs::remove_dir_all(&out));
     fs::create_dir_all(&out).unwrap();
     tonic_prost_build::configure()
         .bytes(".")
@@ -52,7 +61,12 @@ fn generate(root: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(&out)
         .unwrap()
         .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .map(|entry| {
+            (
+                entry.file_name().into_string().unwrap(),
+                fs::read(entry.path()).unwrap(),
+            )
+        })
         .collect();
     files.push(("descriptors.bin".to_owned(), descriptors.encode_to_vec()));
     files.sort();

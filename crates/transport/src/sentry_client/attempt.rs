@@ -144,7 +144,7 @@ pub(crate) async fn obtain(
         address: config.address.clone(),
         limit: ATTEMPT_LIMIT,
     };
-    tokio::time::timeout(ATTEMPT_LIMIT, attempt)
+    tokio::time::timeout(ATTEMPT_LIMIT, Box::pin(attempt))
         .await
         .map_err(late)?
 }
