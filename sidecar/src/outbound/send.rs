@@ -235,7 +235,7 @@ impl Exchange<'_> {
                     (None, PeerError::Dial(_) | PeerError::Unsent(_)) => {
                         Failure::Unreachable(status)
                     }
-                    (None, PeerError::Lost(_)) => Failure::Lost(status),
+                    (None, PeerError::Silent | PeerError::Lost(_)) => Failure::Lost(status),
                 }
             })
     }

@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, SystemTime},
@@ -75,6 +75,7 @@ pub(crate) struct Connection {
 /// Open streams and since when there are none.
 #[derive(Debug)]
 pub(crate) struct Activity {
+    answered: AtomicBool,
     streams: AtomicUsize,
     idle_since: Mutex<Tick>,
 }
@@ -148,6 +149,7 @@ impl Connection {
             }
         });
         let activity = Arc::new(Activity {
+            answered: AtomicBool::new(false),
             streams: AtomicUsize::new(0),
             idle_since: Mutex::new(clock.monotonic()),
         });
@@ -168,6 +170,16 @@ impl Connection {
     /// Streams that are open now.
     pub(crate) fn streams(&self) -> usize {
         self.activity.streams()
+    }
+
+    /// True once the other end has answered anything.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.activity.answered.load(Ordering::Relaxed)
+    }
+
+    fn answered<T>(&self, response: Response<T>) -> Response<T> {
+        self.activity.answered.store(true, Ordering::Relaxed);
+        response
     }
 
     /// What goes on, for longer than the pool holds the connection.
@@ -211,7 +223,7 @@ impl Connection {
             return Err(SendError::Unsent(Box::new(request), cause_of(&error)));
         }
         match send.try_send_request(request).await {
-            Ok(response) => Ok(response.map(|body| {
+            Ok(response) => Ok(self.answered(response).map(|body| {
                 Counted {
                     body,
                     _stream: stream,

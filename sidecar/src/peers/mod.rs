@@ -80,6 +80,9 @@ pub(crate) enum PeerError {
     /// The peer did nothing with it.
     #[error("error reading from server: {0}")]
     Unsent(String),
+    /// The connection died before the peer had said a word on it.
+    #[error("connection error: desc = \"error reading server preface: EOF\"")]
+    Silent,
     /// It may have arrived.
     #[error("error reading from server: {0}")]
     Lost(String),
@@ -181,6 +184,7 @@ impl Peers {
                     return Err(DialError::Preface { cause }.into());
                 }
                 SendError::Refused(cause) => return Err(PeerError::Unsent(cause)),
+                SendError::Lost(_) if !connection.has_answered() => return Err(PeerError::Silent),
                 SendError::Lost(cause) => return Err(PeerError::Lost(cause)),
             }
         }
