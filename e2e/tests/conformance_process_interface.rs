@@ -180,6 +180,9 @@ async fn signals() {
                 &config,
                 format!("{text}  tracing:\n    samplingRate: \"0\"\n"),
             )?;
+            let mut kept = Connection::tcp(sidecar.http()).await?;
+            let before = kept.send(&Request::get("/v1.0/healthz")).await?;
+            same("kept connection", 204, before.status())?;
             sidecar.program.signal(Signal::HUP);
             let changed = || async {
                 asked()
@@ -187,9 +190,10 @@ async fn signals() {
                     .ok()
                     .filter(|reply| reply.header("traceparent").is_none())
             };
-            wait::until("new behaviour", wait::LONG, changed)
-                .await
-                .map(drop)
+            wait::until("new behaviour", wait::LONG, changed).await?;
+            // The reference closes and opens its ports again; ours keeps what is connected.
+            let after = kept.send(&Request::get("/v1.0/healthz")).await?;
+            same("kept connection afterwards", 204, after.status())
         },
     )
     .await;

@@ -77,9 +77,13 @@ async fn quickstarts() -> Result<()> {
     verdicts.close()
 }
 
-/// The CLI with a home of its own, and Python and Node with their packages.
+/// The CLI under the reference's name, with a home of its own, and Python and Node with their packages.
 fn ironside(world: &World, words: &[&str]) -> Command {
-    let mut command = Command::new(binaries::path("ironside"));
+    let link = world.path().join("dapr");
+    if !link.exists() {
+        std::os::unix::fs::symlink(binaries::path("ironside"), &link).expect("a link in the world");
+    }
+    let mut command = Command::new(link);
     let search = binaries::setting("PATH").unwrap_or_default();
     command.env(
         "PATH",
