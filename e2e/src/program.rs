@@ -32,6 +32,7 @@ pub struct Program {
     child: Child,
     log: PathBuf,
     quiet: AtomicBool,
+    gentle: bool,
 }
 
 impl Program {
@@ -60,6 +61,7 @@ impl Program {
             child,
             log,
             quiet: AtomicBool::new(false),
+            gentle: false,
         }
     }
 
@@ -152,6 +154,23 @@ impl Program {
             .unwrap_or(0)
     }
 
+    /// Lets the program end its own children when it is dropped: SIGTERM first, and ten seconds.
+    #[must_use]
+    pub fn gentle(mut self) -> Self {
+        self.gentle = true;
+        self
+    }
+
+    fn end_gently(&mut self) {
+        self.signal(Signal::TERM);
+        for _ in 0..1000 {
+            if self.ended().is_some() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Keeps the log to itself even when the test fails.
     pub fn hush(&self) {
         self.quiet.store(true, Ordering::Relaxed);
@@ -170,6 +189,9 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        if self.gentle && self.ended().is_none() {
+            self.end_gently();
+        }
         // By handle: never another process that took over the id.
         drop(self.child.kill());
         drop(self.child.wait());

@@ -77,6 +77,11 @@ async fn quickstarts() -> Result<()> {
     verdicts.close()
 }
 
+/// A run of the CLI, which has apps and sidecars of its own to end.
+fn started(world: &World, name: &str, command: &mut Command) -> Program {
+    Program::start(world, name, command).gentle()
+}
+
 /// The CLI under the reference's name, with a home of its own, and Python and Node with their packages.
 fn ironside(world: &World, words: &[&str]) -> Command {
     let link = world.path().join("dapr");
@@ -105,7 +110,7 @@ fn ironside(world: &World, words: &[&str]) -> Command {
 }
 
 async fn ended(world: &World, words: &[&str]) -> Result<(Option<i32>, String)> {
-    let mut program = Program::start(world, "cli", &mut ironside(world, words));
+    let mut program = started(world, "cli", &mut ironside(world, words));
     program.hush();
     let status = program.exit(Duration::from_secs(30)).await?;
     Ok((status.code(), program.log()))
@@ -138,7 +143,7 @@ async fn seen(program: &Program, text: &str) -> Result<()> {
 async fn template(world: &World, language: &str, received: &str, passed: &str) -> Result<()> {
     let apps = copied(world, &folder("apps/invocation").join(language), language)?;
     let path = apps.to_str().context("a path of text")?;
-    let mut run = Program::start(world, "run-f", &mut ironside(world, &["run", "-f", path]));
+    let mut run = started(world, "run-f", &mut ironside(world, &["run", "-f", path]));
     seen(&run, &format!("== APP - order-processor == {received}")).await?;
     seen(&run, &format!("== APP - checkout == {passed}")).await?;
     let (code, text) = ended(world, &["stop", "-f", path]).await?;
@@ -181,7 +186,7 @@ async fn mixed(world: &World) -> Result<()> {
     ];
     let mut processor = ironside(world, &words);
     processor.arg(apps.join("javascript/order-processor/index.js"));
-    let processor = Program::start(world, "processor", &mut processor);
+    let processor = started(world, "processor", &mut processor);
     seen(&processor, "You're up and running!").await?;
     let words = [
         "run",
@@ -194,7 +199,7 @@ async fn mixed(world: &World) -> Result<()> {
     ];
     let mut checkout = ironside(world, &words);
     checkout.arg(apps.join("python/checkout/app.py"));
-    let checkout = Program::start(world, "checkout", &mut checkout);
+    let checkout = started(world, "checkout", &mut checkout);
     seen(&checkout, "Order passed: {\"orderId\": 3}").await?;
     let offer = Request::new("POST", "/orders").header("Connection", "Upgrade, HTTP2-Settings");
     let offer = offer
@@ -284,7 +289,7 @@ async fn hello_world(world: &World, state: State) -> Result<()> {
             ),
         ]);
     }
-    let run = Program::start(world, "nodeapp", &mut run);
+    let run = started(world, "nodeapp", &mut run);
     seen(&run, "You're up and running!").await?;
     let file = apps.join("node/sample.json");
     let file = file.to_str().context("a path of text")?;
@@ -331,7 +336,7 @@ async fn hello_world(world: &World, state: State) -> Result<()> {
     }
     let mut python = ironside(world, &["run", "--app-id", "pythonapp", "python3"]);
     python.arg(apps.join("python/app.py"));
-    let python = Program::start(world, "pythonapp", &mut python);
+    let python = started(world, "pythonapp", &mut python);
     seen(
         &python,
         if state == State::Absent {
@@ -376,7 +381,7 @@ async fn calculator(world: &World) -> Result<()> {
             ],
         );
         run.args(more).args(["--", program]).arg(apps.join(file));
-        let run = Program::start(world, id, &mut run);
+        let run = started(world, id, &mut run);
         seen(&run, "You're up and running!").await?;
         running.push(run);
     }
@@ -416,7 +421,7 @@ async fn how_to(world: &World, program: &str, server: &str, client: &str) -> Res
             program,
         ],
     );
-    let run = Program::start(world, "server", run.arg(apps.join(server)));
+    let run = started(world, "server", run.arg(apps.join(server)));
     seen(&run, "Listening on").await?;
     let mut caller = ironside(
         world,
@@ -430,7 +435,7 @@ async fn how_to(world: &World, program: &str, server: &str, client: &str) -> Res
             program,
         ],
     );
-    let mut caller = Program::start(world, "client", caller.arg(apps.join(client)));
+    let mut caller = started(world, "client", caller.arg(apps.join(client)));
     let status = caller.exit(Duration::from_secs(30)).await?;
     ensure!(status.code() == Some(0), "{status}: {}", caller.log());
     ensure!(

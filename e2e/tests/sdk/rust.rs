@@ -62,7 +62,7 @@ async fn connects_at_once(world: &World) -> Result<()> {
     ]);
     run.arg(cache().join("rust/debug/ironside-sdk-rows"))
         .arg("connect");
-    let mut run = Program::start(world, "run", &mut run);
+    let mut run = Program::start(world, "run", &mut run).gentle();
     let status = run.exit(wait::LONG).await?;
     ensure!(
         run.log().contains("connected to eager"),
