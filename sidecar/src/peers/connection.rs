@@ -278,9 +278,15 @@ pub(crate) fn cause_of(error: &hyper::Error) -> String {
     while let Some(next) = deepest.source() {
         deepest = next;
     }
-    deepest
+    let text = deepest
         .downcast_ref::<std::io::Error>()
-        .map_or_else(|| deepest.to_string(), super::io_text)
+        .map_or_else(|| deepest.to_string(), super::io_text);
+    // The TLS library explains at length, with an address, that the other end just went.
+    if text.contains("close_notify") {
+        "EOF".to_owned()
+    } else {
+        text
+    }
 }
 
 /// Runs hyper's own futures as tasks that somebody owns.
