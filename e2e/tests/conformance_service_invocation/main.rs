@@ -10,6 +10,7 @@ mod api;
 mod app_channel;
 mod bodies;
 mod deferred;
+mod denials;
 mod failures;
 mod from_grpc;
 mod headers;
