@@ -27,7 +27,7 @@ pub enum Verdict {
 pub struct Matched {
     /// Which kind of thing.
     pub reason: Reason,
-    /// Which rule; see [`PolicySet::place`].
+    /// Which rule; see [`crate::PolicySet::place`].
     pub rule: Option<RuleId>,
     /// The label of the reference's metrics.
     pub source: Source,
