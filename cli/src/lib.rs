@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn the_base_name_says_which_program_this_is() {
         for (called, expected) in [
-            ("/root/.dapr/bin/daprd", Program::Sidecar),
+            ("/home/ada/.dapr/bin/daprd", Program::Sidecar),
             ("sentry", Program::Sentry),
             ("./dapr", Program::CommandLine),
             ("ironside", Program::CommandLine),

@@ -21,7 +21,7 @@ use ironside_proto::{
 use ironside_testkit::http::{Answer, Connection, HttpApp, Request};
 use prost::Message as _;
 
-/// Longest time from the write of a file to the first changed decision, on an idle machine (issue 4, E).
+/// Longest time from the write of a file to the first changed decision, on an idle machine.
 /// Test machines are busy: ten times as much passes.
 const TAKES_EFFECT: Duration = Duration::from_secs(1);
 
@@ -316,7 +316,7 @@ async fn files_of_access_control_take_effect_in_place() {
         .unwrap();
 }
 
-/// Issue 4, E: an editor that deletes and creates opens no gap.
+/// An editor that deletes and creates opens no gap.
 #[tokio::test]
 async fn a_file_that_is_deleted_and_made_again_opens_no_gap() {
     let text = object("    - {name: /a, action: allow}\n");

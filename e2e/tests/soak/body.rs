@@ -1,4 +1,4 @@
-//! Bodies of 1 GiB and the memory of the sidecars: done line 6.
+//! Bodies of 1 GiB and the memory of the sidecars.
 
 use anyhow::{Result, ensure};
 use ironside_e2e::{Sidecar, Spec, World};
@@ -66,7 +66,7 @@ impl<'a> Watched<'a> {
     }
 }
 
-/// Done line 6: 1 GiB both ways, of fixed length and chunked.
+/// 1 GiB both ways, of fixed length and chunked.
 #[tokio::test]
 #[ignore = "moves four bodies of 1 GiB: cargo xtask soak body"]
 async fn body() -> Result<()> {

@@ -1,4 +1,4 @@
-//! A callee's sidecar that ends and starts again under load: done line 7.
+//! A callee's sidecar that ends and starts again under load.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use ironside_e2e::{Spec, World, wait};
 use ironside_testkit::http::{self, Answer, Connection, Gate, HttpApp, Request};
 use rustix::process::Signal;
 
-/// Done line 7: 2,000 calls while the callee's sidecar ends and starts again.
+/// 2,000 calls while the callee's sidecar ends and starts again.
 #[tokio::test]
 #[ignore = "a minute of load: cargo xtask soak restart"]
 async fn restart() -> Result<()> {

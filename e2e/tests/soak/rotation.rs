@@ -1,4 +1,4 @@
-//! Certificates that live a minute: done line 5, both cases of K086.
+//! Certificates that live a minute: both cases of K086.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,7 +48,7 @@ fn renewals(sidecar: &Sidecar) -> usize {
         .count()
 }
 
-/// Done line 5: calls and a stream of ten minutes over twenty rotations.
+/// Calls and a stream of ten minutes over twenty rotations.
 #[tokio::test]
 #[ignore = "takes eleven minutes: cargo xtask soak rotation"]
 async fn rotation() -> Result<()> {
@@ -125,7 +125,7 @@ async fn rotation() -> Result<()> {
     Ok(())
 }
 
-/// Done line 5, the other case of K086: without fresh proof a connection ends with its certificate.
+/// The other case of K086: without fresh proof a connection ends with its certificate.
 #[tokio::test]
 #[ignore = "takes a minute and a half: cargo xtask soak rotation"]
 async fn rotation_that_stops_closes_the_stream() -> Result<()> {

@@ -31,7 +31,7 @@ mod tests;
 
 /// Events within so long are one edit (process-interface 2.9).
 const DEBOUNCE: Duration = Duration::from_millis(5);
-/// Quiet time before an object of access control counts as removed: editors delete and create (issue 4, E).
+/// Quiet time before an object of access control counts as removed: editors delete and create.
 const REMOVAL_QUIET: Duration = Duration::from_millis(50);
 /// Longest delay of a removal while other files change.
 const REMOVAL_LIMIT: Duration = Duration::from_millis(90);
