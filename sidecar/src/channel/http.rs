@@ -8,7 +8,6 @@ use std::time::Duration;
 use http::{
     HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts, uri::PathAndQuery,
 };
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -19,18 +18,26 @@ use ironside_chassis::{secret::Secret, tasks::Group};
 use ironside_policy::{Method, Verb};
 use tonic::Status;
 
+mod failure;
+mod framing;
+
+pub(crate) use failure::send_error;
+
+use failure::title;
+use framing::{Framing, framing};
+
 use super::{ChannelError, deadline::Deadline, expect::AwaitContinue, url};
 use crate::{
-    body::{self, Body, BodyError},
+    body::{self, Body},
     config::{AppProtocol, AppTarget},
     invocation::{
-        AppStatus, Invocation, Length, Origin, Reply,
+        AppStatus, Invocation, Origin, Reply,
         context::CallContext,
         headers::{self, API_TOKEN},
     },
     live::Live,
     middleware::Pipeline,
-    peers::{connection::TaskExecutor, io_text},
+    peers::connection::TaskExecutor,
 };
 
 /// Idle connections to the app that are kept (service-invocation 5.1).
@@ -304,110 +311,6 @@ pub(crate) const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x
 /// Content type of an event stream.
 pub(crate) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
-/// How a request's body is framed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    /// No body, no header.
-    None,
-    /// `Content-Length`; the body must be that long.
-    Exact(u64),
-    /// `Transfer-Encoding: chunked`.
-    Chunked,
-}
-
-/// Decides how the body is framed: by its declared length, in chunks, or not at all.
-///
-/// A request without a length whose verb needs no body gets no body headers if its body is empty; every other
-/// one is chunked, even when empty (service-invocation 1.7). A declared length that is no number is not one.
-async fn framing(
-    verb: Verb,
-    declared: Option<HeaderValue>,
-    length: Length,
-    mut body: Body,
-) -> Result<(Framing, Body), ChannelError> {
-    let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if let Some(declared) = declared {
-        return Ok((Framing::Exact(declared), exact(body, declared)));
-    }
-    if !matches!(verb, Verb::Get | Verb::Head | Verb::Delete | Verb::Options) {
-        return Ok((Framing::Chunked, chunked(body)));
-    }
-    if length == Length::Fixed(0) {
-        return Ok((Framing::None, body::empty()));
-    }
-    match body.frame().await.transpose()? {
-        None => Ok((Framing::None, body::empty())),
-        Some(first) => Ok((Framing::Chunked, chunked(prepend(first, body)))),
-    }
-}
-
-/// A body that is as long as it was said to be, or an error: a peer's word is checked before the app relies on it.
-fn exact(body: Body, length: u64) -> Body {
-    Exact { body, left: length }.boxed_unsync()
-}
-
-struct Exact {
-    body: Body,
-    left: u64,
-}
-
-impl http_body::Body for Exact {
-    type Data = bytes::Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, BodyError>>> {
-        let frame = std::task::ready!(std::pin::Pin::new(&mut self.body).poll_frame(cx));
-        std::task::Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                let size = frame.data_ref().map_or(0, bytes::Bytes::len) as u64;
-                match self.left.checked_sub(size) {
-                    Some(left) => {
-                        self.left = left;
-                        Some(Ok(frame))
-                    }
-                    None => Some(Err(BodyError::Malformed("body longer than its length"))),
-                }
-            }
-            None if self.left > 0 => Some(Err(BodyError::Cut)),
-            other => other,
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0 && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::with_exact(self.left)
-    }
-}
-
-fn prepend(first: http_body::Frame<bytes::Bytes>, rest: Body) -> Body {
-    use futures_util::StreamExt as _;
-    let first = futures_util::stream::iter([Ok::<_, BodyError>(first)]);
-    let rest = http_body_util::BodyStream::new(rest);
-    http_body_util::StreamBody::new(first.chain(rest)).boxed_unsync()
-}
-
-/// A body that never says how long it is.
-fn chunked(body: Body) -> Body {
-    struct Unknown(Body);
-    impl http_body::Body for Unknown {
-        type Data = bytes::Bytes;
-        type Error = BodyError;
-        fn poll_frame(
-            mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, BodyError>>> {
-            std::pin::Pin::new(&mut self.0).poll_frame(cx)
-        }
-    }
-    Unknown(body).boxed_unsync()
-}
-
 fn http_method(verb: Verb) -> http::Method {
     match verb {
         Verb::Get => http::Method::GET,
@@ -451,74 +354,5 @@ pub(crate) fn reply(response: Response<Body>) -> Reply {
         content_type: content_type.into(),
         type_url: "".into(),
         body,
-    }
-}
-
-/// A failed request in the words of the reference.
-pub(crate) fn send_error(
-    verb: Verb,
-    url: &str,
-    error: &hyper_util::client::legacy::Error,
-    authority: &str,
-) -> ChannelError {
-    let mut cause: &(dyn std::error::Error + 'static) = error;
-    let mut text = None;
-    loop {
-        if let Some(body) = cause.downcast_ref::<BodyError>() {
-            text = Some(body.to_string());
-        } else if let Some(refused) = tls_refusal(cause) {
-            text = Some(format!("tls: failed to verify certificate: {refused}"));
-        } else if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            let io = io_text(io);
-            text = Some(if error.is_connect() {
-                format!("dial tcp {authority}: {io}")
-            } else {
-                io
-            });
-        } else if let Some(hyper) = cause.downcast_ref::<hyper::Error>()
-            && hyper.is_incomplete_message()
-        {
-            text = Some("EOF".to_owned());
-        }
-        match cause.source() {
-            Some(next) => cause = next,
-            None => break,
-        }
-    }
-    ChannelError::Send {
-        verb: title(verb),
-        url: url.into(),
-        cause: text.unwrap_or_else(|| cause.to_string()).into(),
-    }
-}
-
-/// Why a certificate was refused, if that is what the error says.
-fn tls_refusal(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
-    // An I/O error hides the error inside it from the chain of sources.
-    let mut hidden = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
-    while let Some(io) = hidden.downcast_ref::<std::io::Error>() {
-        hidden = io.get_ref()?;
-    }
-    let rustls::Error::InvalidCertificate(why) = hidden.downcast_ref::<rustls::Error>()? else {
-        return None;
-    };
-    Some(if *why == rustls::CertificateError::UnknownIssuer {
-        "x509: certificate signed by unknown authority".to_owned()
-    } else {
-        format!("x509: {why}")
-    })
-}
-
-/// A verb as the reference's error texts spell it.
-fn title(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Get => "Get",
-        Verb::Head => "Head",
-        Verb::Put => "Put",
-        Verb::Delete => "Delete",
-        Verb::Options => "Options",
-        Verb::Trace => "Trace",
-        Verb::Patch => "Patch",
-        Verb::Post | Verb::None | Verb::Connect => "Post",
     }
 }
