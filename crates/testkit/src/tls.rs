@@ -1,18 +1,92 @@
-//! TLS in front of a fake app: self-signed, and if wanted with a demand for client certificates.
+//! TLS for tests: in front of a fake app, self-signed, and if wanted with a demand for client certificates; and
+//! for a crafted peer, which shows any certificate and takes any.
 
 #![expect(
     clippy::expect_used,
     reason = "a certificate that cannot be made is a failed test"
 )]
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use rcgen::{CertifiedKey, KeyPair};
-use rustls::{RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio_rustls::TlsAcceptor;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{WebPkiSupportedAlgorithms, aws_lc_rs},
+    server::WebPkiClientVerifier,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::http::{app::Wrap, client::Io};
+use crate::{
+    certs::Issued,
+    http::{app::Wrap, client::Io},
+};
+
+/// Connects to a port of 127.0.0.1 as the holder of `issued`, speaking `h2`; whoever answers is believed.
+///
+/// # Errors
+/// When nobody listens, or the other side refuses the handshake at once. With TLS 1.3 it may do so later: at the
+/// first read.
+pub async fn dial(port: u16, issued: Issued) -> io::Result<impl Io + 'static> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let anyone = Anyone(provider.signature_verification_algorithms);
+    let Issued { chain, key } = issued;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(anyone))
+        .with_client_auth_cert(chain, key)
+        .map_err(io::Error::other)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from("localhost").expect("a legal name");
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+}
+
+/// Believes every server.
+#[derive(Debug)]
+struct Anyone(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
 
 /// A self-signed certificate with its key, valid for `localhost` and 127.0.0.1.
 pub struct SelfSigned(CertifiedKey<KeyPair>);

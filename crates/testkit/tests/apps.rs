@@ -3,7 +3,7 @@
 #![cfg(test)]
 
 use ironside_testkit::{
-    grpc::{GrpcApp, GrpcClient},
+    grpc::{BareClient, GrpcApp, GrpcClient},
     http::{Answer, Connection, End, Framing, Gate, HttpApp, Request, send},
 };
 
@@ -123,4 +123,42 @@ async fn grpc_blocks_stay_apart() {
         ),
         (Some(9), "no way", true)
     );
+}
+
+#[tokio::test]
+async fn hand_written_header_blocks_arrive_as_written() {
+    let app = GrpcApp::start(|mut call| {
+        Box::pin(async move {
+            let message = call.message().await.unwrap_or_default();
+            call.begin_reply(&[("x-init", "1")]);
+            call.reply(&message);
+            call.end(0, "", &[]);
+        })
+    })
+    .await
+    .unwrap();
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", app.port()))
+        .await
+        .unwrap();
+    let mut client = BareClient::over(stream).await.unwrap();
+    // Longer than a frame, and than a length of one or two bytes.
+    let long = "v".repeat(40_000);
+    for value in ["short", &long] {
+        let fields: [(&str, &[u8]); 6] = [
+            (":method", b"POST"),
+            (":scheme", b"http"),
+            (":authority", b"a"),
+            (":path", b"/pkg.S/../M;x"),
+            ("x-", b"twice"),
+            ("x-", value.as_bytes()),
+        ];
+        let reply = client.call(&fields, &[b"message"]).await.unwrap();
+        assert_eq!(
+            (reply.code(), reply.messages),
+            (Some(0), vec![b"message".to_vec()])
+        );
+        let seen = app.take().remove(0);
+        assert_eq!(seen.path(), "/pkg.S/../M;x");
+        assert_eq!(seen.all("x-"), ["twice", value]);
+    }
 }
