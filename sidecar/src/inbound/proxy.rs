@@ -1,7 +1,7 @@
 //! gRPC proxying, the callee's half: a call to the own app over its gRPC listener.
 //!
-//! Owns the local leg of service-invocation 3. The app gets the path that policy judged: cleaned, where the
-//! reference hands on the raw one. App health and concurrency are not asked, as in the reference.
+//! Owns the local leg of service-invocation 3. The app gets the path that policy judged: another spelling of it
+//! is refused, where the reference judges the cleaned one and hands on the raw one. App health and concurrency are not asked, as in the reference.
 
 use std::sync::Arc;
 
@@ -51,6 +51,7 @@ pub(crate) async fn serve(
     let baggage = request.headers().get(BAGGAGE).cloned();
     let work = |context: CallContext| async move {
         outbound::check_path(request.uri().path())?;
+        not_reflection(&request)?;
         addressed_to_us(worker, &request, context.trace.is_on())?;
         deliver(worker, peer, request, &context, Leg::Peer).await
     };
@@ -63,6 +64,20 @@ pub(crate) async fn serve(
         }
         Err(status) => grpc::error(&status),
     }
+}
+
+/// A peer that asks this sidecar for its services, and not an app for its own, learns nothing (O-C11, K166).
+fn not_reflection(request: &Request<Body>) -> Result<(), Status> {
+    let is_addressed = [APP_ID, headers::CALLEE_APP_ID]
+        .iter()
+        .any(|name| request.headers().contains_key(name));
+    let path = request.uri().path();
+    if !is_addressed && path.starts_with("/grpc.reflection.") {
+        return Err(Status::unimplemented(format!(
+            "{path} is not offered: reflection is on the API port only"
+        )));
+    }
+    Ok(())
 }
 
 /// This port relays nothing: the callee must be the own app (O-C11).

@@ -98,14 +98,12 @@ pub(crate) fn target(headers: &HeaderMap, tracing: bool) -> Result<Box<str>, Sta
     Ok(String::from_utf8_lossy(named.as_bytes()).into())
 }
 
-/// A method name has a service and a method.
+/// A method name has a service and a method, in the one spelling that policy judges (security B15, B16).
 pub(crate) fn check_path(path: &str) -> Result<(), Status> {
-    match path
-        .strip_prefix('/')
-        .and_then(|rest| rest.rsplit_once('/'))
-    {
-        Some(_) => Ok(()),
-        None => Err(Status::unimplemented(format!(
+    let segment = |segment: &str| !matches!(segment, "" | "." | "..") && !segment.contains('/');
+    match path.strip_prefix('/').and_then(|rest| rest.split_once('/')) {
+        Some((service, method)) if segment(service) && segment(method) => Ok(()),
+        Some(_) | None => Err(Status::unimplemented(format!(
             "malformed method name: {path:?}"
         ))),
     }
@@ -232,13 +230,25 @@ pub(crate) fn answer(
 mod tests {
     use super::*;
 
-    /// Fact: service-invocation 3, golden 22.
+    /// Fact: service-invocation 3, golden 22; security K172.
     #[test]
     fn a_method_name_has_two_segments() {
         for (path, ok) in [
             ("/greet.G/Hi", true),
-            ("//greet.G/Hi", true),
+            ("/greet.G/..Hi", true),
+            ("greet.G/Hi", false),
+            ("//greet.G/Hi", false),
+            ("/greet.G//Hi", false),
+            ("/greet.G/Hi/", false),
+            ("/greet.G/A/../Hi", false),
+            ("/greet.G/./Hi", false),
+            ("/greet.G/..", false),
+            ("/../Hi", false),
+            ("/a/b/Hi", false),
+            ("/greet.G/", false),
             ("/greet.G", false),
+            ("/", false),
+            ("", false),
             ("*", false),
         ] {
             assert_eq!(check_path(path).is_ok(), ok, "{path}");
