@@ -13,7 +13,7 @@ pub mod sampling;
 pub mod trace_context;
 mod trace_state;
 
-pub use quote::{Quoted, quoted};
+pub use quote::{Escaped, Quoted, escaped, is_printable, quoted};
 pub use sampling::Sampling;
 pub use trace_context::{Flags, SpanId, TraceId, TraceParent};
 pub use trace_state::TraceState;

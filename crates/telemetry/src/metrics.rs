@@ -12,6 +12,7 @@ use std::time::Duration;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::registry::Registry;
 
+mod access;
 mod bounded;
 mod family;
 mod grpc;
@@ -22,6 +23,7 @@ mod security;
 mod sentry;
 mod words;
 
+pub use access::{DecisionCount, DecisionLabels, ObjectState, Outcome, SourceState};
 pub use grpc::Rpc;
 pub use http::{HttpCalled, HttpServed};
 pub use invocation::CallKind;
@@ -30,6 +32,7 @@ pub use security::{AclCaller, AclOutcome, AclScope, RotationFailure};
 pub use sentry::SentryMetrics;
 pub use words::grpc_code_name;
 
+use access::AccessFamilies;
 use family::{Buckets, Families};
 use grpc::GrpcFamilies;
 use http::HttpFamilies;
@@ -75,6 +78,7 @@ struct Inner {
     invocation: InvocationFamilies,
     security: SecurityFamilies,
     acl: AclFamilies,
+    access: AccessFamilies,
 }
 
 // === impl Settings ===
@@ -106,7 +110,9 @@ impl Metrics {
         let grpc = GrpcFamilies::new(&mut families);
         let invocation = InvocationFamilies::new(&mut families);
         let security = SecurityFamilies::new(&mut families, settings.record_error_codes);
-        let acl = AclFamilies::new(&mut Families::new(&mut foreign, &buckets));
+        let mut others = Families::new(&mut foreign, &buckets);
+        let acl = AclFamilies::new(&mut others);
+        let access = AccessFamilies::new(&mut others);
         Self(Some(Box::new(Inner {
             own,
             foreign,
@@ -115,6 +121,7 @@ impl Metrics {
             invocation,
             security,
             acl,
+            access,
         })))
     }
 
@@ -200,6 +207,40 @@ impl Metrics {
         inner.map_or_else(AclCaller::disabled, |inner| {
             inner.acl.caller(app_id, trust_domain, namespace)
         })
+    }
+
+    /// Returns the counter of one kind of decision, to be kept with the caller.
+    #[must_use]
+    pub fn decision_count(&self, labels: &DecisionLabels<'_>) -> DecisionCount {
+        let inner = self.0.as_ref();
+        inner.map_or_else(DecisionCount::disabled, |inner| {
+            inner.access.decision(labels)
+        })
+    }
+
+    /// The state of access control with this number is in force.
+    pub fn access_control_snapshot(&self, number: u64) {
+        self.with(|inner| inner.access.snapshot(number));
+    }
+
+    /// So many objects of access control are in this state.
+    pub fn access_control_objects(&self, state: ObjectState, count: usize) {
+        self.with(|inner| inner.access.objects(state, count));
+    }
+
+    /// The rules in force come from there.
+    pub fn access_control_source(&self, state: SourceState) {
+        self.with(|inner| inner.access.source(state));
+    }
+
+    /// The stream of rules was last heard of so long ago; files have no such series.
+    pub fn access_control_heartbeat(&self, age: Duration) {
+        self.with(|inner| inner.access.heartbeat(age));
+    }
+
+    /// Calls that the access log file does not hold.
+    pub fn access_log_dropped(&self, calls: u64) {
+        self.with(|inner| inner.access.log_dropped(calls));
     }
 
     /// The first certificate was obtained.

@@ -47,6 +47,16 @@ pub(super) struct Counts {
     labels: &'static [&'static str],
 }
 
+/// A number without labels that is not exposed before it is known.
+#[derive(Clone, Debug)]
+pub(super) struct Latest {
+    value: Arc<AtomicU64>,
+    kind: MetricType,
+}
+
+/// A number that is not known; no real one comes near.
+const UNKNOWN: u64 = u64::MAX;
+
 /// Histograms of one name.
 #[derive(Clone, Debug)]
 pub(super) struct Histograms {
@@ -82,7 +92,11 @@ pub(super) struct Families<'a> {
 
 impl Count {
     pub(super) fn inc(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    pub(super) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
     }
 }
 
@@ -98,6 +112,38 @@ impl EncodeMetric for Count {
 
     fn metric_type(&self) -> MetricType {
         Self::TYPE
+    }
+}
+
+// === impl Latest ===
+
+impl Latest {
+    pub(super) fn set(&self, value: u64) {
+        self.value.store(value.min(UNKNOWN - 1), Ordering::Relaxed);
+    }
+
+    pub(super) fn add(&self, more: u64) {
+        let sum = |now: u64| {
+            let known = if now == UNKNOWN { 0 } else { now };
+            Some(known.saturating_add(more).min(UNKNOWN - 1))
+        };
+        // The closure never declines.
+        let _before = self
+            .value
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+    }
+}
+
+impl EncodeMetric for Latest {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        match self.value.load(Ordering::Relaxed) {
+            UNKNOWN => Ok(()),
+            value => encoder.encode_gauge(&value),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.kind
     }
 }
 
@@ -193,6 +239,14 @@ impl<'a> Families<'a> {
         let family = Family::new_with_constructor(bounds.clone());
         self.registry.register(name, help, family.clone());
         Histograms { family, labels }
+    }
+
+    /// Registers a number without labels.
+    pub(super) fn latest(&mut self, kind: MetricType, name: &str, help: &str) -> Latest {
+        let value = Arc::new(AtomicU64::new(UNKNOWN));
+        let latest = Latest { value, kind };
+        self.registry.register(name, help, latest.clone());
+        latest
     }
 
     /// Registers a gauge.

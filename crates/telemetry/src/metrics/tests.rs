@@ -363,3 +363,71 @@ fn sentry_counts_its_work() {
         .collect();
     assert_eq!(have, want.map(String::from).into());
 }
+
+fn decided<'a>(outcome: Outcome, policy: &'a str, app_id: &'a str) -> DecisionLabels<'a> {
+    DecisionLabels {
+        outcome,
+        reason: "operation-rule",
+        policy,
+        app_id,
+        namespace: "shop",
+    }
+}
+
+/// Facts: security 4.9, K192.
+#[test]
+fn decisions_are_counted_by_what_was_said_and_to_whom() {
+    let metrics = metrics(Settings::default());
+    let allowed = metrics.decision_count(&decided(Outcome::Allow, "shop/orders", "web"));
+    allowed.inc();
+    metrics
+        .decision_count(&decided(Outcome::Allow, "shop/orders", "web"))
+        .inc();
+    metrics
+        .decision_count(&decided(Outcome::WouldDeny, "-", "web"))
+        .inc();
+    metrics.access_control_snapshot(3);
+    metrics.access_control_objects(ObjectState::Ok, 2);
+    metrics.access_control_objects(ObjectState::Invalid, 0);
+    metrics.access_control_source(SourceState::Live);
+    metrics.access_control_source(SourceState::File);
+    metrics.access_control_heartbeat(Duration::from_millis(2_900));
+    metrics.access_log_dropped(7);
+    check(
+        &metrics,
+        &[
+            r#"dapr_runtime_accesscontrol_decisions_total{decision="allow",reason="operation-rule",policy="shop/orders",src_app_id="web",src_namespace="shop"} 2"#,
+            r#"dapr_runtime_accesscontrol_decisions_total{decision="would_deny",reason="operation-rule",policy="-",src_app_id="web",src_namespace="shop"} 1"#,
+            "dapr_runtime_accesscontrol_snapshot 3",
+            r#"dapr_runtime_accesscontrol_objects{state="ok"} 2"#,
+            r#"dapr_runtime_accesscontrol_objects{state="invalid"} 0"#,
+            r#"dapr_runtime_accesscontrol_source{state="live"} 0"#,
+            r#"dapr_runtime_accesscontrol_source{state="stale"} 0"#,
+            r#"dapr_runtime_accesscontrol_source{state="unavailable"} 0"#,
+            r#"dapr_runtime_accesscontrol_source{state="unsupported"} 0"#,
+            r#"dapr_runtime_accesscontrol_source{state="file"} 1"#,
+            "dapr_runtime_accesscontrol_seconds_since_heartbeat 2",
+            "dapr_runtime_access_log_dropped_total 7",
+        ],
+    );
+}
+
+/// Row K221: names come from certificates and from objects, and even those are bounded.
+#[test]
+fn decisions_have_a_bounded_number_of_series() {
+    let metrics = metrics(Settings::default());
+    for number in 0..20_000 {
+        let name = format!("app{number}");
+        metrics
+            .decision_count(&decided(Outcome::Deny, &name, &name))
+            .inc();
+    }
+    let text = metrics.exposition();
+    let lines = samples(&text);
+    let series = lines
+        .iter()
+        .filter(|line| line.contains("decisions_total{"));
+    assert_eq!(series.count(), 5_001);
+    let shared = r#"dapr_runtime_accesscontrol_decisions_total{decision="deny",reason="operation-rule",policy="_other",src_app_id="_other",src_namespace="_other"} 15000"#;
+    assert!(lines.contains(shared));
+}
