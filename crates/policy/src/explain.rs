@@ -18,6 +18,13 @@ pub struct Place<'a> {
     rule: RuleId,
 }
 
+/// The JSON pointer of a rule within its object, without the set that holds the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pointer {
+    is_block: bool,
+    rule: RuleId,
+}
+
 /// Everything about one decision.
 #[derive(Clone, Debug)]
 pub struct Explanation {
@@ -48,13 +55,30 @@ impl<'a> Place<'a> {
     pub fn object(&self) -> &'a str {
         &self.object.name
     }
+
+    /// Returns the JSON pointer within the object, which may outlive the set.
+    #[must_use]
+    pub fn pointer(&self) -> Pointer {
+        Pointer {
+            is_block: self.object.style == Style::Block,
+            rule: self.rule,
+        }
+    }
 }
 
 /// The JSON pointer within the object.
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pointer().fmt(f)
+    }
+}
+
+// === impl Pointer ===
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("/spec")?;
-        if self.object.style == Style::Block {
+        if self.is_block {
             f.write_str("/accessControl")?;
         }
         let RuleId {

@@ -18,7 +18,7 @@ pub use compile::{AppKind, Block, BlockError, Callee, CompileProblem, Input, Nam
 pub use decide::{
     Caller, Decision, Form, Matched, Operation, PolicySet, Reason, RuleId, Source, Verdict,
 };
-pub use explain::{Explanation, ObjectAnswer, Place};
+pub use explain::{Explanation, ObjectAnswer, Place, Pointer};
 
 pub use operation::{Method, MethodError, Verb, clean};
 pub use verbs::{OVERRIDE_HEADERS, VerbSet};

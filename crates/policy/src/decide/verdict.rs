@@ -50,6 +50,8 @@ pub enum Reason {
     AmbiguousPath,
     /// Services that no peer may call through the proxy.
     ReservedService,
+    /// The call is for another app. Said by whoever finds out, never by a policy set.
+    RelayRefused,
     /// Policy has not arrived, or is too old.
     PolicyUnavailable,
     /// An object cannot be used.
@@ -76,7 +78,9 @@ impl Decision {
         self.verdict.is_allowed()
     }
 
-    pub(super) fn deny(reason: Reason) -> Self {
+    /// A denial for a reason that lies outside of all rules.
+    #[must_use]
+    pub fn deny(reason: Reason) -> Self {
         Self {
             verdict: Verdict::Deny(Matched::of(reason)),
             audit: None,
@@ -155,6 +159,7 @@ impl Reason {
             Self::NoIdentity => "no-identity",
             Self::AmbiguousPath => "ambiguous-path",
             Self::ReservedService => "reserved-service",
+            Self::RelayRefused => "relay-refused",
             Self::PolicyUnavailable => "policy-unavailable",
             Self::PolicyInvalid => "policy-invalid",
             Self::InternalError => "internal-error",
