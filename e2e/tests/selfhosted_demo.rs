@@ -25,6 +25,8 @@ async fn demo_works_on_a_bare_machine() -> Result<()> {
         "gRPC call",
         "Streaming",
         "spiffe://public/ns/default/",
+        "Policy under load",
+        "denied",
         "0 of",
         "p99",
         "through both sidecars and mutual TLS",

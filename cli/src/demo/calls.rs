@@ -99,6 +99,15 @@ impl HttpClient {
         Ok(String::from_utf8_lossy(&body).matches("data: ").count())
     }
 
+    /// Asks for the stream of events; returns only how that was answered.
+    pub(super) async fn ticks_status(&mut self) -> anyhow::Result<StatusCode> {
+        let answer = self.send(Method::GET, "/ticks", Bytes::new()).await?;
+        let status = answer.status();
+        // Read to its end, so that the connection serves the next call.
+        answer.into_body().collect().await?;
+        Ok(status)
+    }
+
     async fn send(
         &mut self,
         method: Method,

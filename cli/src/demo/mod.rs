@@ -7,6 +7,7 @@
 mod actor;
 mod calls;
 mod measure;
+mod policy;
 pub(crate) mod sample;
 mod show;
 mod stage;
@@ -69,6 +70,7 @@ async fn play(stage: &mut Stage, show: &mut Show, clock: &Clock) -> anyhow::Resu
     discover(stage, show, clock).await?;
     call(stage, show, clock).await?;
     identify(stage, show).await?;
+    policy::change(stage, show, clock).await?;
     restart(stage, show, clock).await?;
     let rows = time(stage, clock).await?;
     show.summary();

@@ -29,6 +29,9 @@ use crate::process::child::Streams;
 /// How many names are tried until one is free.
 const NAME_TRIES: usize = 100;
 
+/// The folder that sidecars read their policies from, below that of the demo.
+const POLICIES: &str = "policies";
+
 /// How long any part may take to be ready.
 const READY: Duration = Duration::from_secs(10);
 /// How often that is looked at.
@@ -144,6 +147,7 @@ impl Stage {
         let (name, lock) = free_name(&Locks::below(private.as_deref(), "ids"), &mut rng)?;
         let mut pair = |sample, protocol| Pair::new(&name, sample, protocol, &mut ports);
         let (orders, greeter) = (pair("orders", "http")?, pair("greeter", "grpc")?);
+        fs::create_dir(folder.path().join(POLICIES)).context("making the folder of policies")?;
         Ok(Self {
             set: Set {
                 tasks: Tasks::new(),
@@ -285,6 +289,7 @@ impl Set {
             Talk::Info => "info",
         };
         let sentry = format!("127.0.0.1:{}", self.sentry_port.number());
+        let policies = self.folder.path().join(POLICIES);
         let args = [
             "--app-id",
             &pair.id,
@@ -310,7 +315,8 @@ impl Set {
             level,
             "--log-as-json",
         ];
-        let args = args.map(OsString::from).to_vec();
+        let mut args = args.map(OsString::from).to_vec();
+        args.extend(["--resources-path".into(), policies.into()]);
         let variables = [("DAPR_TRUST_ANCHORS", self.anchors.as_str())];
         let launch = self.launch(&self.sidecar_program, args, &variables);
         let name = format!("the sidecar of {}", pair.id);
@@ -334,6 +340,23 @@ impl Set {
                 .then_some(())
         };
         until(ready, pair.sidecar.as_mut()).await
+    }
+
+    /// Puts a policy where the sidecars find it, whole at once.
+    pub(super) fn write_policy(&self, text: &str) -> anyhow::Result<()> {
+        let folder = self.folder.path();
+        let made = folder.join("policy.yaml");
+        fs::write(&made, text).context("writing the policy")?;
+        fs::rename(&made, self.policy()).context("putting the policy in its place")
+    }
+
+    /// Takes the policy away.
+    pub(super) fn remove_policy(&self) -> anyhow::Result<()> {
+        fs::remove_file(self.policy()).context("removing the policy")
+    }
+
+    fn policy(&self) -> PathBuf {
+        self.folder.path().join(POLICIES).join("demo.yaml")
     }
 
     /// What sidecars announced: app ids and addresses.
