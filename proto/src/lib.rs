@@ -1,9 +1,9 @@
 //! The wire contract, as Rust.
 //!
-//! Owns the generated modules and nothing else: the text lies in `dapr/proto/`, `tests/generated.rs` turns it
-//! into `src/gen/` and fails when the two disagree (`UPDATE=1 cargo test -p ironside-proto` writes). Only what
-//! service invocation, Sentry and the app callback need is here; every other RPC of the public service is
-//! answered by name, without its messages.
+//! Owns the generated modules and nothing else: the text lies in `dapr/proto/` and, for what is this project's
+//! own, in `accesscontrol/`; `tests/generated.rs` turns it into `src/gen/` and fails when the two disagree
+//! (`UPDATE=1 cargo test -p ironside-proto` writes). Only what service invocation, Sentry and the app callback
+//! need is here; every other RPC of the public service is answered by name, without its messages.
 
 #[allow(
     missing_docs,
@@ -70,10 +70,30 @@ pub mod google {
     }
 }
 
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::missing_errors_doc,
+    clippy::use_self,
+    clippy::wildcard_enum_match_arm,
+    reason = "generated code follows its generator's taste"
+)]
+/// The package `accesscontrol`, this project's own: how policy reaches sidecars.
+pub mod accesscontrol {
+    /// Objects of access control as a stream.
+    pub mod v1 {
+        include!("gen/accesscontrol.v1.rs");
+    }
+}
+
+pub use accesscontrol::v1 as discovery;
 pub use dapr::proto::common::v1 as common;
 pub use dapr::proto::internals::v1 as internals;
 pub use dapr::proto::runtime::v1 as runtime;
 pub use dapr::proto::sentry::v1 as sentry;
 
-/// Encoded `google.protobuf.FileDescriptorSet` of all packages, for gRPC server reflection.
+/// Encoded `google.protobuf.FileDescriptorSet` of the packages of the reference, for gRPC server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");
