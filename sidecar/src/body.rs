@@ -55,6 +55,9 @@ pub(crate) enum BodyError {
     /// The stream ended without the part that says that it is whole.
     #[error("unexpected EOF")]
     Cut,
+    /// A new policy does not allow the call any more.
+    #[error("{}", .0.message())]
+    Denied(Box<tonic::Status>),
     /// The call's deadline passed while the body was under way.
     #[error("context deadline exceeded")]
     Deadline,

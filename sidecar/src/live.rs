@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The state that requests read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Live {
     /// Which API groups answer.
     pub(crate) api: ApiAccess,
@@ -27,7 +27,9 @@ pub(crate) struct Live {
     /// HTTPEndpoint resources by name.
     pub(crate) endpoints: HashMap<Box<str>, Arc<Endpoint>>,
     /// Who may call what here.
-    pub(crate) policy: ironside_policy::PolicySet,
+    pub(crate) policy: Arc<ironside_policy::PolicySet>,
+    /// Number of the policy: for files the states that were published, from 1; for a stream its snapshot.
+    pub(crate) snapshot: u64,
     /// What happens to trace headers.
     pub(crate) trace: Sampling,
     /// What the API log holds.
@@ -48,7 +50,8 @@ impl Default for Live {
             http_pipeline: Pipeline::default(),
             app_pipeline: Pipeline::default(),
             endpoints: HashMap::new(),
-            policy: ironside_policy::PolicySet::default(),
+            policy: Arc::default(),
+            snapshot: 0,
             trace: Sampling::PassThrough,
             access_log: AccessLog::default(),
             components: Vec::new(),

@@ -16,6 +16,7 @@ use crate::{
     api::shutdown::ShutdownHandle,
     channel::{AppChannel, admission::Admission},
     config::Config,
+    inbound::in_flight::InFlight,
     invocation::headers::Stamp,
     live::Live,
     outbound::{external::External, known::KnownApps},
@@ -61,6 +62,8 @@ pub(crate) struct Worker {
     pub(crate) app: Option<AppChannel>,
     /// Apps that were found a moment ago.
     pub(crate) known: KnownApps,
+    /// Calls of peers that a new policy may end.
+    pub(crate) in_flight: Arc<InFlight>,
     /// What this sidecar says of itself to peers and apps.
     pub(crate) stamp: Stamp,
     /// Client of external targets.

@@ -10,6 +10,8 @@ use ironside_identity::VerifiedPeer;
 use ironside_policy::{Caller, Operation, PolicySet, Reason, Verb, VerbSet, Verdict};
 use tonic::Status;
 
+use super::in_flight::Call;
+
 /// Asks policy; a refusal is the status that the caller sees (service-invocation 1.13, E9).
 ///
 /// # Errors
@@ -57,6 +59,8 @@ pub(crate) struct Judged {
     pub(crate) peer: Option<Arc<VerifiedPeer>>,
     /// The verbs that the app may take the request for.
     pub(crate) overrides: VerbSet,
+    /// The call, if a new policy may end it.
+    pub(crate) call: Option<Arc<Call>>,
 }
 
 impl Judged {
@@ -69,7 +73,11 @@ impl Judged {
             overrides: self.overrides,
             ..Operation::invoke(method, verb)
         };
-        authorise(policy, caller(self.peer.as_deref()), &operation)
+        authorise(policy, caller(self.peer.as_deref()), &operation)?;
+        if let Some(call) = &self.call {
+            call.rewritten(method, verb);
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 //! The last file of this half that sees the generated types. Owns service-invocation 4.2 on the callee's side
 //! and its error texts. Stages 17 to 22.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
@@ -17,7 +17,10 @@ use ironside_proto::{
 };
 use tonic::{Code, Status};
 
-use super::authorise::{Judged, authorise, caller};
+use super::{
+    authorise::{Judged, authorise, caller},
+    in_flight,
+};
 use crate::{
     body::{self, Body, BodyError},
     channel::{AppChannel, ChannelError, http::EVENT_STREAM},
@@ -55,7 +58,12 @@ pub(crate) async fn stream(
                 .lead(data, seq)
                 .map_err(|error| parsing(&error.to_string()))?;
         }
-        let reply = invoke(worker, peer, message, pieces.boxed(), context, live).await?;
+        let arrived = Arrived {
+            message,
+            body: pieces.boxed(),
+            kind: Kind::Stream,
+        };
+        let reply = invoke(worker, peer, arrived, context, live).await?;
         Ok(streamed(reply))
     };
     let result: Result<Response<Body>, Status> = work.await;
@@ -84,7 +92,12 @@ pub(crate) async fn unary(
             .map(|any| std::mem::take(&mut any.value))
             .unwrap_or_default();
         state_length(&mut message, data.len());
-        let reply = invoke(worker, peer, message, body::full(data), context, live).await?;
+        let arrived = Arrived {
+            message,
+            body: body::full(data),
+            kind: Kind::Unary,
+        };
+        let reply = invoke(worker, peer, arrived, context, live).await?;
         whole(reply, limit, &trace).await
     };
     let result: Result<Response<Body>, Status> = work.await;
@@ -140,14 +153,34 @@ fn parsing(text: &str) -> Status {
     Status::invalid_argument(format!("parsing InternalInvokeRequest error: {text}"))
 }
 
+/// What came from a peer.
+struct Arrived {
+    message: InternalInvokeRequest,
+    body: Body,
+    kind: Kind,
+}
+
+/// How it came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// As a stream, which may live for long: a new policy may end it.
+    Stream,
+    /// Whole.
+    Unary,
+}
+
 async fn invoke(
     worker: &Arc<Worker>,
     peer: Option<&Arc<VerifiedPeer>>,
-    message: InternalInvokeRequest,
-    body: Body,
+    arrived: Arrived,
     mut context: CallContext,
     live: &Live,
 ) -> Result<Reply, Status> {
+    let Arrived {
+        message,
+        body,
+        kind,
+    } = arrived;
     let Some(app) = &worker.app else {
         return Err(Status::internal("app channel is not initialized"));
     };
@@ -158,9 +191,14 @@ async fn invoke(
         ..Operation::invoke(call.method.as_str(), call.verb)
     };
     authorise(&live.policy, caller(peer.map(Arc::as_ref)), &operation)?;
+    let mut entry = match kind {
+        Kind::Stream => Some(in_flight::enter(worker, live, peer, &operation)?),
+        Kind::Unary => None,
+    };
     context.judged = Some(Judged {
         peer: peer.cloned(),
         overrides: operation.overrides,
+        call: entry.as_ref().map(|entry| Arc::clone(entry.call())),
     });
     if version != ApiVersion::V1 as i32 {
         return Err(channel_status(&ChannelError::Version(version)));
@@ -171,12 +209,23 @@ async fn invoke(
     let metrics = &worker.shared.metrics;
     let caller = caller_of(&call.headers);
     metrics.invocation_received(&caller);
-    let result = deliver(worker, app, call, &mut context, live).await;
+    if let Some(entry) = &entry {
+        call.body = entry.upload(call.body.into_inner()).into();
+    }
+    let work = pin!(deliver(worker, app, call, &mut context, live));
+    let result = match &mut entry {
+        Some(entry) => entry.during(work).await,
+        None => work.await,
+    };
     let status = result
         .as_ref()
         .map_or(Code::Internal as i32, |reply| reply.status.number());
     metrics.invocation_replied(&caller, status);
-    result
+    let mut reply = result?;
+    if let Some(entry) = entry {
+        reply.body = entry.answer(reply.body);
+    }
+    Ok(reply)
 }
 
 /// Who calls, as series name it.

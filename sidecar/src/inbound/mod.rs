@@ -20,6 +20,7 @@ use crate::{
 
 pub(crate) mod authorise;
 pub(crate) mod call;
+pub(crate) mod in_flight;
 pub(crate) mod proxy;
 
 const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";

@@ -3,7 +3,7 @@
 //! Owns the local leg of service-invocation 3. The app gets the path that policy judged: another spelling of it
 //! is refused, where the reference judges the cleaned one and hands on the raw one. App health and concurrency are not asked, as in the reference.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use http::{Request, Response, header, uri::PathAndQuery};
 use ironside_identity::VerifiedPeer;
@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use super::{
     authorise::{authorise, caller},
     call::name_caller,
+    in_flight,
 };
 use crate::{
     body::Body,
@@ -22,7 +23,7 @@ use crate::{
         context::CallContext,
         grpc,
         headers::{self, API_TOKEN, APP_ID, BAGGAGE},
-        messages::{Messages, status_of},
+        messages::{Back, Messages, status_of},
     },
     outbound::{
         plan::{self, Route},
@@ -113,7 +114,12 @@ pub(crate) async fn deliver(
         Leg::Own => Caller::Own,
         Leg::Peer => caller(peer.map(Arc::as_ref)),
     };
-    authorise(&live.policy, asks, &Operation::proxied(method.as_str()))?;
+    let operation = Operation::proxied(method.as_str());
+    authorise(&live.policy, asks, &operation)?;
+    let mut entry = match leg {
+        Leg::Own => None,
+        Leg::Peer => Some(in_flight::enter(worker, &live, peer, &operation)?),
+    };
     let Some(app) = &worker.app else {
         return Err(Status::internal("app channel is not initialized"));
     };
@@ -143,18 +149,26 @@ pub(crate) async fn deliver(
     parts.uri = crate::channel::http::uri("http", authority, path.as_str())
         .map_err(|error| Status::internal(error.to_string()))?;
     let limit = worker.shared.config.max_message;
+    let body = match &entry {
+        Some(entry) => entry.upload(body),
+        None => body,
+    };
     let (body, fault) = Messages::request(body, limit);
-    let response = app
-        .proxy
-        .send(Request::from_parts(parts, body))
-        .await
-        .map_err(|status| match fault.get() {
-            Some(broken) => status_of(broken),
-            None => no_http2(status),
-        })?;
-    Ok(outbound::answer(
-        response, asked, limit, fault, context, worker,
-    ))
+    let work = pin!(app.proxy.send(Request::from_parts(parts, body)));
+    let sent = match &mut entry {
+        Some(entry) => entry.during(work).await,
+        None => work.await,
+    };
+    let response = sent.map_err(|status| match fault.get() {
+        Some(broken) => status_of(broken),
+        None => no_http2(status),
+    })?;
+    let back = Back {
+        limit,
+        fault,
+        entry,
+    };
+    Ok(outbound::answer(response, asked, back, context, worker))
 }
 
 /// An app that answers HTTP/1.1 to HTTP/2 gets the reference's text (golden 22).

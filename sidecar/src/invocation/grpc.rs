@@ -108,6 +108,7 @@ pub(crate) fn from_body_error(error: &BodyError) -> Status {
             Status::resource_exhausted(error.to_string())
         }
         BodyError::Peer { code, message } => Status::new(*code, message.as_ref()),
+        BodyError::Denied(status) => Status::clone(status),
         BodyError::Deadline => Status::deadline_exceeded(error.to_string()),
         BodyError::Connection(_) | BodyError::Cut => Status::unavailable(error.to_string()),
         BodyError::Sequence { .. }

@@ -19,7 +19,10 @@ use super::{
     grpc,
     stream::{Ending, Fault},
 };
-use crate::body::{Body, BodyError};
+use crate::{
+    body::{Body, BodyError},
+    inbound::in_flight::Entry,
+};
 
 /// Follows the lengths before the messages of one body.
 #[derive(Debug)]
@@ -32,6 +35,11 @@ struct Lengths {
 }
 
 impl Lengths {
+    /// True if no message is under way.
+    fn is_between(&self) -> bool {
+        self.left == 0 && self.prefix.is_empty()
+    }
+
     fn check(&mut self, mut data: &[u8]) -> Result<(), BodyError> {
         while !data.is_empty() {
             if self.left > 0 {
@@ -67,35 +75,47 @@ pub(crate) struct Messages {
     ending: Ending,
     fault: Fault,
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+    entry: Option<Entry>,
+    /// Runs while the message that was under way at a revocation may still become whole.
+    rest: Option<Pin<Box<tokio::time::Sleep>>>,
 }
+
+/// How an answer comes back.
+pub(crate) struct Back {
+    /// Bound on each message, in bytes.
+    pub(crate) limit: usize,
+    /// Why the request broke, if it did.
+    pub(crate) fault: Fault,
+    /// The call's place in the register, if a new policy may end it.
+    pub(crate) entry: Option<Entry>,
+}
+
+/// Time for the rest of a message when a call is revoked: clients take half a message for a protocol error.
+const REST: Duration = Duration::from_secs(1);
 
 impl Messages {
     /// A request body; `limit` bounds each message, in bytes.
     pub(crate) fn request(inner: Body, limit: usize) -> (Body, Fault) {
         let fault = Fault::default();
-        (
-            Self::boxed(inner, limit, Ending::Request, fault.clone(), None),
-            fault,
-        )
+        let back = Back {
+            limit,
+            fault: fault.clone(),
+            entry: None,
+        };
+        (Self::boxed(inner, back, Ending::Request, None), fault)
     }
 
     /// A response body; it ends with DeadlineExceeded when `left` has passed.
-    pub(crate) fn response(
-        inner: Body,
-        limit: usize,
-        fault: Fault,
-        left: Option<Duration>,
-    ) -> Body {
-        Self::boxed(inner, limit, Ending::Response, fault, left)
+    pub(crate) fn response(inner: Body, back: Back, left: Option<Duration>) -> Body {
+        Self::boxed(inner, back, Ending::Response, left)
     }
 
-    fn boxed(
-        inner: Body,
-        limit: usize,
-        ending: Ending,
-        fault: Fault,
-        left: Option<Duration>,
-    ) -> Body {
+    fn boxed(inner: Body, back: Back, ending: Ending, left: Option<Duration>) -> Body {
+        let Back {
+            limit,
+            fault,
+            entry,
+        } = back;
         if inner.is_end_stream() {
             return crate::body::empty();
         }
@@ -111,8 +131,20 @@ impl Messages {
             ending,
             fault,
             deadline,
+            entry,
+            rest: None,
         }
         .boxed_unsync()
+    }
+
+    /// Why the call must end now: it was revoked, and no message is cut by that.
+    fn revoked(&mut self, cx: &mut Context<'_>) -> Option<BodyError> {
+        let status = self.entry.as_mut()?.revoked(cx)?.clone();
+        let rest = self
+            .rest
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(REST)));
+        let is_over = self.lengths.is_between() || rest.as_mut().poll(cx).is_ready();
+        is_over.then(|| BodyError::Denied(Box::new(status)))
     }
 
     /// Ends the body because of `error`.
@@ -154,6 +186,11 @@ impl HttpBody for Messages {
             && deadline.as_mut().poll(cx).is_ready()
         {
             return self.break_off(BodyError::Deadline);
+        }
+        if self.inner.is_some()
+            && let Some(denied) = self.revoked(cx)
+        {
+            return self.break_off(denied);
         }
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(None);
@@ -215,6 +252,44 @@ mod tests {
                 rest = &rest[step..];
             }
             prop_assert_eq!(result.is_err(), sizes.iter().any(|size| *size > limit));
+        }
+    }
+
+    /// Fact K198: a revoked call ends between two messages, or a second later.
+    #[tokio::test(start_paused = true)]
+    async fn a_revocation_waits_for_the_message_under_way_but_not_for_ever() {
+        for (pieces, whole) in [
+            (["\0\0\0\0\u{4}ab", "cd"], true),
+            (["\0\0\0\0\u{4}ab", ""], false),
+        ] {
+            let (feed, inner) = crate::inbound::in_flight::tests::body();
+            let (entry, revoke) = crate::inbound::in_flight::tests::revocable();
+            let back = Back {
+                limit: 1024,
+                fault: Fault::default(),
+                entry: Some(entry),
+            };
+            let mut body = Messages::response(inner, back, None);
+            let [first, second] = pieces.map(|text| Bytes::from_static(text.as_bytes()));
+            feed.try_send(first.clone()).unwrap();
+            let frame = body.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), first);
+            revoke.await;
+            if whole {
+                feed.try_send(second.clone()).unwrap();
+                let frame = body.frame().await.unwrap().unwrap();
+                assert_eq!(frame.into_data().unwrap(), second);
+            }
+            let trailers = body
+                .frame()
+                .await
+                .unwrap()
+                .unwrap()
+                .into_trailers()
+                .unwrap();
+            assert_eq!(trailers["grpc-status"], "7");
+            assert!(body.frame().await.is_none());
+            assert!(feed.is_closed(), "the app's stream is let go");
         }
     }
 }

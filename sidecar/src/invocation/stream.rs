@@ -132,6 +132,9 @@ impl Outgoing {
 /// How the callee's sidecar tells that its app's body broke: the hop is well, the call is not.
 fn broken_status(error: &BodyError) -> Status {
     let status = grpc::from_body_error(error);
+    if matches!(error, BodyError::Denied(_)) {
+        return status;
+    }
     Status::internal(format!("error reading response body: {}", status.message()))
 }
 

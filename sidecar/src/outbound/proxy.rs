@@ -20,7 +20,7 @@ use crate::{
         context::{CallContext, Deadline},
         grpc,
         headers::{self, API_TOKEN, APP_ID, BAGGAGE, CALLEE_APP_ID},
-        messages::{self, Messages},
+        messages::{self, Back, Messages},
         stream::Fault,
     },
     worker::Worker,
@@ -125,7 +125,12 @@ async fn remote(
     context.trace.to_proxied(&mut parts.headers);
     set_hop(&mut parts, worker, context);
     let response = send(worker, callee, parts, body, &fault).await?;
-    Ok(answer(response, asked, limit, fault, context, worker))
+    let back = Back {
+        limit,
+        fault,
+        entry: None,
+    };
+    Ok(answer(response, asked, back, context, worker))
 }
 
 /// Where the callee listens; asked and dialled once more if nobody is there (service-invocation 3, reconnect).
@@ -202,8 +207,7 @@ pub(crate) fn set_hop(parts: &mut Parts, worker: &Worker, context: &CallContext)
 pub(crate) fn answer(
     response: Response<Body>,
     asked: Option<HeaderValue>,
-    limit: usize,
-    fault: Fault,
+    back: Back,
     context: &CallContext,
     worker: &Worker,
 ) -> Response<Body> {
@@ -223,7 +227,7 @@ pub(crate) fn answer(
     let left = context
         .deadline
         .map(|deadline| deadline.left(&worker.shared.clock));
-    Response::from_parts(parts, Messages::response(body, limit, fault, left))
+    Response::from_parts(parts, Messages::response(body, back, left))
 }
 
 #[cfg(test)]

@@ -285,6 +285,7 @@ fn from_stream(error: BodyError, fault: &Fault) -> Failure {
         | BodyError::LateResponse
         | BodyError::Malformed(_)
         | BodyError::MessageTooLarge { .. }
+        | BodyError::Denied(_)
         | BodyError::Deadline => Failure::Final((&error).into()),
     }
 }

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     channel::AppChannel,
     config::Config,
+    inbound::in_flight,
     invocation::headers::Stamp,
     outbound::{external::External, known::KnownApps},
     peers::Peers,
@@ -130,6 +131,7 @@ impl DataThread {
         };
         let worker = Arc::new(worker(&shared, &clients, client)?);
         clients.spawn("peer-sweep", sweep(Arc::clone(&worker)));
+        clients.spawn("policy-recheck", in_flight::follow(Arc::clone(&worker)));
         let api = Api {
             worker: Arc::clone(&worker),
             tasks: serving.group("api-connection"),
@@ -213,6 +215,7 @@ fn worker(
         ),
         app: app.as_ref().map(channel),
         known: KnownApps::default(),
+        in_flight: Arc::default(),
         stamp: stamp.map_err(io::Error::other)?,
         external: External::new(group),
     })

@@ -187,7 +187,7 @@ impl Reloader {
     fn publish(&mut self, next: Snapshot) -> Reloaded {
         match self.disk.compile(&next) {
             Ok(Compiled {
-                live,
+                mut live,
                 components: _,
                 warnings,
             }) => {
@@ -196,6 +196,7 @@ impl Reloader {
                     warn!(target: LOG, "{warning}");
                 }
                 self.last = next;
+                live.snapshot = self.live.borrow().snapshot + 1;
                 self.live.send_replace(Arc::new(live));
                 info!(target: LOG, "configuration and resources are in force; ports and connections stay");
                 Reloaded::Published

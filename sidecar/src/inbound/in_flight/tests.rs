@@ -1,0 +1,190 @@
+//! The register alone: whom a new policy ends, and whom it leaves in peace.
+
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::Wake,
+};
+
+use futures_util::FutureExt as _;
+use ironside_identity::{AppId, Namespace, SpiffeId, TrustDomain};
+use ironside_policy::{AppKind, Callee, Input, Namespaces};
+use ironside_resources::access_control;
+use tokio::sync::mpsc;
+use tonic::Code;
+
+use super::*;
+
+/// Callers `web` and `job` may do what these rules say.
+fn policy(web: &str) -> PolicySet {
+    let entry = |app: &str, rules: &str| {
+        format!("  - appId: {app}\n    namespace: default\n    operations: [{rules}]\n")
+    };
+    let document = format!(
+        "apiVersion: dapr.io/v1alpha1\nkind: AccessControl\nmetadata: {{name: p}}\nspec:\n  policies:\n{}{}",
+        entry("web", web),
+        entry("job", "{name: '/**', action: allow}")
+    );
+    let object = access_control::decode(&document).unwrap();
+    let callee = Callee {
+        app_id: AppId::parse("shop").unwrap(),
+        namespace: Namespace::parse("default").unwrap(),
+        trust_domain: TrustDomain::default(),
+        app: AppKind::Http,
+    };
+    PolicySet::compile(&Input {
+        callee: &callee,
+        block: None,
+        objects: &[object],
+        refused: &[],
+        namespaces: Namespaces::Any,
+        deny_by_default: false,
+    })
+    .unwrap()
+}
+
+fn peer(app: &str) -> Arc<VerifiedPeer> {
+    Arc::new(VerifiedPeer {
+        id: SpiffeId::parse(&format!("spiffe://public/ns/default/{app}")).unwrap(),
+        not_after: std::time::SystemTime::UNIX_EPOCH,
+        chain: Arc::new([]),
+    })
+}
+
+fn entry(register: &Arc<InFlight>, app: &str, method: &str) -> Entry {
+    register.enter(Some(&peer(app)), &Operation::invoke(method, Verb::Get))
+}
+
+/// A call, and what revokes it.
+pub(crate) fn revocable() -> (Entry, impl Future<Output = ()>) {
+    let register = Arc::new(InFlight::default());
+    let entry = entry(&register, "web", "a");
+    (entry, async move { register.judge(&policy("")).await })
+}
+
+/// A body that the test feeds.
+pub(crate) fn body() -> (mpsc::Sender<Bytes>, Body) {
+    struct Fed(mpsc::Receiver<Bytes>);
+    impl HttpBody for Fed {
+        type Data = Bytes;
+        type Error = BodyError;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            let data = self.0.poll_recv(cx);
+            data.map(|data| data.map(|data| Ok(Frame::data(data))))
+        }
+    }
+    let (sender, receiver) = mpsc::channel(4);
+    (sender, Fed(receiver).boxed_unsync())
+}
+
+#[derive(Default)]
+struct Counted(AtomicUsize);
+
+impl Wake for Counted {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn poll(body: &mut Body, waker: &Arc<Counted>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    let waker = Waker::from(Arc::clone(waker));
+    Pin::new(body).poll_frame(&mut Context::from_waker(&waker))
+}
+
+/// Fact K198: the one that lost its permission ends, the other is not even woken.
+#[tokio::test]
+async fn only_what_is_no_longer_allowed_ends() {
+    let register = Arc::new(InFlight::default());
+    let (web_feed, web) = body();
+    let (job_feed, job) = body();
+    let mut web = entry(&register, "web", "a/b").answer(web);
+    let mut job = entry(&register, "job", "a/b").answer(job);
+    let wakes = [Arc::default(), Arc::default()];
+    assert!(poll(&mut web, &wakes[0]).is_pending());
+    assert!(poll(&mut job, &wakes[1]).is_pending());
+    register.judge(&policy("{name: /a, action: allow}")).await;
+    assert_eq!(wakes[0].0.load(Ordering::Relaxed), 0, "still allowed");
+    register
+        .judge(&policy("{name: /other, action: allow}"))
+        .await;
+    let counts = wakes
+        .each_ref()
+        .map(|wakes| wakes.0.load(Ordering::Relaxed));
+    assert_eq!(counts, [1, 0]);
+    let Poll::Ready(Some(Err(BodyError::Denied(status)))) = poll(&mut web, &wakes[0]) else {
+        panic!("it goes on");
+    };
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(
+        status.message(),
+        "access control policy has denied access to id: spiffe://public/ns/default/web operation: a/b verb: GET"
+    );
+    assert!(web_feed.is_closed(), "the app's answer is let go");
+    assert!(matches!(poll(&mut web, &wakes[0]), Poll::Ready(None)));
+    job_feed.try_send(Bytes::from_static(b"x")).unwrap();
+    assert!(matches!(
+        poll(&mut job, &wakes[1]),
+        Poll::Ready(Some(Ok(_)))
+    ));
+    drop((web, job));
+    assert!(register.calls().open.is_empty());
+}
+
+/// Fact K198: a call whose answer has not begun is refused as if it came now.
+#[tokio::test]
+async fn a_call_without_an_answer_yet_is_refused() {
+    let register = Arc::new(InFlight::default());
+    let mut entry = entry(&register, "web", "a");
+    let (feed, upload) = body();
+    let mut upload = entry.upload(upload);
+    let work = pin!(std::future::pending::<Result<(), Status>>());
+    let mut waiting = Box::pin(entry.during(work));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    register.judge(&policy("")).await;
+    let status = waiting.await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    feed.try_send(Bytes::from_static(b"late")).unwrap();
+    let frame = upload.frame().await.unwrap();
+    assert!(
+        matches!(frame, Err(BodyError::Denied(_))),
+        "nothing more reaches the app"
+    );
+}
+
+/// A pipeline gave the call another path: both must stay allowed.
+#[tokio::test]
+async fn the_path_that_the_app_got_counts_too() {
+    let register = Arc::new(InFlight::default());
+    let mut entry = entry(&register, "web", "door");
+    entry.call().rewritten("admin", Verb::Get);
+    register
+        .judge(&policy(
+            "{name: /door, action: allow}, {name: /admin, action: allow}",
+        ))
+        .await;
+    let done = entry.during(pin!(std::future::ready(Ok(())))).await;
+    assert!(done.is_ok());
+    register
+        .judge(&policy("{name: /door, action: allow}"))
+        .await;
+    let done = entry.during(pin!(std::future::ready(Ok(())))).await;
+    assert_eq!(done.unwrap_err().code(), Code::PermissionDenied);
+}
+
+/// More calls than one batch, some of which end while it goes on.
+#[tokio::test]
+async fn every_call_of_a_crowd_is_judged() {
+    let register = Arc::new(InFlight::default());
+    let mut entries: Vec<Entry> = (0..3 * BATCH + 7)
+        .map(|n| entry(&register, if n % 2 == 0 { "web" } else { "job" }, "a"))
+        .collect();
+    entries.remove(BATCH);
+    register.judge(&policy("")).await;
+    let revoked = entries
+        .iter()
+        .filter(|entry| entry.call.revoked.get().is_some());
+    assert_eq!(revoked.count(), (3 * BATCH + 7).div_ceil(2) - 1);
+}
