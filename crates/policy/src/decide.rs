@@ -217,13 +217,19 @@ fn judge(compiled: &Compiled, caller: Caller<'_>, operation: &Operation<'_>) -> 
         return first;
     }
     let is_audited = first.audit.is_some();
-    first.and(other_readings(compiled, operation, is_audited, ask))
+    let doubt = if view.is_ruled() {
+        Verdict::Deny(Matched::of(Reason::AmbiguousPath))
+    } else {
+        Verdict::Allow(Matched::of(Reason::NoPolicy))
+    };
+    first.and(other_readings(compiled, operation, doubt, is_audited, ask))
 }
 
-/// The strictest answer to the other readings of a path.
+/// The strictest answer to the other readings of a path; `doubt` if they cannot be told.
 fn other_readings(
     compiled: &Compiled,
     operation: &Operation<'_>,
+    doubt: Verdict,
     is_audited: bool,
     ask: impl Fn(Paths<'_>) -> Decision,
 ) -> Decision {
@@ -253,7 +259,11 @@ fn other_readings(
     });
     match read {
         Ok(()) => strictest,
-        Err(reading::Unreadable) => Decision::deny(Reason::AmbiguousPath).under_audit(is_audited),
+        // Where no rule applies there is nothing to get around (fact O-A3); an audit is told all the same.
+        Err(reading::Unreadable) => Decision {
+            verdict: doubt,
+            ..Decision::deny(Reason::AmbiguousPath).under_audit(is_audited)
+        },
     }
 }
 

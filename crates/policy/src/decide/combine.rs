@@ -104,6 +104,12 @@ impl CallerView<'_> {
         }
     }
 
+    /// Whether any rules are in force for the caller.
+    pub(super) fn is_ruled(&self) -> bool {
+        let mut objects = self.set.objects.iter();
+        objects.any(|object| !object.is_audit && (!self.is_own || object.style == Style::Block))
+    }
+
     /// Both lists are sorted by object; the smaller first one is next.
     fn next_object(&self, exact: &[u32], wild: &[u32]) -> Option<u32> {
         let first = |list: &[u32]| self.object_of(*list.first()?);

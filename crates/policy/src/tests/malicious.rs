@@ -83,6 +83,31 @@ fn k130_to_k140_k144_k145_no_way_leads_out_of_public() {
     }
 }
 
+/// Fact O-A3, K100: where no rule is in force there is nothing to get around; an audit says what it would do.
+#[test]
+fn k148_doubt_denies_only_where_rules_are_in_force() {
+    let audit = "{mode: Audit, defaultAction: allow}";
+    for path in ["%c0%ae%c0%ae/admin", "public/%2525252e%2525252e/admin"] {
+        for set in [
+            PolicySet::default(),
+            set_of(&[]),
+            legacy(AppKind::Http, "{trustDomain: public}"),
+        ] {
+            let decision = ask(&set, &web(), Verb::Get, path);
+            assert_eq!(told(decision.verdict), (true, Reason::NoPolicy), "{path}");
+        }
+        let decision = ask(&set_of(&[audit]), &web(), Verb::Get, path);
+        assert!(decision.is_allowed());
+        assert_eq!(
+            decision.audit.map(told),
+            Some((false, Reason::AmbiguousPath))
+        );
+        let open = "{defaultAction: allow}";
+        let decision = ask(&set_of(&[open]), &web(), Verb::Get, path);
+        assert_eq!(told(decision.verdict), (false, Reason::AmbiguousPath));
+    }
+}
+
 #[test]
 fn k133_k152_a_second_decoding_is_named_as_the_reason() {
     for set in public() {

@@ -64,8 +64,8 @@ pub(super) fn decide(
         let mut verbs = vec![operation.verb];
         verbs.extend(operation.overrides.iter());
         let Some(readings) = readings(operation.method) else {
-            // Callers without identity are judged without their path.
-            return matches!(caller, Caller::Peer(_)).then_some(false);
+            // Callers without identity are judged without their path, and none where no rule applies.
+            return matches!(caller, Caller::Peer(_)).then(|| !is_ruled(given, caller, is_audited));
         };
         let mut allowed = true;
         for reading in &readings {
@@ -111,6 +111,20 @@ pub(super) fn decide(
     (settle(false), (audited && has_audit).then(|| settle(true)))
 }
 
+/// Whether any rules apply to a peer: those in force, or under audit those as well.
+fn is_ruled(given: &Given, caller: Caller<'_>, audit: bool) -> bool {
+    let own = matches!(caller, Caller::Peer(peer) if is_own(peer));
+    let counts = |object: &AccessControl| object.spec.mode == Mode::Enforce || audit;
+    is_explicit(given) || !own && given.objects.iter().any(counts)
+}
+
+fn is_explicit(given: &Given) -> bool {
+    given.block.as_ref().is_some_and(|block| {
+        let has_policies = block.policies.as_ref().is_some_and(|list| !list.is_empty());
+        block.default_action.is_some() || has_policies
+    })
+}
+
 /// The path, and as the reference folds it.
 fn spellings(app: AppKind, form: Form, path: &str) -> Vec<String> {
     let is_folded = app == AppKind::Http && form == Form::Invoke && !path.is_ascii();
@@ -147,10 +161,7 @@ fn combine(
         folded,
     };
     let mut answers = Vec::new();
-    if let Some(block) = &given.block
-        && (block.default_action.is_some()
-            || block.policies.as_ref().is_some_and(|list| !list.is_empty()))
-    {
+    if let Some(block) = given.block.as_ref().filter(|_| is_explicit(given)) {
         answers.push(legacy_block(block, &asked));
     }
     for object in &given.objects {
