@@ -13,6 +13,7 @@ use crate::rotation::Maker;
 use crate::serve::ca::CertificateAuthority;
 use crate::serve::{self, Server};
 use crate::settings::{self, Loaded, Settings, SettingsError};
+use crate::shared::ClaimError;
 use crate::store::Store;
 use crate::validator::jwks::{KeyError, KeySet};
 use crate::validator::{Insecure, Jwks, Validators};
@@ -42,6 +43,8 @@ pub(crate) enum RunError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Authority(#[from] GuardError),
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
     #[error("token validator 'jwks': {0}")]
     Keys(#[from] KeyError),
     #[error("error issuing sentry's own certificate: {0}")]
@@ -76,22 +79,36 @@ pub(crate) async fn run(config: Config) -> Result<(), RunError> {
         Signals::install(&[Signal::Interrupt, Signal::Terminate]).map_err(RunError::Signals)?;
     let tasks = Tasks::new();
     let stop = tasks.token();
-    tokio::select! {
-        started = Box::pin(start(config, &tasks)) => started?,
+    let (sharing, metrics) = (config.sharing.clone(), Metrics::default());
+    let mut claim = sharing.claim().await?;
+    let port = tokio::select! {
+        started = Box::pin(start(config, metrics.clone(), &tasks)) => started?,
         signal = signals.next() => {
             tell(signal);
             return stop_all(&tasks, &mut signals).await;
         }
+    };
+    if let Some(claim) = &mut claim {
+        claim.announce(port)?;
     }
-    tokio::select! {
-        signal = signals.next() => tell(signal),
-        () = stop.cancelled() => {}
-    }
+    let (clock, requests) = (Clock::system(), || metrics.received.get());
+    // Held to the end: whoever waits for this Sentry to be gone starts another one.
+    let _unneeded = tokio::select! {
+        signal = signals.next() => {
+            tell(signal);
+            None
+        }
+        unneeded = sharing.until_unneeded(claim.as_ref(), requests, &clock) => {
+            info!(target: SCOPE, "{}", unneeded.text());
+            Some(unneeded)
+        }
+        () = stop.cancelled() => None,
+    };
     stop_all(&tasks, &mut signals).await
 }
 
-/// Starts everything; what it leaves behind are tasks.
-async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
+/// Starts everything; what it leaves behind are tasks. Returns the port of the certificate service.
+async fn start(config: Config, counted: Metrics, tasks: &Tasks) -> Result<u16, RunError> {
     let Config {
         grpc,
         healthz,
@@ -101,6 +118,7 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
         file,
         lives,
         control_plane_allowed,
+        sharing: _,
         idle_flags,
     } = config;
     if !idle_flags.is_empty() {
@@ -122,7 +140,7 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
         own,
         settings,
         clock,
-        metrics: Metrics::default(),
+        metrics: counted,
         tasks,
     };
     let mut guard = setup.guard(Arc::new(store), &lives);
@@ -230,7 +248,7 @@ impl Setup<'_> {
         authority: watch::Receiver<Arc<Authority>>,
         validators: Validators,
         health: health::Target,
-    ) -> Result<(), RunError> {
+    ) -> Result<u16, RunError> {
         let mut own = Own {
             id: self.own.clone(),
             authority: authority.clone(),
@@ -262,7 +280,7 @@ impl Setup<'_> {
             info!(target: serve::SCOPE, "Shutting down gRPC server");
             drop(health);
         });
-        Ok(())
+        Ok(port)
     }
 
     /// Spawns a task that has no end of its own.

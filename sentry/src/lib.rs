@@ -16,6 +16,7 @@ mod own;
 mod rotation;
 mod serve;
 mod settings;
+pub mod shared;
 mod store;
 mod validator;
 

@@ -1,8 +1,8 @@
 //! The flags of `sentry`.
 //!
 //! Every flag of the reference is here (process-interface 3); those of JWT SVIDs, OIDC and Kubernetes are read and
-//! checked, and do nothing in this build. `ca-ttl`, `keep-root-key`, `root-ttl` and `allow-control-plane-identities` are
-//! our own.
+//! checked, and do nothing in this build. `ca-ttl`, `keep-root-key`, `root-ttl`, `allow-control-plane-identities`,
+//! `port-file`, `clients-file` and `linger` are our own.
 
 use ironside_chassis::args::{Flag, Flags};
 
@@ -63,6 +63,21 @@ const TABLE: &[Flag] = &[
         "allow-control-plane-identities",
         "false",
         "let anyone have the name of a control-plane service (standalone)",
+    ),
+    Flag::text(
+        "port-file",
+        "",
+        "file that holds the port while sentry serves; locked, and sentry ends when it is removed",
+    ),
+    Flag::text(
+        "clients-file",
+        "",
+        "file on which clients hold a shared lock; sentry ends when there is none for --linger",
+    ),
+    Flag::duration(
+        "linger",
+        "10m",
+        "how long sentry stays after its last client, with --clients-file",
     ),
     Flag::text("log-level", "info", "debug, info, warn, error or fatal"),
     Flag::text(

@@ -9,6 +9,7 @@ pub(crate) mod flags;
 use crate::rotation::Plan;
 use crate::rotation::plan::RootKey;
 use crate::settings::Settings;
+use crate::shared::Sharing;
 use crate::store::FileStore;
 use env::Env;
 use ironside_chassis::args::Parsed;
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) file: ConfigFile,
     /// Whether anyone may bear a name of the control plane.
     pub(crate) control_plane_allowed: bool,
+    /// Whether it is shared by programs that come and go.
+    pub(crate) sharing: Sharing,
     /// Flags that are accepted and do nothing yet.
     pub(crate) idle_flags: Vec<&'static str>,
 }
@@ -79,6 +82,8 @@ pub(crate) enum ConfigError {
         flag: &'static str,
         value: GoDuration,
     },
+    #[error("invalid value for --linger: {0} is negative")]
+    Linger(GoDuration),
     #[error("invalid value for --trust-domain: {0}")]
     TrustDomain(#[from] TrustDomainError),
     #[error("invalid NAMESPACE: {0}")]
@@ -151,6 +156,7 @@ impl Config {
             lives: Lives::read(parsed)?,
             file,
             control_plane_allowed: parsed.bool("allow-control-plane-identities"),
+            sharing: sharing(parsed)?,
             idle_flags: flags::IDLE
                 .into_iter()
                 .filter(|flag| parsed.bool(flag))
@@ -225,6 +231,20 @@ fn check_mode(mode: &str) -> Result<(), ConfigError> {
         "kubernetes" => Err(ConfigError::Kubernetes),
         other => Err(ConfigError::Mode(other.to_owned())),
     }
+}
+
+fn sharing(parsed: &Parsed) -> Result<Sharing, ConfigError> {
+    let path = |flag| {
+        Some(parsed.text(flag))
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    };
+    let linger = parsed.duration("linger");
+    Ok(Sharing {
+        port_file: path("port-file"),
+        clients_file: path("clients-file"),
+        linger: linger.to_std().ok_or(ConfigError::Linger(linger))?,
+    })
 }
 
 fn own_id(parsed: &Parsed, env: &Env) -> Result<SpiffeId, ConfigError> {
@@ -344,6 +364,10 @@ mod tests {
             "mode kubernetes is not part of this build",
         );
         refused(&["--port=70000"], "invalid value for --port: 70000");
+        refused(
+            &["--linger=-1s"],
+            "invalid value for --linger: -1s is negative",
+        );
         refused(
             &["--trust-domain=Upper"],
             "invalid value for --trust-domain: trust domain characters",
