@@ -63,6 +63,7 @@ fn run(name: &str, parsed: &Parsed) -> ExitCode {
         "completion" => command::completion::run(&session, path),
         "sidecar" => ironside_sidecar::main(words.iter().cloned()),
         "sentry" => ironside_sentry::main(words.iter().cloned()),
+        "detach" => process::detach::run(words),
         "exec" => process::exec::run(words),
         "sample" => demo::sample::run(words),
         "annotate" | "components" | "configurations" | "dashboard" | "logs" | "mcpservers"
@@ -92,10 +93,8 @@ fn deprecated(status: &Status, flag: &str, instead: &str) {
 ///
 /// It has to be this thread: the kernel ends children when the thread that started them ends.
 fn dispatch(session: &Session, command: &str) -> anyhow::Result<ExitCode> {
-    match command {
-        "init" => return command::init::init(session),
-        "uninstall" => return command::init::uninstall(session),
-        _ => {}
+    if command == "init" {
+        return command::init::init(session);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -103,6 +102,7 @@ fn dispatch(session: &Session, command: &str) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match command {
             "run" => command::run::run(session).await,
+            "uninstall" => command::init::uninstall(session).await,
             "demo" => demo::run(session).await,
             "stop" => command::stop::run(session).await,
             "list" => command::list::run(session).await,

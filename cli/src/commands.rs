@@ -55,6 +55,7 @@ pub(crate) const ROOT: &Command = &Command::new(
     VERSION,
     WORKFLOW,
     // Parts of this binary that start one another.
+    DETACH,
     EXEC,
     SAMPLE,
     SENTRY,
@@ -76,6 +77,10 @@ const RUN: Command = Command::new(
     Example {
         what: "Run a sidecar alone",
         how: "run --app-id myapp --dapr-http-port 3500",
+    },
+    Example {
+        what: "Run with mutual TLS",
+        how: "run --mtls --app-id myapp --app-port 3000 -- node myapp.js",
     },
     Example {
         what: "Run all apps of a template, or of the dapr.yaml in a folder",
@@ -106,6 +111,10 @@ const RUN: Command = Command::new(
     Flag::switch("app-ssl", "Reach the application over TLS")
         .deprecated("use --app-protocol https or grpcs"),
     Flag::text("config", "The configuration file").short('c'),
+    Flag::switch(
+        "mtls",
+        "Mutual TLS, with a Sentry of this user that is started when it is needed",
+    ),
     Flag::number(
         "dapr-http-port",
         "The sidecar's HTTP port; -1 for a free one",
@@ -455,6 +464,9 @@ const WORKFLOW: Command = Command::new("workflow", "Workflows (not offered)")
     .hidden();
 
 // Parts of this binary that start one another; never typed by a person.
+const DETACH: Command = Command::new("detach", "Start a Sentry that outlives everybody")
+    .raw()
+    .hidden();
 const EXEC: Command = Command::new(
     "exec",
     "Become another program, tied to the life of the parent",

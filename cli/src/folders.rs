@@ -115,7 +115,7 @@ pub(crate) fn private(environment: &Environment) -> anyhow::Result<PathBuf> {
 }
 
 /// Makes a folder that only this user may enter, or checks one that is there.
-fn own(folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn own(folder: &Path) -> anyhow::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -16,6 +16,7 @@ mod instances;
 mod locks;
 mod names;
 mod output;
+mod own_sentry;
 mod ports;
 mod process;
 

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 
 use super::{Session, absent};
 use crate::folders::{Home, link};
+use crate::own_sentry::{Left, OwnSentry};
 
 /// Flags of `init` that stand for containers or downloads.
 const WITHOUT_EFFECT: [&str; 10] = [
@@ -84,18 +85,13 @@ fn prepare(home: &Home) -> anyhow::Result<()> {
 }
 
 /// Runs `uninstall`.
-pub(crate) fn uninstall(session: &Session) -> anyhow::Result<ExitCode> {
+pub(crate) async fn uninstall(session: &Session) -> anyhow::Result<ExitCode> {
     if session.values.switch("kubernetes") {
         return Ok(absent::kubernetes(session, "uninstall"));
     }
     let home = home(session)?;
     session.status.info("Removing Dapr from your machine...");
-    let removed = if session.values.switch("all") {
-        remove(home.path())
-    } else {
-        remove(&home.programs())
-    };
-    match removed {
+    match take_away(session, &home).await {
         Ok(()) => {
             session.status.success("Dapr has been removed successfully");
             Ok(ExitCode::SUCCESS)
@@ -106,6 +102,22 @@ pub(crate) fn uninstall(session: &Session) -> anyhow::Result<ExitCode> {
                 .failure(&format!("Error removing Dapr: {error:#}"));
             Ok(ExitCode::FAILURE)
         }
+    }
+}
+
+/// Ends this user's Sentry, so that nothing runs in what is removed.
+async fn take_away(session: &Session, home: &Home) -> anyhow::Result<()> {
+    let sentry = OwnSentry::find(Some(home), &session.environment)?;
+    if sentry.end().await? == Left::Clients {
+        session.status.warning(
+            "Apps run with certificates of the Sentry that has been ended; they cannot renew them until the next \
+             run --mtls",
+        );
+    }
+    if session.values.switch("all") {
+        remove(home.path())
+    } else {
+        remove(&home.programs())
     }
 }
 

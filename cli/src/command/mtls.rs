@@ -16,6 +16,7 @@ use jiff::Timestamp;
 
 use super::{Session, absent};
 use crate::output::{self, table};
+use crate::own_sentry::OwnSentry;
 
 /// How long Sentry may take to answer; it waits two seconds for a folder to be quiet.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,8 +32,11 @@ pub(crate) fn run(session: &Session, below: &str) -> anyhow::Result<ExitCode> {
     if session.values.switch("kubernetes") {
         return Ok(absent::kubernetes(session, &name));
     }
-    let Some(folder) = session.values.text("issuer-credentials").map(PathBuf::from) else {
-        let text = format!("{name}: name the folder of Sentry with --issuer-credentials");
+    let given = session.values.text("issuer-credentials").map(PathBuf::from);
+    let Some(folder) = given.or_else(|| own_credentials(session)) else {
+        let text = format!(
+            "{name}: name the folder of Sentry with --issuer-credentials (run --mtls has not made one here yet)"
+        );
         session.status.failure(&text);
         return Ok(ExitCode::FAILURE);
     };
@@ -47,6 +51,12 @@ pub(crate) fn run(session: &Session, below: &str) -> anyhow::Result<ExitCode> {
             _ => show(session, &folder).await,
         }
     })
+}
+
+/// The folder of this user's Sentry, if there is one.
+fn own_credentials(session: &Session) -> Option<PathBuf> {
+    let sentry = OwnSentry::find(session.home().as_ref(), &session.environment).ok()?;
+    Some(sentry.credentials()).filter(|folder| folder.is_dir())
 }
 
 async fn show(session: &Session, folder: &Path) -> anyhow::Result<ExitCode> {

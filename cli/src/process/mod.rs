@@ -4,6 +4,7 @@
 //! Facts: cli-and-clients 1.7, 1.8, CH1 to CH4.
 
 pub(crate) mod child;
+pub(crate) mod detach;
 pub(crate) mod exec;
 pub(crate) mod signals;
 pub(crate) mod terminal;

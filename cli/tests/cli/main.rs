@@ -14,6 +14,7 @@ mod general;
 mod instances;
 mod life;
 mod mtls;
+mod own_sentry;
 mod rig;
 mod run;
 mod template;

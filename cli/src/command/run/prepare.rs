@@ -18,11 +18,22 @@ use crate::folders;
 use crate::instances::{self, Instance};
 use crate::locks::{Lock, Locks};
 use crate::names;
+use crate::own_sentry::Joined;
 use crate::ports::{Held, Ports};
 use crate::process::{Launch, child::Streams};
 
 /// How many generated ids are tried.
 const ID_TRIES: usize = 1_000;
+/// Where a Sentry is looked for when a Configuration asks for mutual TLS (cli-and-clients 1.4).
+const SENTRY: &str = "localhost:50001";
+/// Variables that would tell a sidecar of another Sentry than this user's.
+const OF_ANOTHER_SENTRY: [&str; 5] = [
+    "DAPR_TRUST_ANCHORS",
+    "DAPR_TRUST_ANCHORS_FILE",
+    "DAPR_CONTROLPLANE_TRUST_DOMAIN",
+    "DAPR_CONTROLPLANE_NAMESPACE",
+    "DAPR_SENTRY_TOKEN_FILE",
+];
 
 /// All that is needed to start one app and its sidecar.
 #[derive(Debug)]
@@ -33,6 +44,8 @@ pub(crate) struct Plan {
     pub ports: ChosenPorts,
     held: Vec<Held>,
     _id: Lock,
+    /// Keeps this user's Sentry serving.
+    _sentry: Option<Joined>,
     sidecar: PathBuf,
     arguments: Vec<OsString>,
     app: Option<PathBuf>,
@@ -50,10 +63,11 @@ pub(crate) struct Surroundings<'a> {
     pub sidecar_variables: Vec<(OsString, OsString)>,
 }
 
-/// Checks a spec and decides what it left open.
+/// Checks a spec and decides what it left open; `sentry` is this user's, if the spec asks for it.
 pub(crate) fn prepare(
     mut spec: AppSpec,
     around: &Surroundings<'_>,
+    sentry: Option<Joined>,
     rng: &mut impl Rng,
 ) -> anyhow::Result<Plan> {
     for folder in &spec.resources {
@@ -75,27 +89,49 @@ pub(crate) fn prepare(
         &mut held,
         rng,
     )?;
-    let mutual_tls = match &spec.config {
-        Some(file) => mutual_tls(file)?,
-        None => MutualTls::Off,
+    let mutual_tls = match (&sentry, &spec.config) {
+        (Some(sentry), _) => MutualTls::From(sentry.address.clone()),
+        (None, Some(file)) => mutual_tls(file)?,
+        (None, None) => MutualTls::Off,
     };
     let environment = around.environment;
+    let sidecar = folders::sidecar(spec.home.as_ref(), environment)?;
     let mut sidecar_environment: Vec<(OsString, OsString)> = environment
         .all()
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     sidecar_environment.extend(around.sidecar_variables.iter().cloned());
+    if let Some(sentry) = &sentry {
+        sidecar_environment.retain(|(name, _)| OF_ANOTHER_SENTRY.iter().all(|other| name != other));
+        sidecar_environment.extend(trust(sentry, &sidecar)?);
+    }
     Ok(Plan {
         ports,
         held,
         _id: id,
-        sidecar: folders::sidecar(spec.home.as_ref(), environment)?,
-        arguments: vector::arguments(&spec, ports, mutual_tls, around.log)?,
+        _sentry: sentry,
+        sidecar,
+        arguments: vector::arguments(&spec, ports, &mutual_tls, around.log)?,
         app: None,
         sidecar_environment,
         app_environment: vector::environment(&spec, ports, environment),
         spec,
     })
+}
+
+/// What a sidecar is told to believe. Ours follows the file of roots; another one reads its anchors once, as text.
+fn trust(sentry: &Joined, sidecar: &Path) -> anyhow::Result<Vec<(OsString, OsString)>> {
+    let mut variables = vec![(
+        "DAPR_TRUST_ANCHORS_FILE".into(),
+        sentry.anchors.clone().into_os_string(),
+    )];
+    let is_ours = fs::canonicalize(sidecar).ok() == fs::canonicalize(std::env::current_exe()?).ok();
+    if !is_ours {
+        let text = fs::read_to_string(&sentry.anchors)
+            .with_context(|| format!("reading {}", sentry.anchors.display()))?;
+        variables.push(("DAPR_TRUST_ANCHORS".into(), text.into()));
+    }
+    Ok(variables)
 }
 
 /// Takes the app's id, making one up if there is none.
@@ -186,7 +222,11 @@ fn mutual_tls(config: &Path) -> anyhow::Result<MutualTls> {
         return Ok(MutualTls::Off);
     };
     let on = yaml::mutual_tls(&text).with_context(|| format!("reading {}", config.display()))?;
-    Ok(if on { MutualTls::On } else { MutualTls::Off })
+    Ok(if on {
+        MutualTls::From(SENTRY.to_owned())
+    } else {
+        MutualTls::Off
+    })
 }
 
 // === impl Plan ===
@@ -319,7 +359,7 @@ mod tests {
         for (text, expected) in [
             (
                 "kind: Configuration\nspec:\n  mtls:\n    enabled: true\n",
-                MutualTls::On,
+                MutualTls::From(SENTRY.to_owned()),
             ),
             (
                 "kind: Configuration\nspec:\n  mtls:\n    enabled: false\n",

@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ironside_chassis::tasks::Tasks;
 use rustix::process::{Signal, getpid};
 
 use super::prepare::{Plan, Surroundings, prepare};
@@ -14,6 +15,7 @@ use super::startup::{addresses, set_metadata, wait_for_sidecar};
 use super::vector::LogForm;
 use crate::command::Session;
 use crate::output::Status;
+use crate::own_sentry::{Joined, OwnSentry};
 use crate::process::child::Streams;
 use crate::process::{Change, Child, Ended, Interrupts, Terminal};
 
@@ -38,6 +40,8 @@ struct Run<'a> {
     terminal: Terminal,
     sidecar: Child,
     app: Option<Child>,
+    /// What goes on beside, to the end of this process.
+    _tasks: Tasks,
 }
 
 /// Runs the app that the flags describe.
@@ -59,8 +63,17 @@ pub(crate) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
         },
         sidecar_variables: Vec::new(),
     };
-    let interrupts = Interrupts::install()?;
-    let mut plan = prepare(spec, &around, &mut rand::rng())?;
+    let mut interrupts = Interrupts::install()?;
+    let tasks = Tasks::new();
+    let sentry = tokio::select! {
+        biased;
+        () = interrupts.next() => {
+            status.info("terminated signal received: shutting down");
+            return Ok(ExitCode::SUCCESS);
+        }
+        joined = join_sentry(session, &spec, &tasks) => joined?,
+    };
+    let mut plan = prepare(spec, &around, sentry, &mut rand::rng())?;
     let sidecar = plan.sidecar(Streams::Output).start()?;
     status.info(&format!(
         "Starting Dapr with id {}. {}",
@@ -74,12 +87,28 @@ pub(crate) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
         terminal: Terminal::find()?,
         sidecar,
         app: None,
+        _tasks: tasks,
     };
     let cause = match run.start(session.token()).await {
         Some(cause) => cause,
         None => run.watch().await,
     };
     Ok(run.end(cause).await)
+}
+
+/// Makes a run a client of this user's Sentry, if it asks for that.
+pub(super) async fn join_sentry(
+    session: &Session,
+    spec: &AppSpec,
+    tasks: &Tasks,
+) -> anyhow::Result<Option<Joined>> {
+    if !spec.own_sentry {
+        return Ok(None);
+    }
+    let sentry = OwnSentry::find(spec.home.as_ref(), &session.environment)?;
+    let joined = sentry.join(&session.status).await?;
+    tasks.spawn("sentry", joined.keep(&session.status));
+    Ok(Some(joined))
 }
 
 /// Says that there is only a sidecar, in the reference's words.
@@ -103,6 +132,7 @@ impl Run<'_> {
             terminal: _,
             sidecar,
             app,
+            _tasks: _,
         } = self;
         let say = |level, text: &str| status.say(level, text);
         let steps = async {

@@ -62,6 +62,8 @@ pub(crate) struct AppSpec {
     pub folder: Option<PathBuf>,
     /// Variables for the app, which beat all others.
     pub environment: Vec<(String, String)>,
+    /// Whether it gets its identity from this user's Sentry.
+    pub own_sentry: bool,
     /// Where the sidecar's program lies.
     pub home: Option<Home>,
 }
@@ -137,6 +139,7 @@ impl Default for AppSpec {
             scheduler_host_address: String::new(),
             folder: None,
             environment: Vec::new(),
+            own_sentry: false,
             home: None,
         }
     }
@@ -210,6 +213,7 @@ impl AppSpec {
             scheduler_host_address: text("scheduler-host-address", defaults.scheduler_host_address),
             folder: None,
             environment: Vec::new(),
+            own_sentry: values.switch("mtls"),
             home,
         }
     }

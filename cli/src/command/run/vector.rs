@@ -31,11 +31,11 @@ pub(crate) struct ChosenPorts {
 }
 
 /// Whether the sidecar is to ask for an identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MutualTls {
-    /// The configuration says so.
-    On,
-    /// It doesn't.
+    /// Of the Sentry with this address.
+    From(String),
+    /// It is not.
     Off,
 }
 
@@ -52,7 +52,7 @@ pub(crate) enum LogForm {
 pub(crate) fn arguments(
     spec: &AppSpec,
     ports: ChosenPorts,
-    mutual_tls: MutualTls,
+    mutual_tls: &MutualTls,
     log: LogForm,
 ) -> anyhow::Result<Vec<OsString>> {
     let mut out = Arguments::default();
@@ -111,9 +111,9 @@ pub(crate) fn arguments(
     out.number("--metrics-port", i64::from(ports.metrics));
     out.path("--unix-domain-socket", spec.unix_domain_socket.as_deref());
     out.number("--dapr-internal-grpc-port", i64::from(ports.internal));
-    if mutual_tls == MutualTls::On {
+    if let MutualTls::From(address) = mutual_tls {
         out.word("--enable-mtls");
-        out.text("--sentry-address", "localhost:50001");
+        out.text("--sentry-address", address);
     }
     out.switch("--log-as-json", log == LogForm::Json);
     Ok(out.0)

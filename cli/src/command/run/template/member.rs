@@ -13,7 +13,7 @@ use super::sink::{Gate, Sink, console_has_colour};
 use crate::api::Endpoint;
 use crate::command::Session;
 use crate::command::run::prepare::{Plan, Surroundings, prepare};
-use crate::command::run::single::{APP_GRACE, SIDECAR_GRACE};
+use crate::command::run::single::{APP_GRACE, SIDECAR_GRACE, join_sentry};
 use crate::command::run::spec::AppSpec;
 use crate::command::run::startup::{addresses, set_metadata, wait_for_sidecar};
 use crate::output::age;
@@ -33,6 +33,8 @@ pub(crate) struct Surrounded<'a> {
     pub around: &'a Surroundings<'a>,
     /// Who owns the tasks that move output.
     pub tasks: &'a Tasks,
+    /// Who owns the tasks without an end of their own.
+    pub beside: &'a Tasks,
     /// What holds output back.
     pub gate: Gate,
     /// The template's path and name.
@@ -101,6 +103,7 @@ impl Member {
             session,
             around,
             tasks,
+            beside,
             gate,
             template,
         } = surrounded;
@@ -110,7 +113,8 @@ impl Member {
             .info(&format!("Validating config and starting app {id:?}"));
         let (app_log, daprd_log) = sinks(&app, session)?;
         let folder = app.folder.join(".dapr").join("logs");
-        let mut plan = prepare(app.spec, around, &mut rand::rng())?;
+        let sentry = join_sentry(session, &app.spec, beside).await?;
+        let mut plan = prepare(app.spec, around, sentry, &mut rand::rng())?;
         daprd_log.note(&format!("Starting Dapr with id {id}. {}", addresses(&plan)));
         let mut sidecar = plan
             .sidecar(Streams::Piped)

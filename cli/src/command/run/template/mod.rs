@@ -29,8 +29,9 @@ use model::{Template, Unknown};
 use resolve::{Place, TemplateApp};
 
 /// Flags that mean something beside `--run-file`.
-const BESIDE: [&str; 8] = [
+const BESIDE: [&str; 9] = [
     "run-file",
+    "mtls",
     "kubernetes",
     "help",
     "runtime-path",
@@ -63,7 +64,10 @@ pub(crate) async fn run(session: &Session, file: &str) -> anyhow::Result<ExitCod
         .with_context(|| format!("error parsing run template file {file:?}"))?;
     check_keys(session, &template.unknown)?;
     let name = template.name.clone().unwrap_or_default();
-    let apps = resolved(session, template, &source.base)?;
+    let mut apps = resolved(session, template, &source.base)?;
+    if session.values.switch("mtls") {
+        apps.iter_mut().for_each(|app| app.spec.own_sentry = true);
+    }
     let path = source
         .path
         .as_deref()
@@ -183,6 +187,8 @@ struct Crew<'a> {
     name: String,
     interrupts: Interrupts,
     tasks: Tasks,
+    /// What goes on beside, to the end of this process.
+    beside: Tasks,
     gate: watch::Sender<bool>,
     members: Vec<Member>,
 }
@@ -206,6 +212,7 @@ impl<'a> Crew<'a> {
             name,
             interrupts: Interrupts::install()?,
             tasks: Tasks::new(),
+            beside: Tasks::new(),
             gate: watch::Sender::new(false),
             members: Vec::new(),
         })
@@ -253,6 +260,7 @@ impl<'a> Crew<'a> {
                 session: self.session,
                 around: &around,
                 tasks: &self.tasks,
+                beside: &self.beside,
                 gate: self.gate.subscribe(),
                 template: (&self.path, &self.name),
             };

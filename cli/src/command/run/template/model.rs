@@ -32,7 +32,7 @@ const OWN: [&str; 16] = [
     "daprHTTPReadBufferSize",
 ];
 /// The keys of an app and of `common`.
-const SHARED: [&str; 25] = [
+const SHARED: [&str; 26] = [
     "resourcesPaths",
     "resourcesPath",
     "configFilePath",
@@ -52,6 +52,7 @@ const SHARED: [&str; 25] = [
     "appSSL",
     "enableAppHealthCheck",
     "enableApiLogging",
+    "mtls",
     "runtimePath",
     "env",
     "daprdLogDestination",
@@ -167,6 +168,8 @@ pub(crate) struct Shared {
     pub enable_app_health_check: Option<bool>,
     /// Whether API calls are logged.
     pub enable_api_logging: Option<bool>,
+    /// Whether the sidecar gets its identity from this user's Sentry.
+    pub mtls: Option<bool>,
     /// The folder that holds `.dapr`.
     pub runtime_path: Option<String>,
     /// Variables for the app; any scalar, in the spelling of the file.

@@ -174,6 +174,7 @@ fn spec(own: Own, values: Shared, folder: &Path) -> AppSpec {
             .into_iter()
             .map(|(name, value)| (name, value.unwrap_or_default()))
             .collect(),
+        own_sentry: values.mtls.unwrap_or(false),
         home: None,
     }
 }
@@ -209,6 +210,7 @@ fn merge(app: Shared, common: &Shared) -> Shared {
             .enable_app_health_check
             .or(common.enable_app_health_check),
         enable_api_logging: app.enable_api_logging.or(common.enable_api_logging),
+        mtls: app.mtls.or(common.mtls),
         runtime_path: app.runtime_path.or(common.runtime_path),
         env: match (app.env, common.env) {
             (Some(app), Some(mut common)) => {

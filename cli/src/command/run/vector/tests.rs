@@ -17,7 +17,7 @@ fn spec() -> AppSpec {
     }
 }
 
-fn line(spec: &AppSpec, mutual_tls: MutualTls, log: LogForm) -> String {
+fn line(spec: &AppSpec, mutual_tls: &MutualTls, log: LogForm) -> String {
     let words = arguments(spec, PORTS, mutual_tls, log).unwrap();
     words.join(" ".as_ref()).into_string().unwrap()
 }
@@ -26,7 +26,7 @@ fn line(spec: &AppSpec, mutual_tls: MutualTls, log: LogForm) -> String {
 #[test]
 fn a_plain_run_gives_the_references_vector() {
     assert_eq!(
-        line(&spec(), MutualTls::Off, LogForm::Text),
+        line(&spec(), &MutualTls::Off, LogForm::Text),
         "--app-protocol http --log-level info --app-max-concurrency -1 --max-body-size 4194304 \
          --read-buffer-size 4096 --app-id nodeapp \
          --app-port 0 --dapr-http-port 20001 --dapr-grpc-port 20002 --profile-port -1 --metrics-port 20004 \
@@ -60,7 +60,11 @@ fn every_setting_has_its_place() {
         ..spec()
     };
     assert_eq!(
-        line(&full, MutualTls::On, LogForm::Json),
+        line(
+            &full,
+            &MutualTls::From("localhost:50001".to_owned()),
+            LogForm::Json
+        ),
         "--config /c.yaml --app-protocol http --dapr-listen-addresses 127.0.0.1 --enable-profiling --log-level info \
          --app-max-concurrency 3 --placement-host-address placed:50005 --resources-path /r1 --resources-path /r2 --app-ssl --max-body-size 4194304 \
          --read-buffer-size 4096 --enable-app-health-check --app-health-check-path /h --app-health-probe-interval 1 \
