@@ -9,11 +9,13 @@
 use thiserror::Error;
 
 mod check;
+mod inbound;
 mod load;
 mod merge;
 mod metric;
 mod spec;
 
+pub use inbound::{DEFAULT_QUEUE_SIZE, Inbound, InboundLimits, InboundQueue, InboundRate};
 pub use load::{ConfigError, ConfigFile, load};
 pub use metric::{Metric, MetricHttp, MetricLabel, MetricRule};
 pub use spec::{
@@ -41,6 +43,14 @@ pub enum ConfigProblem {
     /// An access word that is neither of the two.
     #[error("defaultAccess {0} can be either allow or deny")]
     SecretAccess(Box<str>),
+    /// A bound on what the app takes in that cannot be.
+    #[error("spec.inbound.{key}: {flaw}")]
+    Inbound {
+        /// The key below `spec.inbound`.
+        key: &'static str,
+        /// What is wrong, and what would do.
+        flaw: Box<str>,
+    },
 }
 
 /// Features that are on unless a file names them: process-interface 6.1.
@@ -137,6 +147,13 @@ impl Configuration {
     pub fn api_logging(&self) -> ApiLogging {
         let logging = self.spec.logging.clone().unwrap_or_default();
         logging.api_logging.unwrap_or_default()
+    }
+
+    /// Returns the bounds on what the app takes in; what cannot be used counts as absent.
+    #[must_use]
+    pub fn inbound(&self) -> InboundLimits {
+        let section = self.spec.inbound.clone().unwrap_or_default();
+        inbound::read(&section, &mut Vec::new())
     }
 
     /// Returns everything that makes the configuration unusable.

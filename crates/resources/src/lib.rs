@@ -12,6 +12,7 @@ mod duration;
 mod expand;
 pub mod http_endpoint;
 pub mod loader;
+pub mod resiliency;
 mod value;
 pub mod yaml;
 
@@ -21,5 +22,6 @@ pub use configuration::Configuration;
 pub use duration::{DurationError, GoDuration};
 pub use expand::expand;
 pub use http_endpoint::HttpEndpoint;
+pub use resiliency::Resiliency;
 pub use value::{EnvAccess, NameValue, SecretKeyRef, ValueError};
 pub use yaml::YamlError;

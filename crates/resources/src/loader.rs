@@ -6,14 +6,14 @@
 //! accepted with one warning each. Source: process-interface 6.2, 8.
 
 use crate::component::Category;
-use crate::{Component, HttpEndpoint, yaml};
+use crate::{Component, HttpEndpoint, resiliency, yaml};
 
 mod manifest;
 mod outcome;
 mod policy;
 
 pub use manifest::Kind;
-pub use outcome::{LoadError, Loaded, Reason, Untyped, Warning};
+pub use outcome::{LoadError, Loaded, Reason, ResiliencyFailure, Untyped, Warning};
 pub use policy::{PolicyFailure, PolicyFlaw};
 
 use manifest::{Envelope, KindError};
@@ -158,7 +158,7 @@ impl Run<'_> {
             self.access_control(place, &envelope, document);
             return Ok(());
         }
-        self.resource(kind, envelope, document)
+        self.resource(place, kind, envelope, document)
     }
 
     fn is_elsewhere(&self, namespace: &str) -> bool {
@@ -166,13 +166,18 @@ impl Run<'_> {
         !own.is_empty() && !namespace.is_empty() && namespace != own
     }
 
-    fn resource(&mut self, kind: Kind, envelope: Envelope, document: &str) -> Result<(), Reason> {
+    fn resource(
+        &mut self,
+        place: Place<'_>,
+        kind: Kind,
+        envelope: Envelope,
+        document: &str,
+    ) -> Result<(), Reason> {
         match kind {
             Kind::Component => self.component(envelope.component(document)?),
             Kind::HttpEndpoint => self.http_endpoint(envelope.http_endpoint(document)?),
             Kind::Resiliency => {
-                let resource = self.untyped(kind, envelope, document)?;
-                self.loaded.resiliencies.extend(resource);
+                self.resiliency(place, &envelope, document);
                 Ok(())
             }
             Kind::Configuration => {
@@ -193,6 +198,22 @@ impl Run<'_> {
                     name: name.into(),
                 })
             }
+        }
+    }
+
+    /// A bad one is no reason to stop, and none to take the good half of it.
+    fn resiliency(&mut self, place: Place<'_>, envelope: &Envelope, document: &str) {
+        let name = &envelope.metadata.name;
+        if !self.accepts(Kind::Resiliency, name, name, &envelope.scopes) {
+            return;
+        }
+        match resiliency::decode(document) {
+            Ok(resource) => self.loaded.resiliencies.push(resource),
+            Err(error) => self.loaded.resiliency_failures.push(ResiliencyFailure {
+                file: place.file.into(),
+                name: name.as_str().into(),
+                error,
+            }),
         }
     }
 

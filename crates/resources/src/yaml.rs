@@ -15,6 +15,13 @@ use thiserror::Error;
 #[error("{0}")]
 pub struct YamlError(Box<str>);
 
+impl YamlError {
+    /// The error of a document that was to be JSON.
+    pub(crate) fn of_json(error: &serde_json::Error) -> Self {
+        Self(one_line(&error.to_string()))
+    }
+}
+
 /// The error of a document that no reading fits.
 pub(crate) fn unreadable() -> YamlError {
     YamlError("the document cannot be read".into())

@@ -156,16 +156,14 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
 
 /// Parts of the manifests that have no effect here.
 fn unused(configuration: &Configuration, otel: Option<&str>, loaded: &Loaded) -> Vec<String> {
-    let mut lines: Vec<String> = loaded
-        .resiliencies
-        .iter()
-        .map(|r| {
-            format!(
-                "Resiliency {}: policies are not offered yet: it has no effect",
-                r.name
-            )
-        })
-        .collect();
+    let usable = loaded.resiliencies.iter().map(|r| r.name.as_str());
+    let failed = loaded.resiliency_failures.iter().map(|r| &*r.name);
+    let no_effect =
+        |name| format!("Resiliency {name}: policies are not offered yet: it has no effect");
+    let mut lines: Vec<String> = usable.chain(failed).map(no_effect).collect();
+    if configuration.spec.inbound.is_some() {
+        lines.push("spec.inbound: limits are not offered yet: it has no effect".to_owned());
+    }
     let tracing = configuration.spec.tracing.as_ref();
     if tracing.is_some_and(exports) || otel.is_some() {
         lines.push("spec.tracing: export of traces is not offered yet: trace headers travel, nothing is sent".to_owned());

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::{ConfigProblem, Secrets, Spec, Tracing};
+use super::{ConfigProblem, Secrets, Spec, Tracing, inbound};
 
 pub(super) fn problems(spec: &Spec) -> Vec<ConfigProblem> {
     let mut problems = Vec::new();
@@ -14,6 +14,9 @@ pub(super) fn problems(spec: &Spec) -> Vec<ConfigProblem> {
     }
     if let Some(secrets) = &spec.secrets {
         scopes(secrets, &mut problems);
+    }
+    if let Some(section) = &spec.inbound {
+        inbound::read(section, &mut problems);
     }
     problems
 }

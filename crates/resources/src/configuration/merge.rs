@@ -4,6 +4,7 @@
 //! or null key changes nothing. Each section is taken apart in full, so that a
 //! new key cannot be forgotten here.
 
+use super::inbound::{Inbound, InboundQueue, InboundRate};
 use super::metric::{Metric, MetricHttp};
 use super::spec::{
     AccessControl, Api, ApiLogging, Components, Logging, Mtls, NameResolution, Otel, Pipeline,
@@ -47,7 +48,7 @@ macro_rules! merge {
 
 merge!(Spec {
     sections: http_pipeline, app_http_pipeline, tracing, metric, metrics, mtls, access_control,
-        name_resolution, api, logging, components, secrets;
+        name_resolution, api, logging, components, secrets, inbound;
     values: features
 });
 merge!(Pipeline { sections: ; values: handlers });
@@ -71,3 +72,6 @@ merge!(Logging { sections: api_logging; values: });
 merge!(ApiLogging { sections: ; values: enabled, obfuscate_urls, omit_health_checks });
 merge!(Components { sections: ; values: deny });
 merge!(Secrets { sections: ; values: scopes });
+merge!(Inbound { sections: rate_limit, queue; values: });
+merge!(InboundRate { sections: ; values: requests_per_second, burst });
+merge!(InboundQueue { sections: ; values: size, max_wait });

@@ -11,7 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::Metric;
+use super::{Inbound, Metric};
 use crate::{NameValue, yaml};
 
 /// All sections.
@@ -45,6 +45,8 @@ pub struct Spec {
     pub components: Option<Components>,
     /// Scopes of secret stores; checked, without effect.
     pub secrets: Option<Secrets>,
+    /// What the app takes in.
+    pub inbound: Option<Inbound>,
 }
 
 /// Handlers in order, the outermost first.

@@ -362,3 +362,62 @@ proptest! {
         prop_assert_eq!(loaded(&[&text, &text]), loaded(&[&text]));
     }
 }
+
+/// Fact: resiliency-observability 6.2, rows "Concurrency limits" and "Rate limiting".
+#[test]
+fn bounds_on_what_the_app_takes_in_have_defaults() {
+    let limits = Configuration::default().inbound();
+    assert_eq!(
+        (limits.rate_limit, limits.queue_size, limits.max_wait),
+        (None, 10_000, None)
+    );
+    let first = "spec: {inbound: {queue: {size: 5, maxWait: 2s}, rateLimit: {burst: 7}}}";
+    let second = "spec: {inbound: {queue: {size: 0}, rateLimit: {requestsPerSecond: 2.5}}}";
+    let config = loaded(&[first, second]);
+    assert_eq!(config.problems(), []);
+    let limits = config.inbound();
+    let rate = limits.rate_limit.unwrap();
+    assert_eq!((rate.requests_per_second, rate.burst.get()), (2.5, 7));
+    assert_eq!(limits.queue_size, 0);
+    assert_eq!(limits.max_wait, Some(std::time::Duration::from_secs(2)));
+    let rate = loaded(&[second]).inbound().rate_limit.unwrap();
+    assert_eq!(rate.burst.get(), 3);
+}
+
+#[test]
+fn bounds_that_cannot_be_are_problems() {
+    let table = [
+        (
+            "{queue: {size: -1}}",
+            "queue.size: must be between 0 and 1000000",
+        ),
+        (
+            "{queue: {maxWait: soon}}",
+            "queue.maxWait: time: invalid duration \"soon\": write 500ms, 5s or 1m30s",
+        ),
+        (
+            "{queue: {maxWait: 0s}}",
+            "queue.maxWait: must be between 1ms and 24h0m0s",
+        ),
+        (
+            "{queue: {maxWait: -1s}}",
+            "queue.maxWait: must be between 1ms and 24h0m0s",
+        ),
+        ("{rateLimit: {}}", "rateLimit.requestsPerSecond: is missing"),
+        (
+            "{rateLimit: {requestsPerSecond: 0}}",
+            "rateLimit.requestsPerSecond: must be between 0.001 and 1000000",
+        ),
+        (
+            "{rateLimit: {requestsPerSecond: 1, burst: 0}}",
+            "rateLimit.burst: must be between 1 and 1000000",
+        ),
+    ];
+    for (section, want) in table {
+        let problems = spec(&format!("inbound: {section}")).problems();
+        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, [format!("spec.inbound.{want}")]);
+    }
+    let both = spec("inbound: {queue: {size: -1, maxWait: x}, rateLimit: {burst: -1}}").problems();
+    assert_eq!(both.len(), 4);
+}

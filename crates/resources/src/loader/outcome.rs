@@ -7,7 +7,8 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::{Kind, PolicyFailure};
-use crate::{AccessControl, Component, HttpEndpoint, YamlError};
+use crate::resiliency::ResiliencyError;
+use crate::{AccessControl, Component, HttpEndpoint, Resiliency, YamlError};
 
 /// Everything found in the folders.
 #[derive(Debug, Default, PartialEq)]
@@ -16,8 +17,10 @@ pub struct Loaded {
     pub components: Vec<Component>,
     /// HTTPEndpoints.
     pub http_endpoints: Vec<HttpEndpoint>,
-    /// Resiliency documents, not compiled.
-    pub resiliencies: Vec<Untyped>,
+    /// Timeouts, retries, breakers; in order, because later ones win.
+    pub resiliencies: Vec<Resiliency>,
+    /// Resiliency documents for this app that cannot be used.
+    pub resiliency_failures: Vec<ResiliencyFailure>,
     /// Configuration documents; they only trigger reloads.
     pub configurations: Vec<Untyped>,
     /// Who may call what.
@@ -41,6 +44,18 @@ pub struct Untyped {
     pub scopes: Vec<String>,
     /// `spec`; null when absent.
     pub spec: Value,
+}
+
+/// A Resiliency that cannot be used, in the words that users of the reference look for.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[error("Could not read resiliency policy {name}: {error}")]
+pub struct ResiliencyFailure {
+    /// The file.
+    pub file: Box<str>,
+    /// The object.
+    pub name: Box<str>,
+    /// Everything that is wrong with it.
+    pub error: ResiliencyError,
 }
 
 /// Something was left out.

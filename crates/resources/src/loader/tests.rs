@@ -348,7 +348,7 @@ fn denied_types_are_not_loaded() {
 }
 
 #[test]
-fn resiliency_and_configuration_are_kept_as_written() {
+fn resiliency_is_read_and_configuration_kept_as_written() {
     let text = manifest(
         "Resiliency",
         "metadata: {name: r}\nspec: {policies: {timeouts: {t: 5s}}}\nscopes: [web]",
@@ -363,8 +363,40 @@ fn resiliency_and_configuration_are_kept_as_written() {
         panic!("{loaded:?}")
     };
     assert_eq!(resiliency.name, "r");
-    assert_eq!(resiliency.spec["policies"]["timeouts"]["t"], "5s");
+    let timeout = resiliency.policies.timeouts["t"];
+    assert_eq!(timeout, Some(std::time::Duration::from_secs(5)));
     assert_eq!(loaded.configurations[0].name, "c");
+}
+
+/// R-20, R-25, R-27, R-38, R-50, R-67: one that cannot be used is named with everything that is wrong, the others
+/// are used, and one for other apps is not looked at.
+#[test]
+fn a_resiliency_that_cannot_be_used_is_a_failure() {
+    let text = manifest(
+        "Resiliency",
+        "metadata: {name: bad}\nspec:\n  policies:\n    timeouts: {t: abc}\n    retries:\n      r:\n        policy: linear\n        matching: {httpStatusCodes: 11, gRPCStatusCodes: 400}\n    circuitBreakers: {c: {trip: ((}}",
+    ) + &manifest("Resiliency", "metadata: {name: good}\nspec: {targets: {}}")
+        + &manifest(
+            "Resiliency",
+            "metadata: {name: far}\nspec: 5\nscopes: [other]",
+        );
+    let loaded = load(&text);
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.resiliencies.len(), 1);
+    assert_eq!(loaded.resiliencies[0].name, "good");
+    let [failure] = loaded.resiliency_failures.as_slice() else {
+        panic!("{loaded:?}")
+    };
+    assert_eq!(&*failure.file, "a.yaml");
+    assert_eq!(
+        failure.to_string(),
+        "Could not read resiliency policy bad: \
+         /spec/policies/timeouts/t: time: invalid duration \"abc\": write 500ms, 5s or 1m30s, or a whole number of milliseconds; \
+         /spec/policies/retries/r/policy: \"linear\" is no kind of retry: write constant or exponential; \
+         /spec/policies/retries/r/matching/httpStatusCodes: code 11 is out of range: HTTP statuses are 100 to 599; \
+         /spec/policies/retries/r/matching/gRPCStatusCodes: code 400 is out of range: gRPC codes are 0 to 16; \
+         /spec/policies/circuitBreakers/c/trip: expected a count, a number or `(` at position 2, found the end"
+    );
 }
 
 #[test]
