@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod legacy;
 mod paths;
 mod peers;
 mod rig;
