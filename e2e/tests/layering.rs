@@ -25,7 +25,7 @@ enum Layer {
 }
 
 /// Folder of each crate and its layer; `crates/testkit` is a rig that may see L0 to L2 only.
-const LAYERS: [(&str, Layer); 18] = [
+const LAYERS: [(&str, Layer); 19] = [
     ("proto", Layer::Vocabulary),
     ("crates/identity", Layer::Vocabulary),
     ("crates/resources", Layer::Vocabulary),
@@ -34,6 +34,7 @@ const LAYERS: [(&str, Layer); 18] = [
     ("crates/resiliency", Layer::Decisions),
     ("crates/resolution", Layer::Decisions),
     ("crates/transport", Layer::Shells),
+    ("crates/discovery", Layer::Shells),
     ("crates/chassis", Layer::Shells),
     ("sidecar", Layer::Programs),
     ("injector", Layer::Programs),

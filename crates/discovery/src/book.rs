@@ -1,0 +1,452 @@
+//! Who is connected, who runs which generation, and what was denied lately.
+//!
+//! Pure and bounded: so many sessions in all and of one app, so many outstanding snapshots and errors of each.
+//! A client can only speak of objects that it was sent; everything else it says is dropped. This is what the
+//! operator writes into the status of an object (security 4.2).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use ironside_identity::AppId;
+use ironside_proto::discovery::{Ack, ObjectError, Stats};
+
+use crate::{
+    ACK_LIMIT,
+    world::{App, Indexed, Known, View},
+};
+
+/// Snapshots of one session that may be unanswered; older ones are given up.
+const MAX_OPEN: usize = 8;
+/// Names of apps, and rejections, in one status (security 4.2).
+const MAX_APPS: usize = 64;
+/// Rejections and instances that one status names.
+const MAX_NAMED: usize = 5;
+/// Longest text of a client that is kept, in bytes.
+const MAX_TEXT: usize = 256;
+/// Minutes of an hour.
+const MINUTES: usize = 60;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Bounds on sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// All sessions.
+    pub sessions: usize,
+    /// Sessions of one app: a workload can crowd out itself only.
+    pub of_one_app: usize,
+}
+
+/// All sessions and what they said.
+#[derive(Debug)]
+pub struct Book {
+    bounds: Bounds,
+    next: u64,
+    seats: HashMap<u64, Seat>,
+    hours: HashMap<Arc<str>, Hour>,
+}
+
+/// No session fits any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// One session.
+#[derive(Debug)]
+struct Seat {
+    app: App,
+    instance: Box<str>,
+    since: Duration,
+    /// What was sent and not answered, the oldest first.
+    open: VecDeque<(u64, Generations)>,
+    /// What the sidecar made of each object it was sent last.
+    running: HashMap<Arc<str>, (i64, Outcome)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    Applied,
+    Rejected { code: Box<str>, message: Box<str> },
+}
+
+/// UIDs and generations of one snapshot.
+type Generations = Vec<(Arc<str>, i64)>;
+
+/// How a sidecar stands to an object.
+enum Standing<'a> {
+    Applied,
+    Rejected { code: &'a str, message: &'a str },
+    Pending,
+    Outdated,
+}
+
+/// Counts of the last hour, by minute.
+#[derive(Debug)]
+struct Hour {
+    minutes: [Counts; MINUTES],
+    newest: u64,
+}
+
+/// Decisions of sidecars by one object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls that it refused.
+    pub denied: u64,
+    /// Calls that it would have refused were it not under audit.
+    pub would_deny: u64,
+}
+
+/// How an object stands with the sidecars that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectStatus {
+    /// Its UID.
+    pub uid: Arc<str>,
+    /// The generation that is distributed.
+    pub generation: i64,
+    /// Connected sidecars in its scope.
+    pub connected: usize,
+    /// Of these, those that run this generation.
+    pub applied: usize,
+    /// Those that refused it.
+    pub rejected: usize,
+    /// Those that had time to answer and did not.
+    pub outdated: usize,
+    /// Connected apps that it is for, sorted; at most 64.
+    pub apps: Vec<AppId>,
+    /// There are more.
+    pub apps_truncated: bool,
+    /// Some of the refusals.
+    pub rejections: Vec<Rejection>,
+    /// Instances of some of the outdated.
+    pub outdated_instances: Vec<Box<str>>,
+    /// What it decided in the last hour.
+    pub last_hour: Counts,
+}
+
+/// Why a sidecar refused an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Which sidecar.
+    pub instance: Box<str>,
+    /// A word.
+    pub code: Box<str>,
+    /// A sentence.
+    pub message: Box<str>,
+}
+
+/// Sidecars by how they stand to all that is for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// All.
+    pub connected: usize,
+    /// Those that run everything.
+    pub applied: usize,
+    /// Those that refused something.
+    pub rejected: usize,
+    /// Those that are late with something.
+    pub outdated: usize,
+}
+
+// === impl Book ===
+
+impl Book {
+    /// An empty one.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            next: 0,
+            seats: HashMap::new(),
+            hours: HashMap::new(),
+        }
+    }
+
+    /// A session begins.
+    ///
+    /// # Errors
+    /// [`Full`] if there are too many already.
+    pub fn enter(&mut self, app: App, instance: &str, now: Duration) -> Result<u64, Full> {
+        let of_app = self.seats.values().filter(|seat| seat.app == app);
+        if self.seats.len() >= self.bounds.sessions || of_app.count() >= self.bounds.of_one_app {
+            return Err(Full);
+        }
+        let seat = self.next;
+        self.next += 1;
+        self.seats.insert(
+            seat,
+            Seat {
+                app,
+                instance: instance.into(),
+                since: now,
+                open: VecDeque::new(),
+                running: HashMap::new(),
+            },
+        );
+        Ok(seat)
+    }
+
+    /// A session ended.
+    pub fn leave(&mut self, seat: u64) {
+        self.seats.remove(&seat);
+    }
+
+    /// A snapshot was sent.
+    pub fn sent(&mut self, seat: u64, snapshot: u64, view: &View) {
+        let Some(seat) = self.seats.get_mut(&seat) else {
+            return;
+        };
+        let objects = view.objects.iter().map(|known| &known.object);
+        let held: Vec<_> = objects
+            .map(|object| (Arc::clone(&object.uid), object.generation))
+            .collect();
+        seat.open.push_back((snapshot, held));
+        if seat.open.len() > MAX_OPEN {
+            seat.open.pop_front();
+        }
+    }
+
+    /// A snapshot was answered.
+    pub fn acked(&mut self, seat: u64, ack: Ack) {
+        if let Some(seat) = self.seats.get_mut(&seat) {
+            seat.acked(ack);
+        }
+    }
+
+    /// A sidecar counted decisions by objects that it was sent.
+    pub fn counted(&mut self, seat: u64, stats: Stats, now: Duration) {
+        let Some(seat) = self.seats.get(&seat) else {
+            return;
+        };
+        for (uid, counts) in stats.objects {
+            let Some((uid, _)) = seat.running.get_key_value(uid.as_str()) else {
+                continue;
+            };
+            let hour = self.hours.entry(Arc::clone(uid)).or_default();
+            let minute = hour.minute(now);
+            minute.denied = minute.denied.saturating_add(counts.denied);
+            minute.would_deny = minute.would_deny.saturating_add(counts.would_deny);
+        }
+    }
+
+    /// Forgets counts of objects that are gone.
+    pub fn forget(&mut self, world: &Indexed) {
+        let known: std::collections::HashSet<&str> =
+            world.objects().map(|known| &*known.object.uid).collect();
+        self.hours.retain(|uid, _| known.contains(&**uid));
+    }
+
+    /// How each object stands.
+    #[must_use]
+    pub fn status(&self, world: &Indexed, now: Duration) -> Vec<ObjectStatus> {
+        let objects = world.objects();
+        objects.map(|known| self.status_of(known, now)).collect()
+    }
+
+    fn status_of(&self, known: &Known, now: Duration) -> ObjectStatus {
+        let mut status = ObjectStatus {
+            uid: Arc::clone(&known.object.uid),
+            generation: known.object.generation,
+            connected: 0,
+            applied: 0,
+            rejected: 0,
+            outdated: 0,
+            apps: Vec::new(),
+            apps_truncated: false,
+            rejections: Vec::new(),
+            outdated_instances: Vec::new(),
+            last_hour: self
+                .hours
+                .get(&known.object.uid)
+                .map(|hour| hour.sum(now))
+                .unwrap_or_default(),
+        };
+        let mut seats: Vec<(&u64, &Seat)> = self
+            .seats
+            .iter()
+            .filter(|(_, seat)| known.is_for(&seat.app))
+            .collect();
+        seats.sort_by_key(|(id, _)| **id);
+        for (_, seat) in seats {
+            status.connected += 1;
+            status.apps.push(seat.app.app_id.clone());
+            match seat.standing(known, now) {
+                Standing::Applied => status.applied += 1,
+                Standing::Pending => {}
+                Standing::Rejected { code, message } => {
+                    status.rejected += 1;
+                    if status.rejections.len() < MAX_NAMED {
+                        status.rejections.push(Rejection {
+                            instance: seat.instance.clone(),
+                            code: code.into(),
+                            message: message.into(),
+                        });
+                    }
+                }
+                Standing::Outdated => {
+                    status.outdated += 1;
+                    if status.outdated_instances.len() < MAX_NAMED {
+                        status.outdated_instances.push(seat.instance.clone());
+                    }
+                }
+            }
+        }
+        status.apps.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        status.apps.dedup();
+        status.apps_truncated = status.apps.len() > MAX_APPS;
+        status.apps.truncate(MAX_APPS);
+        status
+    }
+
+    /// How the sidecars stand.
+    #[must_use]
+    pub fn totals(&self, world: &Indexed, now: Duration) -> Totals {
+        let mut totals = Totals::default();
+        for seat in self.seats.values() {
+            totals.connected += 1;
+            let (mut applied, mut rejected, mut outdated) = (true, false, false);
+            for known in &world.view(&seat.app).objects {
+                match seat.standing(known, now) {
+                    Standing::Applied => {}
+                    Standing::Rejected { .. } => (applied, rejected) = (false, true),
+                    Standing::Pending => applied = false,
+                    Standing::Outdated => (applied, outdated) = (false, true),
+                }
+            }
+            totals.applied += usize::from(applied);
+            totals.rejected += usize::from(rejected);
+            totals.outdated += usize::from(outdated);
+        }
+        totals
+    }
+}
+
+// === impl Seat ===
+
+impl Seat {
+    fn acked(&mut self, ack: Ack) {
+        let Ack {
+            snapshot,
+            accepted,
+            errors,
+        } = ack;
+        let Some(at) = self.open.iter().position(|(number, _)| *number == snapshot) else {
+            return;
+        };
+        // What came before it will not be answered any more.
+        let Some((_, objects)) = self.open.drain(..=at).next_back() else {
+            return;
+        };
+        let whole = errors.iter().find(|error| error.uid.is_empty());
+        let is_refused = !accepted && (whole.is_some() || errors.is_empty());
+        let mut running = HashMap::with_capacity(objects.len());
+        for (uid, generation) in objects {
+            let own = errors.iter().find(|error| error.uid == *uid);
+            let outcome = match (own, is_refused) {
+                (Some(error), _) => Outcome::of(error),
+                (None, true) => match self.running.get(&uid) {
+                    // It runs this generation since an earlier snapshot.
+                    Some((known, Outcome::Applied)) if *known == generation => Outcome::Applied,
+                    _ => whole.map_or_else(Outcome::unexplained, Outcome::of),
+                },
+                (None, false) => Outcome::Applied,
+            };
+            running.insert(uid, (generation, outcome));
+        }
+        self.running = running;
+    }
+
+    fn standing(&self, known: &Known, now: Duration) -> Standing<'_> {
+        match self.running.get(&known.object.uid) {
+            Some((generation, outcome)) if *generation == known.object.generation => {
+                match outcome {
+                    Outcome::Applied => Standing::Applied,
+                    Outcome::Rejected { code, message } => Standing::Rejected { code, message },
+                }
+            }
+            _ if now.saturating_sub(known.since.max(self.since)) > ACK_LIMIT => Standing::Outdated,
+            _ => Standing::Pending,
+        }
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    fn of(error: &ObjectError) -> Self {
+        Self::Rejected {
+            code: bounded(&error.code),
+            message: bounded(&error.message),
+        }
+    }
+
+    fn unexplained() -> Self {
+        Self::Rejected {
+            code: "Refused".into(),
+            message: "".into(),
+        }
+    }
+}
+
+/// The start of a client's text, fit to be shown.
+fn bounded(text: &str) -> Box<str> {
+    let mut kept = String::new();
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if kept.len() + c.len_utf8() > MAX_TEXT {
+            break;
+        }
+        kept.push(c);
+    }
+    kept.into()
+}
+
+// === impl Hour ===
+
+impl Default for Hour {
+    fn default() -> Self {
+        Self {
+            minutes: [Counts::default(); MINUTES],
+            newest: 0,
+        }
+    }
+}
+
+impl Hour {
+    /// The place of the present minute.
+    fn minute(&mut self, now: Duration) -> &mut Counts {
+        let minute = now.as_secs() / MINUTE.as_secs();
+        let gone = minute.saturating_sub(self.newest).min(MINUTES as u64);
+        for step in 0..gone {
+            *self.place(minute - step) = Counts::default();
+        }
+        self.newest = self.newest.max(minute);
+        self.place(minute)
+    }
+
+    fn sum(&self, now: Duration) -> Counts {
+        let minute = now.as_secs() / MINUTE.as_secs();
+        let oldest = minute.saturating_sub(MINUTES as u64 - 1);
+        let mut sum = Counts::default();
+        for each in oldest..=self.newest.min(minute) {
+            let counts = self.minutes.get(index(each)).copied().unwrap_or_default();
+            sum.denied = sum.denied.saturating_add(counts.denied);
+            sum.would_deny = sum.would_deny.saturating_add(counts.would_deny);
+        }
+        sum
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is a remainder of the length"
+    )]
+    fn place(&mut self, minute: u64) -> &mut Counts {
+        &mut self.minutes[index(minute)]
+    }
+}
+
+fn index(minute: u64) -> usize {
+    usize::try_from(minute % MINUTES as u64).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
