@@ -5,9 +5,11 @@
 //! one request is lies in `attempt`; when to renew is arithmetic of the identity crate.
 
 mod attempt;
+mod jwt;
 mod token;
 
 pub use attempt::{AnchorsFileError, ObtainError};
+pub use jwt::Jwts;
 pub use token::{TokenError, TokenSource, Validator};
 
 use crate::file_watch::FileWatch;
@@ -63,6 +65,7 @@ pub struct SentryClient {
     config: SentryClientConfig,
     now: Now,
     events: Box<dyn Fn(Event) + Send + Sync>,
+    jwts: watch::Sender<Option<Arc<Jwts>>>,
     rng: SmallRng,
 }
 
@@ -116,6 +119,7 @@ impl SentryClient {
             config,
             now,
             events: Box::new(|_event| {}),
+            jwts: watch::Sender::new(None),
             rng: SmallRng::from_os_rng(),
         }
     }
@@ -125,6 +129,12 @@ impl SentryClient {
     pub fn on_event(mut self, events: impl Fn(Event) + Send + Sync + 'static) -> Self {
         self.events = Box::new(events);
         self
+    }
+
+    /// Returns the newest JWTs; `None` while Sentry delivers none.
+    #[must_use]
+    pub fn jwts(&self) -> watch::Receiver<Option<Arc<Jwts>>> {
+        self.jwts.subscribe()
     }
 
     /// Obtains an identity, publishes it, and renews it for ever. To stop, drop the future: it owns all it does.
@@ -233,8 +243,16 @@ impl SentryClient {
             &self.now,
         ))
         .await;
-        let Obtained { svid, delivered } = obtained?;
-        let renew_at = renew_at((self.now)(), svid.not_after(), &mut self.rng);
+        let Obtained {
+            svid,
+            delivered,
+            jwts,
+        } = obtained?;
+        // Certificate and tokens are renewed together, when the first of them needs it (security 2.3).
+        let tokens_end = jwts.as_ref().and_then(Jwts::expires);
+        let end = tokens_end.map_or(svid.not_after(), |end| end.min(svid.not_after()));
+        let renew_at = renew_at((self.now)(), end, &mut self.rng);
+        self.jwts.send_replace(jwts.map(Arc::new));
         Ok(Held {
             svid: Arc::new(svid),
             delivered,

@@ -1,9 +1,11 @@
 //! The client against a Sentry that says what the test wants it to say.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ironside_identity::{AppId, Namespace, SpiffeId};
-use ironside_proto::google::protobuf::Timestamp;
+use ironside_proto::google::protobuf::{StringValue, Timestamp};
 use ironside_proto::sentry::ca_server::{Ca as CaService, CaServer};
 use ironside_proto::sentry::{SignCertificateRequest, SignCertificateResponse};
 use ironside_testkit::certs::{Ca, now};
@@ -263,6 +265,51 @@ async fn a_named_token_is_sent_with_its_validator() {
         (request.token.as_str(), request.token_validator),
         ("secret", 3)
     );
+}
+
+/// Fact: security.md 2.1, 2.3: the audiences are asked for, the tokens kept, and renewed before they end.
+#[tokio::test]
+async fn tokens_are_kept_and_renewed_with_the_certificate() {
+    let ca = Ca::new();
+    let (seen, mut requests) = mpsc::channel(8);
+    let config_ca = config("", &ca);
+    let script_ca = ca.new_issuer();
+    let mut asked = 0;
+    let sentry = Sentry::start(&ca, SENTRY, move |request| {
+        let mut answer = sign(&script_ca, &request, APP, DAY);
+        seen.try_send(request).unwrap();
+        asked += 1;
+        // A token of 6 s beside a certificate of a day; later none at all, as of a Sentry without them.
+        let token = (asked == 1).then(|| token_until(now() + Duration::from_secs(6)));
+        answer.jwt = token.map(|value| StringValue { value });
+        Ok(answer)
+    })
+    .await;
+    let config = SentryClientConfig {
+        address: sentry.address.clone(),
+        jwt_audiences: vec!["one".into(), "two".into()],
+        ..config_ca
+    };
+    let client = SentryClient::new(config, clock());
+    let mut jwts = client.jwts();
+    let (tx, rx) = watch::channel(None);
+    let watching = async {
+        let held = jwts.wait_for(Option::is_some).await.unwrap().clone();
+        assert!(held.unwrap().token().is_some());
+        published(rx, |identity| identity.generation == 2).await;
+        assert!(jwts.borrow().is_none());
+    };
+    tokio::select! {
+        ended = client.run(tx) => panic!("{ended:?}"),
+        () = watching => {}
+    }
+    let request = requests.recv().await.unwrap();
+    assert_eq!(request.jwt_audiences, ["one", "two"]);
+}
+
+fn token_until(end: SystemTime) -> String {
+    let claims = format!(r#"{{"exp":{}}}"#, timestamp(end).seconds);
+    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
 }
 
 /// Fact: security.md K072: no token leaves before Sentry has proved itself.

@@ -3,6 +3,7 @@
 //! Owns the call of security 2.2 and what an answer must look like to be believed (fact O-C2). Everything happens
 //! within one future and one deadline; when and how often to ask is the loop's matter.
 
+use super::jwt::Jwts;
 use super::token::TokenError;
 use super::{SCOPE, SentryClientConfig};
 use crate::Now;
@@ -126,6 +127,8 @@ pub(crate) struct Obtained {
     pub(crate) svid: Svid,
     /// The roots that the answer brought with it, if they could be read.
     pub(crate) delivered: TrustBundle,
+    /// None without JWTs.
+    pub(crate) jwts: Option<Jwts>,
 }
 
 /// Asks once. `base` are the roots from environment and file, `known` those of the last answer.
@@ -280,7 +283,7 @@ async fn dial(address: &str) -> io::Result<TcpStream> {
 fn read_answer(
     config: &SentryClientConfig,
     base: &TrustBundle,
-    response: SignCertificateResponse,
+    mut response: SignCertificateResponse,
     key: KeyPair,
     now: &Now,
 ) -> Result<Obtained, ObtainError> {
@@ -298,7 +301,12 @@ fn read_answer(
             app_id: config.app_id.to_string(),
         });
     }
-    Ok(Obtained { svid, delivered })
+    let jwts = Jwts::take(&mut response);
+    Ok(Obtained {
+        svid,
+        delivered,
+        jwts,
+    })
 }
 
 /// The roots in the answer. The reference's sidecars ignore the field, so an odd one is no reason to fail.
