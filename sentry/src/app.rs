@@ -3,11 +3,13 @@
 //! Owns the order of start and stop (process-interface 3): settings, authority, own certificate, ports, tasks; then a
 //! signal, and everything back. Decides nothing.
 
-use crate::authority::Authority;
-use crate::config::{Address, Config, Lives};
+use crate::config::{Address, Config, JwtConfig, Lives, OidcConfig};
 use crate::guard::expiry::Herald;
 use crate::guard::{Guard, GuardError};
+use crate::jwt::{JwtGuard, JwtGuardError, JwtIssuer};
 use crate::metrics::Metrics;
+use crate::oidc::serve::OidcServer;
+use crate::oidc::{self, Documents};
 use crate::own::{Own, OwnError};
 use crate::rotation::Maker;
 use crate::serve::ca::CertificateAuthority;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::info;
 
 const SCOPE: &str = "dapr.sentry";
 const SCOPE_CA: &str = "dapr.sentry.ca";
@@ -45,6 +47,8 @@ pub(crate) enum RunError {
     Authority(#[from] GuardError),
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    #[error(transparent)]
+    Jwt(#[from] JwtGuardError),
     #[error("token validator 'jwks': {0}")]
     Keys(#[from] KeyError),
     #[error("error issuing sentry's own certificate: {0}")]
@@ -119,12 +123,9 @@ async fn start(config: Config, counted: Metrics, tasks: &Tasks) -> Result<u16, R
         lives,
         control_plane_allowed,
         sharing: _,
-        idle_flags,
+        jwt,
+        oidc,
     } = config;
-    if !idle_flags.is_empty() {
-        let flags = idle_flags.join(", ");
-        warn!(target: SCOPE, "JWT SVIDs and OIDC discovery are not part of this build; ignored: {flags}");
-    }
     let clock = Clock::system();
     let Loaded { settings, jwks } = settings::load(&file)?;
     settings.warn_of_loops();
@@ -147,6 +148,7 @@ async fn start(config: Config, counted: Metrics, tasks: &Tasks) -> Result<u16, R
     let authority = guard.start().await?;
     let changes = guard.store.watch();
     info!(target: SCOPE, "CA certificate key pair ready");
+    let jwt = setup.jwt(jwt).await?;
     info!(target: SCOPE, "Using validator '{validator}'");
     let health = health::Health::new();
     // All parts are named before the first answer, so that none is healthy by omission.
@@ -154,6 +156,7 @@ async fn start(config: Config, counted: Metrics, tasks: &Tasks) -> Result<u16, R
     let server = health.register("sentry-server");
     setup.serve_metrics(metrics, &health).await?;
     setup.serve_health(healthz, &health).await?;
+    setup.serve_oidc(oidc, jwt.clone(), &health).await?;
     let (publish, authority) = watch::channel(authority);
     let herald = Herald {
         health: security,
@@ -162,7 +165,17 @@ async fn start(config: Config, counted: Metrics, tasks: &Tasks) -> Result<u16, R
     setup.spawn("issuer", guard.follow(changes, publish, herald));
     let jwks = keys.map(|keys| setup.validator(keys, &health));
     let validators = Validators::self_hosted(Insecure::new(control_plane_allowed), jwks);
-    setup.serve_ca(grpc, authority, validators, server).await
+    let ca = CertificateAuthority {
+        authority,
+        jwt,
+        validators,
+        settings: setup.settings,
+        own: setup.own.clone(),
+        limiter: Default::default(),
+        metrics: setup.metrics.clone(),
+        clock: setup.clock.clone(),
+    };
+    setup.serve_ca(grpc, ca, server).await
 }
 
 /// What the steps of the start have in common.
@@ -200,6 +213,69 @@ impl Setup<'_> {
             audience: self.own.clone(),
             clock: self.clock.clone(),
         }
+    }
+
+    /// Loads the key of JWTs, which is followed from now on.
+    async fn jwt(
+        &self,
+        config: Option<JwtConfig>,
+    ) -> Result<Option<watch::Receiver<Arc<JwtIssuer>>>, RunError> {
+        let Some(config) = config else {
+            return Ok(None);
+        };
+        let (terms, store) = config.into_terms(self.settings.allowed_clock_skew);
+        let guard = JwtGuard::new(Arc::new(store), terms, self.metrics.clone());
+        let issuer = guard.start().await?;
+        let (key, algorithm) = (issuer.key_id().to_owned(), issuer.algorithm());
+        info!(target: SCOPE, "JWTs are issued, signed with key {key} by {algorithm}");
+        let (publish, issuer) = watch::channel(issuer);
+        self.spawn("jwt-key", guard.follow(publish));
+        Ok(Some(issuer))
+    }
+
+    /// Serves discovery, if it is wanted and there is something to discover.
+    async fn serve_oidc(
+        &self,
+        config: Option<OidcConfig>,
+        jwt: Option<watch::Receiver<Arc<JwtIssuer>>>,
+        health: &health::Health,
+    ) -> Result<(), RunError> {
+        let (Some(config), Some(jwt)) = (config, jwt) else {
+            info!(target: SCOPE, "OIDC HTTP server is disabled");
+            return Ok(());
+        };
+        let target = health.register("oidc-server");
+        let listener = bind("failed to start the OIDC HTTP server", &config.address).await?;
+        let local = listener.local_addr();
+        let local = local.map_or_else(
+            |_gone| config.address.port.to_string(),
+            |local| local.to_string(),
+        );
+        let documents = Documents::new(&config);
+        let (publish, tls) = watch::channel(None);
+        let is_plain = config.tls.is_none();
+        if let Some(files) = config.tls {
+            self.spawn("oidc-certificate", oidc::tls::follow(files, publish));
+        }
+        let server = Arc::new(OidcServer {
+            documents,
+            jwt,
+            tls: (!is_plain).then(|| tls.clone()),
+            stop: self.tasks.token(),
+        });
+        let connections = self.tasks.group("oidc-connection");
+        info!(target: SCOPE, "OIDC HTTP server is listening on {local}");
+        self.spawn("oidc", async move {
+            let ready = async {
+                if !is_plain && wait_for(tls).await.is_err() {
+                    return std::future::pending().await;
+                }
+                target.ready();
+                std::future::pending::<()>().await
+            };
+            tokio::join!(server.run(listener, connections), ready);
+        });
+        Ok(())
     }
 
     async fn serve_metrics(
@@ -245,13 +321,12 @@ impl Setup<'_> {
     async fn serve_ca(
         &mut self,
         address: Address,
-        authority: watch::Receiver<Arc<Authority>>,
-        validators: Validators,
+        ca: CertificateAuthority,
         health: health::Target,
     ) -> Result<u16, RunError> {
         let mut own = Own {
             id: self.own.clone(),
-            authority: authority.clone(),
+            authority: ca.authority.clone(),
             settings: self.settings,
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
@@ -260,15 +335,6 @@ impl Setup<'_> {
         let publish = own.start()?;
         let tls = OneSidedTlsServer::new(publish.subscribe(), now(&self.clock));
         self.spawn("own-certificate", own.follow(publish));
-        let ca = CertificateAuthority {
-            authority,
-            validators,
-            settings: self.settings,
-            own: self.own.clone(),
-            limiter: Default::default(),
-            metrics: self.metrics.clone(),
-            clock: self.clock.clone(),
-        };
         let listener = bind("failed to start the gRPC server", &address).await?;
         let port = local_port(&listener, address.port);
         info!(target: serve::SCOPE, "Running gRPC server on port {port}");
@@ -312,6 +378,11 @@ async fn stop_all(tasks: &Tasks, signals: &mut Signals) -> Result<(), RunError> 
     }
     info!(target: SCOPE, "Sentry shut down gracefully");
     Ok(())
+}
+
+/// Waits for the first value of a kind that comes late.
+async fn wait_for<T>(mut late: watch::Receiver<Option<T>>) -> Result<(), watch::error::RecvError> {
+    late.wait_for(Option::is_some).await.map(drop)
 }
 
 fn tell(signal: Signal) {

@@ -2,8 +2,8 @@
 //!
 //! Owns who gets which certificate: `config` reads flags and environment, `settings` the configuration file, `store`
 //! and `authority` hold the CA, `rotation` decides when it becomes another one, `validator` judges names, `issue`
-//! makes certificates, `serve` is the gRPC port, `own` and `guard` keep certificates and files fresh, `app` wires it
-//! all. Self-hosted mode only, so far.
+//! makes certificates, `jwt` makes tokens and `oidc` says how to verify them, `serve` is the gRPC port, `own` and
+//! `guard` keep certificates and files fresh, `app` wires it all. Self-hosted mode only, so far.
 
 mod app;
 mod authority;
@@ -11,7 +11,9 @@ mod config;
 mod guard;
 pub mod inspect;
 mod issue;
+mod jwt;
 mod metrics;
+mod oidc;
 mod own;
 mod rotation;
 mod serve;

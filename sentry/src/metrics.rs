@@ -15,9 +15,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) struct Metrics {
     /// Requests for a certificate.
     pub(crate) received: Counter,
-    /// Certificates that were issued.
-    pub(crate) issued: Counter,
+    issued: Counter,
     refused: Family<Reason, Counter>,
+    decisions: Family<Decision, Counter>,
     server_certificate_failed: Family<Reason, Counter>,
     /// Changes of the credential files.
     pub(crate) issuer_changed: Counter,
@@ -47,6 +47,14 @@ struct StepLabel {
     step: &'static str,
 }
 
+/// One decision on a request (fact O-S13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decision {
+    validator: &'static str,
+    decision: &'static str,
+    reason: &'static str,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
@@ -55,9 +63,30 @@ struct Reason {
 // === impl Metrics ===
 
 impl Metrics {
+    /// Counts a request that got its certificate.
+    pub(crate) fn count_issued(&self, validator: &'static str) {
+        self.issued.inc();
+        self.count_decision(validator, "issued", "none");
+    }
+
     /// Counts a request that got no certificate. The reference knows one reason only (security 1.12).
-    pub(crate) fn count_refused(&self) {
+    pub(crate) fn count_refused(&self, validator: &'static str, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason: "sign" }).inc();
+        self.count_decision(validator, "denied", reason);
+    }
+
+    fn count_decision(
+        &self,
+        validator: &'static str,
+        decision: &'static str,
+        reason: &'static str,
+    ) {
+        let labels = Decision {
+            validator,
+            decision,
+            reason,
+        };
+        self.decisions.get_or_create(&labels).inc();
     }
 
     /// Counts a failure to issue Sentry's own certificate.
@@ -110,6 +139,7 @@ impl Metrics {
             received,
             issued,
             refused,
+            decisions,
             server_certificate_failed,
             issuer_changed,
             reload_failed,
@@ -127,6 +157,8 @@ impl Metrics {
         registry.register("cert_sign_success", help, issued);
         let help = "The number of errors occurred when signing the CSR";
         registry.register("cert_sign_failure", help, refused);
+        let help = "The number of decisions on CSRs, by validator and reason";
+        registry.register("decisions", help, decisions);
         let help = "The number of errors occurred when issuing Sentry's own certificate";
         registry.register("servercert_issue_failed", help, server_certificate_failed);
         let help = "The number of issuer certificate updates";
@@ -190,8 +222,8 @@ mod tests {
         let exposition = metrics.exposition();
         metrics.received.inc();
         metrics.received.inc();
-        metrics.issued.inc();
-        metrics.count_refused();
+        metrics.count_issued("insecure");
+        metrics.count_refused("insecure", "claim");
         let expiry = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         metrics.show_expiry(expiry, None);
         let text = exposition();
@@ -200,6 +232,8 @@ mod tests {
             "dapr_sentry_cert_sign_request_received_total 2",
             "dapr_sentry_cert_sign_success_total 1",
             "dapr_sentry_cert_sign_failure_total{reason=\"sign\"} 1",
+            "dapr_sentry_decisions_total{validator=\"insecure\",decision=\"issued\",reason=\"none\"} 1",
+            "dapr_sentry_decisions_total{validator=\"insecure\",decision=\"denied\",reason=\"claim\"} 1",
             "dapr_sentry_issuercert_changed_total 0",
             "dapr_sentry_issuercert_reload_failed_total 0",
             "# TYPE dapr_sentry_issuercert_expiry_timestamp gauge",

@@ -1,6 +1,8 @@
 //! The real program: start, certificates, stop, restart, bad input, a changed issuer.
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+#[path = "process/jwt.rs"]
+mod jwt;
 mod support;
 
 use base64::Engine as _;
@@ -380,19 +382,13 @@ async fn settings_come_from_the_file() {
     let config = folder.path().join("config.yaml");
     let mtls = "spec:\n  mtls:\n    workloadCertTTL: 2m\n    allowedClockSkew: 10m\n";
     fs::write(&config, mtls).unwrap();
-    let more = [
-        "--config",
-        config.to_str().unwrap(),
-        "--log-as-json",
-        "--jwt-enabled",
-    ];
+    let more = ["--config", config.to_str().unwrap(), "--log-as-json"];
     let sentry = Sentry::start(folder.path(), &more);
     let line = sentry.line("not longer than allowedClockSkew");
     assert!(
         line.starts_with('{') && line.contains("\"level\":\"error\""),
         "{line}"
     );
-    sentry.line("JWT SVIDs and OIDC discovery are not part of this build");
     let identity = sentry.identity("appa").await;
     let left = identity.svid.not_after().duration_since(now()).unwrap();
     assert!(left.as_secs() <= 120, "{left:?}");

@@ -1,16 +1,13 @@
 //! The flags of `sentry`.
 //!
-//! Every flag of the reference is here (process-interface 3); those of JWT SVIDs, OIDC and Kubernetes are read and
-//! checked, and do nothing in this build. `ca-ttl`, `keep-root-key`, `root-ttl`, `allow-control-plane-identities`,
-//! `port-file`, `clients-file` and `linger` are our own.
+//! Every flag of the reference is here (process-interface 3); those of Kubernetes are read and checked, and do
+//! nothing in this build. `ca-ttl`, `keep-root-key`, `root-ttl`, `allow-control-plane-identities`, `port-file`,
+//! `clients-file` and `linger` are our own.
 
 use ironside_chassis::args::{Flag, Flags};
 
 /// The table, in the order of the configuration reference.
 pub const FLAGS: Flags = Flags::new("sentry", TABLE);
-
-/// Switches of parts that this build does not have.
-pub(crate) const IDLE: [&str; 2] = ["jwt-enabled", "oidc-enabled"];
 
 const TABLE: &[Flag] = &[
     Flag::text("mode", "standalone", "standalone or kubernetes"),
@@ -94,68 +91,68 @@ const TABLE: &[Flag] = &[
         "address of the metrics endpoint",
     ),
     Flag::text("kubeconfig", "", "path of a kubeconfig (kubernetes)"),
-    Flag::bool("jwt-enabled", "false", "issue JWTs too (not in this build)"),
+    Flag::bool("jwt-enabled", "false", "issue JWTs beside certificates"),
     Flag::text(
         "jwt-key-filename",
         "jwt.key",
-        "file of the JWT signing key (not in this build)",
+        "absolute path of the JWT signing key; other values stand for the default in the credentials folder",
     ),
     Flag::text(
         "jwks-filename",
         "jwks.json",
-        "file of the JWT key set (not in this build)",
+        "absolute path of the JWT key set; other values stand for the default in the credentials folder",
     ),
-    Flag::text("jwt-issuer", "", "issuer claim of JWTs (not in this build)"),
+    Flag::text(
+        "jwt-issuer",
+        "",
+        "issuer claim of JWTs; empty leaves it out",
+    ),
     Flag::text(
         "jwt-signing-algorithm",
         "RS256",
-        "algorithm of JWTs (not in this build)",
+        "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA; must fit the key",
     ),
-    Flag::text("jwt-key-id", "", "key ID of JWTs (not in this build)"),
-    Flag::duration("jwt-ttl", "24h", "life of JWTs (not in this build)"),
+    Flag::text(
+        "jwt-key-id",
+        "",
+        "ID of the JWT signing key; empty takes its thumbprint",
+    ),
+    Flag::duration("jwt-ttl", "24h", "life of JWTs, at least 1m"),
     Flag::bool(
         "oidc-enabled",
         "false",
-        "serve OIDC discovery (not in this build)",
+        "serve OIDC discovery; needs jwt-enabled",
     ),
-    Flag::int(
-        "oidc-server-listen-port",
-        "9080",
-        "port of OIDC discovery (not in this build)",
-    ),
+    Flag::int("oidc-server-listen-port", "9080", "port of OIDC discovery"),
     Flag::text(
         "oidc-server-listen-address",
         "localhost",
-        "address of OIDC discovery (not in this build)",
+        "address of OIDC discovery; empty means all",
     ),
     Flag::bool(
         "oidc-server-tls-enabled",
         "true",
-        "TLS for OIDC discovery (not in this build)",
+        "TLS for OIDC discovery; needs certificate and key",
     ),
     Flag::text(
         "oidc-server-tls-cert-file",
         "",
-        "certificate of OIDC discovery (not in this build)",
+        "certificate chain of OIDC discovery; awaited if it is not there yet",
     ),
     Flag::text(
         "oidc-server-tls-key-file",
         "",
-        "key of OIDC discovery (not in this build)",
+        "private key of OIDC discovery; awaited if it is not there yet",
     ),
     Flag::text(
         "oidc-jwks-uri",
         "",
-        "URI of the key set to advertise (not in this build)",
+        "URI of the key set to advertise, in the place of the own one",
     ),
-    Flag::text(
-        "oidc-path-prefix",
-        "",
-        "prefix of the OIDC paths (not in this build)",
-    ),
+    Flag::text("oidc-path-prefix", "", "prefix of the OIDC paths"),
     Flag::list(
         "oidc-allowed-hosts",
         "",
-        "hosts that OIDC answers for (not in this build)",
+        "hosts that OIDC discovery answers for; empty or * means any",
     ),
 ];

@@ -5,7 +5,11 @@
 
 pub(crate) mod env;
 pub(crate) mod flags;
+mod jwt;
 
+pub(crate) use jwt::{JwtConfig, OidcConfig, OidcTls};
+
+use crate::jwt::AlgorithmError;
 use crate::rotation::Plan;
 use crate::rotation::plan::RootKey;
 use crate::settings::Settings;
@@ -40,8 +44,10 @@ pub(crate) struct Config {
     pub(crate) control_plane_allowed: bool,
     /// Whether it is shared by programs that come and go.
     pub(crate) sharing: Sharing,
-    /// Flags that are accepted and do nothing yet.
-    pub(crate) idle_flags: Vec<&'static str>,
+    /// None when no JWTs are issued.
+    pub(crate) jwt: Option<JwtConfig>,
+    /// None when there is no discovery.
+    pub(crate) oidc: Option<OidcConfig>,
 }
 
 /// How long an authority of our own lives, and what becomes of its root's key.
@@ -94,6 +100,14 @@ pub(crate) enum ConfigError {
     AppId(#[from] AppIdError),
     #[error("jwt-issuer cannot be set when jwt-enabled is false")]
     JwtIssuer,
+    #[error("invalid value for --jwt-signing-algorithm: {0}")]
+    JwtAlgorithm(#[from] AlgorithmError),
+    #[error("invalid value for --jwt-ttl: {value} is not between 1m and 876000h")]
+    JwtTtl { value: GoDuration },
+    #[error("invalid value for --oidc-path-prefix: {0:?} is no path")]
+    OidcPrefix(String),
+    #[error("invalid value for --oidc-jwks-uri: {0:?} is no http or https URI")]
+    OidcJwksUri(String),
     #[error("oidc-server-tls-cert-file and oidc-server-tls-key-file must be set together")]
     OidcPair,
     #[error(
@@ -133,7 +147,8 @@ impl Config {
     /// [`ConfigError`] names the flag.
     pub(crate) fn new(parsed: &Parsed, env: &Env) -> Result<Self, ConfigError> {
         check_mode(parsed.text("mode"))?;
-        check_jwt_and_oidc(parsed)?;
+        let jwt = JwtConfig::read(parsed)?;
+        let oidc = OidcConfig::read(parsed)?;
         let store = FileStore::new(
             Path::new(parsed.text("issuer-credentials")),
             parsed.text("issuer-ca-filename"),
@@ -157,10 +172,8 @@ impl Config {
             file,
             control_plane_allowed: parsed.bool("allow-control-plane-identities"),
             sharing: sharing(parsed)?,
-            idle_flags: flags::IDLE
-                .into_iter()
-                .filter(|flag| parsed.bool(flag))
-                .collect(),
+            jwt,
+            oidc,
         })
     }
 }
@@ -260,26 +273,6 @@ fn own_id(parsed: &Parsed, env: &Env) -> Result<SpiffeId, ConfigError> {
     )?)
 }
 
-fn check_jwt_and_oidc(parsed: &Parsed) -> Result<(), ConfigError> {
-    let is_set = |flag| !parsed.text(flag).is_empty();
-    if is_set("jwt-issuer") && !parsed.bool("jwt-enabled") {
-        return Err(ConfigError::JwtIssuer);
-    }
-    let (certificate, key) = (
-        is_set("oidc-server-tls-cert-file"),
-        is_set("oidc-server-tls-key-file"),
-    );
-    if certificate != key {
-        return Err(ConfigError::OidcPair);
-    }
-    // Without JWTs the OIDC server is silently off, whatever its other flags say.
-    let serving = parsed.bool("oidc-enabled") && parsed.bool("jwt-enabled");
-    if serving && parsed.bool("oidc-server-tls-enabled") && !certificate {
-        return Err(ConfigError::OidcFiles);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,7 +319,7 @@ mod tests {
                 explicit: false
             }
         );
-        assert!(config.idle_flags.is_empty() && !config.control_plane_allowed);
+        assert!(config.jwt.is_none() && config.oidc.is_none() && !config.control_plane_allowed);
     }
 
     #[test]
@@ -345,14 +338,14 @@ mod tests {
             "--oidc-server-listen-port=1",
             "--oidc-server-listen-address=h",
             "--oidc-server-tls-enabled=false",
-            "--oidc-jwks-uri=u",
+            "--oidc-jwks-uri=https://u/keys",
             "--oidc-path-prefix=/p",
             "--oidc-allowed-hosts=a,b",
             "--log-file=/dev/null",
             "--enable-metrics=false",
         ];
         let config = config(&words).unwrap();
-        assert_eq!(config.idle_flags, ["jwt-enabled", "oidc-enabled"]);
+        assert!(config.jwt.is_some() && config.oidc.is_some());
         assert_eq!(config.metrics, None);
     }
 
@@ -376,19 +369,6 @@ mod tests {
             &["--trust-domain="],
             "invalid value for --trust-domain: trust domain is missing",
         );
-        refused(
-            &["--jwt-issuer=x"],
-            "jwt-issuer cannot be set when jwt-enabled is false",
-        );
-        refused(
-            &["--oidc-server-tls-cert-file=x"],
-            "oidc-server-tls-cert-file and",
-        );
-        refused(
-            &["--jwt-enabled", "--oidc-enabled"],
-            "oidc-server-tls-cert-file and",
-        );
-        assert!(config(&["--oidc-enabled"]).is_ok());
     }
 
     #[test]

@@ -8,16 +8,18 @@ use super::limit::{Limiter, Source};
 use crate::authority::{Authority, NotReady};
 use crate::issue::csr::{self, CsrError};
 use crate::issue::leaf::{self, LeafError, Names, Validity};
+use crate::jwt::{self, JwtError, JwtIssuer};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::validator::{ChoiceError, Claim, Kind, Refused, Validators};
 use ironside_chassis::Clock;
 use ironside_identity::{Namespace, SpiffeId, TrustDomain, pem};
-use ironside_proto::google::protobuf::Timestamp;
+use ironside_proto::google::protobuf::{StringValue, Timestamp};
 use ironside_proto::sentry::ca_server::Ca;
 use ironside_proto::sentry::{SignCertificateRequest, SignCertificateResponse};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,10 +35,14 @@ const MAX_TOKEN: usize = 8 * 1024;
 const MAX_NAMES: usize = 8 * 1024;
 /// Most JWT audiences (fact O-S12).
 const MAX_AUDIENCES: usize = 32;
+/// Longest JWT audiences together, in bytes: each stands in two tokens.
+const MAX_AUDIENCE_BYTES: usize = 8 * 1024;
 
 /// Issues certificates by the newest authority.
 pub(crate) struct CertificateAuthority {
     pub(crate) authority: watch::Receiver<Arc<Authority>>,
+    /// None when no JWTs are issued.
+    pub(crate) jwt: Option<watch::Receiver<Arc<JwtIssuer>>>,
     pub(crate) validators: Validators,
     pub(crate) settings: Settings,
     pub(crate) own: SpiffeId,
@@ -53,6 +59,7 @@ struct Issued {
     issued_at: SystemTime,
     not_after: SystemTime,
     authority: Arc<Authority>,
+    jwts: Option<jwt::Issued>,
 }
 
 /// Why there is no certificate.
@@ -72,18 +79,34 @@ enum Denied {
     NotReady(#[from] NotReady),
     #[error("failed to sign certificate")]
     Leaf(#[from] LeafError),
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
 }
 
 // === impl Denied ===
 
 impl Denied {
+    /// The value of the label and of the log's field `reason`.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::TooMany => "rate_limit",
+            Self::TooLarge(_) => "size",
+            Self::Choice(_) => "validator",
+            Self::Claim(_) => "claim",
+            Self::Csr(_) => "csr",
+            Self::NotReady(_) => "not_ready",
+            Self::Leaf(_) => "sign",
+            Self::Jwt(_) => "jwt",
+        }
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::TooMany => Code::ResourceExhausted,
             Self::TooLarge(_) | Self::Choice(_) | Self::Csr(_) => Code::InvalidArgument,
             Self::Claim(_) => Code::PermissionDenied,
             Self::NotReady(_) => Code::Unavailable,
-            Self::Leaf(_) => Code::Internal,
+            Self::Leaf(_) | Self::Jwt(_) => Code::Internal,
         }
     }
 }
@@ -101,12 +124,12 @@ impl Ca for CertificateAuthority {
         self.metrics.received.inc();
         match self.decide(source, &request).await {
             Ok((kind, issued)) => {
-                self.metrics.issued.inc();
+                self.metrics.count_issued(kind.as_str());
                 tell_issued(kind, &issued);
                 Ok(Response::new(issued.into_response()))
             }
             Err((kind, denied)) => {
-                self.metrics.count_refused();
+                self.metrics.count_refused(kind_text(kind), denied.reason());
                 tell_denied(kind, &request, &denied);
                 Err(Status::new(denied.code(), denied.to_string()))
             }
@@ -129,7 +152,9 @@ impl CertificateAuthority {
         let issued = async {
             let id = chosen.validate(&claim(request)).await?;
             let key = csr::read(&request.certificate_signing_request)?;
-            self.issue(id, &key.spki)
+            let mut issued = self.issue(id, &key.spki)?;
+            issued.jwts = self.jwts(&issued, &request.jwt_audiences).await?;
+            Ok(issued)
         };
         let kind = chosen.kind();
         issued
@@ -164,7 +189,22 @@ impl CertificateAuthority {
             issued_at: now,
             not_after,
             authority,
+            jwts: None,
         })
+    }
+
+    /// The tokens that go with a certificate, if any do.
+    async fn jwts(
+        &self,
+        issued: &Issued,
+        audiences: &[String],
+    ) -> Result<Option<jwt::Issued>, JwtError> {
+        let Some(jwt) = &self.jwt else {
+            return Ok(None);
+        };
+        let jwt = Arc::clone(&jwt.borrow());
+        let jwts = jwt.issue(&issued.id, audiences, issued.issued_at).await?;
+        Ok(Some(jwts))
     }
 }
 
@@ -177,17 +217,29 @@ impl Issued {
             issued_at,
             not_after,
             authority,
+            jwts,
             ..
         } = self;
+        let (jwt, per_audience) = match jwts {
+            Some(jwts) => (Some(jwts.token), jwts.by_audience),
+            None => (None, BTreeMap::new()),
+        };
         let chain = [&leaf].into_iter().chain(authority.chain(issued_at));
         SignCertificateResponse {
             workload_certificate: pem::encode_certificates(chain).into_bytes().into(),
             trust_chain_certificates: vec![authority.bundle().to_pem().into_bytes().into()],
             valid_until: Some(timestamp(not_after)),
-            jwt: None,
-            per_audience_jwts: Default::default(),
+            jwt: jwt.map(string),
+            per_audience_jwts: per_audience
+                .into_iter()
+                .map(|(audience, token)| (audience, string(token)))
+                .collect(),
         }
     }
+}
+
+fn string(value: String) -> StringValue {
+    StringValue { value }
 }
 
 fn claim(request: &SignCertificateRequest) -> Claim<'_> {
@@ -211,6 +263,9 @@ fn check_size(request: &SignCertificateRequest) -> Result<(), Denied> {
     }
     if request.jwt_audiences.len() > MAX_AUDIENCES {
         return Err(Denied::TooLarge("more than 32 JWT audiences"));
+    }
+    if request.jwt_audiences.iter().map(String::len).sum::<usize>() > MAX_AUDIENCE_BYTES {
+        return Err(Denied::TooLarge("JWT audiences of more than 8 KiB"));
     }
     Ok(())
 }
@@ -255,6 +310,8 @@ fn tell_issued(kind: Kind, issued: &Issued) {
         target: SCOPE,
         validator = kind.as_str(),
         peer.id = %issued.id,
+        app.id = %issued.id.app_id(),
+        namespace = %issued.id.namespace(),
         decision = "issued",
         serial,
         sha256,
@@ -263,7 +320,7 @@ fn tell_issued(kind: Kind, issued: &Issued) {
 }
 
 fn tell_denied(kind: Option<Kind>, request: &SignCertificateRequest, denied: &Denied) {
-    let validator = kind.map_or("none", Kind::as_str);
+    let validator = kind_text(kind);
     // A flood is told by its counter; the log must not become the second victim.
     if matches!(denied, Denied::TooMany) {
         debug!(target: SCOPE, decision = "denied", err = %denied, "Certificate denied");
@@ -280,9 +337,14 @@ fn tell_denied(kind: Option<Kind>, request: &SignCertificateRequest, denied: &De
         app.id = %short(&request.id),
         namespace = %short(&request.namespace),
         decision = "denied",
+        reason = denied.reason(),
         err = cause,
         "Certificate denied"
     );
+}
+
+fn kind_text(kind: Option<Kind>) -> &'static str {
+    kind.map_or("none", Kind::as_str)
 }
 
 /// The beginning of a name that nobody has checked.

@@ -5,7 +5,10 @@
 //! or as it was one change ago, has found a crash and finishes the change; any other content is somebody's own, and
 //! is never overwritten. How a file is written is `write`'s matter.
 
+mod jwt;
 mod write;
+
+pub(crate) use jwt::JwtFiles;
 
 use super::{Changes, Found, Later, Store, StoreError, Stored, Texts, mark};
 use crate::guard::SETTLE;
@@ -88,7 +91,7 @@ impl<W: Write> FileStore<W> {
     }
 
     fn find(&self) -> Result<Found, StoreError> {
-        self.open()?;
+        open(&self.folder)?;
         let requested = self.folder.join(REQUEST).exists();
         let stored = match self.read_state()? {
             Some(state) if self.is_image(&state)? => Stored::Own(Box::new(state)),
@@ -99,29 +102,6 @@ impl<W: Write> FileStore<W> {
             },
         };
         Ok(Found { stored, requested })
-    }
-
-    /// Opens the folder, to be locked for a change.
-    fn open(&self) -> Result<File, StoreError> {
-        let opened =
-            File::open(&self.folder).and_then(|folder| match folder.metadata()?.is_dir() {
-                true => Ok(folder),
-                false => Err(io::ErrorKind::NotADirectory.into()),
-            });
-        opened.map_err(|cause| StoreError::Folder {
-            path: self.folder.clone(),
-            cause,
-        })
-    }
-
-    /// Holds off other writers as long as the answer lives.
-    fn lock(&self) -> Result<File, StoreError> {
-        let folder = self.open()?;
-        flock(&folder, FlockOperation::LockExclusive).map_err(|cause| StoreError::Write {
-            path: self.folder.clone(),
-            cause: cause.into(),
-        })?;
-        Ok(folder)
     }
 
     fn read_state(&self) -> Result<Option<State>, StoreError> {
@@ -179,7 +159,7 @@ impl<W: Write> FileStore<W> {
     }
 
     fn write_state(&self, from: Option<u64>, state: &State) -> Result<(), StoreError> {
-        let _lock = self.lock()?;
+        let _lock = lock(&self.folder)?;
         let found = self.read_state()?;
         if found.as_ref().map(|state| state.generation) != from {
             return Err(StoreError::Conflict);
@@ -232,7 +212,7 @@ impl<W: Write> FileStore<W> {
         if self.images(state)? == [Image::Current; 3] {
             return Ok(());
         }
-        let _lock = self.lock()?;
+        let _lock = lock(&self.folder)?;
         match self.read_state()? {
             Some(found) if found.generation == state.generation => self.write_files(&found),
             _ => Err(StoreError::Conflict),
@@ -286,6 +266,28 @@ fn in_order(marks: Option<Marks>) -> [Option<String>; 3] {
         return [const { None }; 3];
     };
     [root, issuer, key].map(Some)
+}
+
+/// Opens the folder, to be locked for a change.
+fn open(folder: &Path) -> Result<File, StoreError> {
+    let opened = File::open(folder).and_then(|opened| match opened.metadata()?.is_dir() {
+        true => Ok(opened),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    });
+    opened.map_err(|cause| StoreError::Folder {
+        path: folder.to_owned(),
+        cause,
+    })
+}
+
+/// Holds off other writers as long as the answer lives.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let folder = open(path)?;
+    flock(&folder, FlockOperation::LockExclusive).map_err(|cause| StoreError::Write {
+        path: path.to_owned(),
+        cause: cause.into(),
+    })?;
+    Ok(folder)
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {

@@ -5,10 +5,11 @@
 //! generation that the writer has seen, and never overwrites what it cannot read (fact O-S9).
 
 mod files;
+pub(crate) mod jwt;
 
-pub(crate) use files::FileStore;
 #[cfg(test)]
 pub(crate) use files::{Disk, Write};
+pub(crate) use files::{FileStore, JwtFiles};
 
 use crate::rotation::state::Marks;
 use crate::rotation::{State, StateError};

@@ -37,6 +37,7 @@ impl Rig {
         let (clock, hand) = Clock::manual(certs::now());
         let ca = CertificateAuthority {
             authority: watch::channel(Arc::new(authority)).1,
+            jwt: None,
             validators: Validators::self_hosted(Insecure::new(control_plane_allowed), None),
             settings: Settings {
                 workload_cert_ttl: 60 * MINUTE,
@@ -224,6 +225,16 @@ async fn oversized_fields_are_refused_at_once() {
         token,
         Code::InvalidArgument,
         "request is too large: a token of more than 8 KiB",
+    )
+    .await;
+    let long = SignCertificateRequest {
+        jwt_audiences: vec!["a".repeat(4097); 2],
+        ..request()
+    };
+    rig.refused(
+        long,
+        Code::InvalidArgument,
+        "request is too large: JWT audiences of more than 8 KiB",
     )
     .await;
     let names = SignCertificateRequest {
