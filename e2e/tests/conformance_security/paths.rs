@@ -204,6 +204,7 @@ async fn everywhere(
     Ok(reaching)
 }
 
+/// K130 to K140, K144 to K146, K151 to K155 from the lists above; K114, K115, K117, K147, K148, K150.
 #[tokio::test]
 async fn no_spelling_leads_out_of_public() {
     let mesh = Mesh::start().await.unwrap();
@@ -375,6 +376,7 @@ async fn texts(mesh: &Mesh, callees: &[Callee]) -> Result<()> {
     Ok(())
 }
 
+/// K141 to K143 from the list above; K149.
 #[tokio::test]
 async fn every_spelling_of_a_denied_path_is_denied() {
     let mesh = Mesh::start().await.unwrap();
