@@ -11,6 +11,7 @@ mod app;
 mod body;
 mod channel;
 mod config;
+mod decisions;
 mod inbound;
 mod invocation;
 mod live;

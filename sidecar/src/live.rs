@@ -4,7 +4,7 @@
 //! `watch` channel; a request takes the `Arc` once and sees all of an update or none of it. Listeners,
 //! connections and calls stay.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use ironside_telemetry::Sampling;
 
@@ -28,8 +28,8 @@ pub(crate) struct Live {
     pub(crate) endpoints: HashMap<Box<str>, Arc<Endpoint>>,
     /// Who may call what here.
     pub(crate) policy: Arc<ironside_policy::PolicySet>,
-    /// Number of the policy: for files the states that were published, from 1; for a stream its snapshot.
-    pub(crate) snapshot: u64,
+    /// Which state of it this is.
+    pub(crate) snapshot: PolicySnapshot,
     /// What happens to trace headers.
     pub(crate) trace: Sampling,
     /// What the API log holds.
@@ -42,6 +42,24 @@ pub(crate) struct Live {
     pub(crate) features: Vec<Box<str>>,
 }
 
+/// Which state of the rules is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PolicySnapshot {
+    /// Its number: for files the states that were published, from 1; for a stream its snapshot.
+    pub(crate) number: u64,
+    /// Since when.
+    pub(crate) since: SystemTime,
+}
+
+impl Default for PolicySnapshot {
+    fn default() -> Self {
+        Self {
+            number: 0,
+            since: SystemTime::UNIX_EPOCH,
+        }
+    }
+}
+
 impl Default for Live {
     fn default() -> Self {
         Self {
@@ -51,7 +69,7 @@ impl Default for Live {
             app_pipeline: Pipeline::default(),
             endpoints: HashMap::new(),
             policy: Arc::default(),
-            snapshot: 0,
+            snapshot: PolicySnapshot::default(),
             trace: Sampling::PassThrough,
             access_log: AccessLog::default(),
             components: Vec::new(),

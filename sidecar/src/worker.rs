@@ -16,6 +16,7 @@ use crate::{
     api::shutdown::ShutdownHandle,
     channel::{AppChannel, admission::Admission},
     config::Config,
+    decisions::{Decisions, Recorder},
     inbound::in_flight::InFlight,
     invocation::headers::Stamp,
     live::Live,
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) metadata: MetadataStore,
     /// Ends the process on request.
     pub(crate) shutdown: ShutdownHandle,
+    /// What was decided about calls.
+    pub(crate) decisions: Arc<Decisions>,
     /// Series of this process.
     pub(crate) metrics: Arc<Metrics>,
     /// Time.
@@ -66,6 +69,8 @@ pub(crate) struct Worker {
     pub(crate) in_flight: Arc<InFlight>,
     /// What this sidecar says of itself to peers and apps.
     pub(crate) stamp: Stamp,
+    /// What is told of decisions.
+    pub(crate) decisions: Arc<Recorder>,
     /// Client of external targets.
     pub(crate) external: External,
 }

@@ -38,15 +38,19 @@ async fn health_and_metadata() {
     assert!(put.header("traceparent").is_some());
     let metadata = sidecar.get("/v1.0/metadata").await;
     assert_eq!(metadata.header("content-type"), Some("application/json"));
+    let value: Value = serde_json::from_str(&metadata.text()).unwrap();
+    let since = &value["extended"]["accessControl.lastChange"];
+    assert!(since.as_str().unwrap().ends_with('Z'));
     let expected = format!(
         concat!(
             r#"{{"id":"appa","runtimeVersion":"edge","enabledFeatures":["HotReload","WorkflowsRemoteActivityReminder"],"#,
-            r#""extended":{{"daprRuntimeVersion":"edge","k x":"v"}},"#,
+            r#""extended":{{"accessControl.lastChange":{},"accessControl.objects":"0","accessControl.snapshot":"1","daprRuntimeVersion":"edge","k x":"v"}},"#,
             r#""appConnectionProperties":{{"port":{},"protocol":"http","channelAddress":"127.0.0.1","maxConcurrency":7,"#,
             r#""health":{{"healthCheckPath":"/healthz","healthProbeInterval":"5s","healthProbeTimeout":"500ms","healthThreshold":3}}}},"#,
             r#""actorRuntime":{{"runtimeStatus":"DISABLED","hostReady":false,"placement":"placement: disconnected"}}}}"#,
             "\n"
         ),
+        since,
         app.port()
     );
     assert_eq!(metadata.text(), expected);

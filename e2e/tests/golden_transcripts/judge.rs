@@ -213,6 +213,13 @@ fn metadata_without_version(text: &str) -> serde_json::Value {
             *version = "any".into();
         }
     }
+    // Ours alone: which rules of access control are in force.
+    if let Some(extended) = value
+        .pointer_mut("/extended")
+        .and_then(|values| values.as_object_mut())
+    {
+        extended.retain(|key, _| !key.starts_with("accessControl."));
+    }
     if let Some(features) = value
         .pointer_mut("/enabledFeatures")
         .and_then(|list| list.as_array_mut())

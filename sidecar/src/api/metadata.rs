@@ -228,13 +228,30 @@ impl<'a> View<'a> {
             runtime_version: build_info::VERSION,
             enabled_features: &live.features,
             components: &live.components,
-            extended: store.all(),
+            extended: extended(live, store),
             http_endpoints: endpoints,
             app_connection_properties: AppView::of(config),
             actor_runtime: NO_ACTORS,
             resiliencies: live.resiliencies.iter().map(|name| Name { name }).collect(),
         }
     }
+}
+
+/// What was left here, and which rules of access control are in force.
+fn extended(live: &Live, store: &MetadataStore) -> BTreeMap<String, String> {
+    let mut values = store.all();
+    let since = jiff::Timestamp::try_from(live.snapshot.since);
+    for (key, value) in [
+        ("snapshot", live.snapshot.number.to_string()),
+        ("objects", live.policy.objects().len().to_string()),
+        (
+            "lastChange",
+            since.map(|since| since.to_string()).unwrap_or_default(),
+        ),
+    ] {
+        values.insert(format!("accessControl.{key}"), value);
+    }
+    values
 }
 
 // === impl AppView ===

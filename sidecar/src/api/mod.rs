@@ -17,6 +17,7 @@ use self::{
 
 pub(crate) mod access;
 pub(crate) mod blocks;
+pub(crate) mod decisions;
 pub(crate) mod error;
 pub(crate) mod health;
 pub(crate) mod metadata;
@@ -34,6 +35,8 @@ pub(crate) enum Route<'a> {
     Metadata,
     /// `PUT /v1.0/metadata/{key}`; the key is still encoded.
     SetMetadata(&'a str),
+    /// `GET /v1.0-alpha1/accesscontrol/decisions`
+    Decisions,
     /// `POST /v1.0/shutdown`
     Shutdown,
     /// A building block that is not offered.
@@ -55,6 +58,10 @@ const SET_METADATA: Group<'static> = Group {
 const SHUTDOWN: Group<'static> = Group {
     key: "v1/shutdown",
     route: "v1.0/shutdown",
+};
+const DECISIONS: Group<'static> = Group {
+    key: "v1alpha1/accesscontrol",
+    route: "v1.0-alpha1/accesscontrol",
 };
 const INVOKE: Group<'static> = Group {
     key: "v1/invoke",
@@ -96,6 +103,9 @@ impl<'a> Route<'a> {
     }
 
     fn of_sidecar(method: &Method, path: &'a str, access: &ApiAccess) -> Option<Self> {
+        if method == Method::GET && path == "/v1.0-alpha1/accesscontrol/decisions" {
+            return access.allows_http(DECISIONS).then_some(Self::Decisions);
+        }
         let rest = path.strip_prefix("/v1.0/")?;
         match (method.as_str(), rest) {
             ("GET", "healthz") => Some(Self::Healthz),
@@ -138,6 +148,9 @@ mod tests {
             ("GET", "/v1.0/metadata", "Metadata"),
             ("POST", "/v1.0/metadata", "Invoke"),
             ("OPTIONS", "/v1.0/metadata", "Invoke"),
+            ("GET", "/v1.0-alpha1/accesscontrol/decisions/", "Decisions"),
+            ("POST", "/v1.0-alpha1/accesscontrol/decisions", "Invoke"),
+            ("GET", "/v1.0/accesscontrol/decisions", "Invoke"),
             ("PUT", "/v1.0/metadata/k%20x", "SetMetadata(\"k%20x\")"),
             ("PUT", "/v1.0/metadata/", "Invoke"),
             ("PUT", "/v1.0/metadata/a/b", "Invoke"),
@@ -184,6 +197,11 @@ mod tests {
             (Method::PUT, "/v1.0/metadata/k", Route::Nothing),
             (Method::POST, "/v1.0/shutdown", Route::Nothing),
             (Method::GET, "/v1.0/invoke/a/method/b", Route::Nothing),
+            (
+                Method::GET,
+                "/v1.0-alpha1/accesscontrol/decisions",
+                Route::Nothing,
+            ),
         ] {
             assert_eq!(
                 Route::find_public(&method, path, &all),

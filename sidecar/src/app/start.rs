@@ -30,14 +30,16 @@ use crate::{
     },
     channel::admission::Admission,
     config::{Config, Listen, env::Environment},
+    decisions::{self, Decisions},
     live::Live,
     middleware::KeySource,
     peers::verified::VerifiedPeers,
     server::{accept::Listener, data::DataThread, public},
     sources::{
+        access,
         compile::Compiled,
         disk::{Disk, DiskError, Snapshot},
-        reload::Reloader,
+        reload::{Reloader, Told},
     },
     worker::Shared,
 };
@@ -146,11 +148,13 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     let keys = KeySource::new(&tasks.scope(), &clock);
     let disk = Disk::new(Arc::clone(&config), env.clone(), clock.clone(), keys);
     let snapshot = disk.read()?;
-    let compiled = disk.compile(&snapshot).map_err(DiskError::from)?;
+    let mut compiled = disk.compile(&snapshot).map_err(DiskError::from)?;
+    compiled.live.snapshot = access::first(clock.now());
     lines::configured(&config, &snapshot.configuration, compiled.live.trace);
     warn_all(&compiled);
     let health = Health::new();
     let metrics = measure::metrics(&config, &snapshot, &health, tasks).await?;
+    access::measure(&metrics, &compiled.live, 0);
     let security = secured(held.as_ref(), &health, &metrics, &clock, tasks);
     // One more than the components: the name resolver is one of its own.
     (0..=compiled.components.len()).for_each(|_| metrics.component_loaded());
@@ -165,6 +169,9 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         .start(&snapshot, &resolver_tasks, &fatal_sender)
         .await?;
     lines::loaded(&compiled.components, compiled.live.endpoints.len());
+    let decisions = Arc::new(Decisions::new(Arc::clone(&metrics), clock.clone()));
+    let report = decisions::report(Arc::clone(&decisions), clock.clone(), tasks.token());
+    tasks.spawn("decisions", report);
     let (live_sender, live) = watch::channel(Arc::new(compiled.live));
     let (handle, requests) = shutdown::channel();
     let shared = Arc::new(Shared {
@@ -178,10 +185,11 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         outbound: Health::new(),
         metadata: MetadataStore::default(),
         shutdown: handle,
+        decisions,
         metrics,
         clock,
     });
-    let hangup = reloading(disk, snapshot, live_sender, tasks)?;
+    let hangup = reloading(disk, snapshot, live_sender, &shared, tasks)?;
     let served = serve(&shared, held, internal, tasks, &fatal_sender).await?;
     let app_up = getting_ready(&shared, began, tasks);
     Ok(Running {
@@ -252,10 +260,16 @@ fn reloading(
     disk: Disk,
     snapshot: Snapshot,
     live: watch::Sender<Arc<Live>>,
+    shared: &Shared,
     tasks: &Tasks,
 ) -> Result<mpsc::Sender<()>, StartError> {
     let (hangup, asked) = mpsc::channel(1);
-    let reloader = Reloader::new(disk, snapshot, live, asked);
+    let told = Told {
+        live,
+        metrics: Arc::clone(&shared.metrics),
+        clock: shared.clock.clone(),
+    };
+    let reloader = Reloader::new(disk, snapshot, told, asked);
     let watch = reloader.watch()?;
     if reloader.watches() {
         lines::hot_reload();

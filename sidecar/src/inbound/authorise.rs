@@ -1,54 +1,68 @@
 //! May this peer perform this operation here?
 //!
 //! Stage 19. Both forms of call, and a pipeline that rewrote a path, ask here. Without any policy
-//! the answer is the reference's default, allow (security 3.2). Owns the text of a refusal, which names no rule,
-//! and the log line, which does.
+//! the answer is the reference's default, allow (security 3.2). Owns the text of a refusal, which names no rule;
+//! what is told of a decision elsewhere is the business of `decisions/`.
 
 use std::sync::Arc;
 
 use ironside_identity::VerifiedPeer;
-use ironside_policy::{Caller, Operation, PolicySet, Reason, Verb, VerbSet, Verdict};
+use ironside_policy::{Caller, Decision, Operation, Reason, Verb, VerbSet};
 use tonic::Status;
 
 use super::in_flight::Call;
+use crate::{
+    decisions::{
+        Asked, Recorder,
+        record::{Protocol, TraceNumber},
+    },
+    live::Live,
+};
 
-/// Asks policy; a refusal is the status that the caller sees (service-invocation 1.13, E9).
+/// Asks policy and takes note of the answer; a refusal is the status that the caller sees (service-invocation
+/// 1.13, E9).
 ///
 /// # Errors
 /// PermissionDenied, naming the peer, the operation and the verb; Unavailable before the first policy.
-pub(crate) fn authorise(
-    policy: &PolicySet,
-    caller: Caller<'_>,
-    operation: &Operation<'_>,
-) -> Result<(), Status> {
-    let decision = policy.decide(caller, operation);
-    let Verdict::Deny(matched) = decision.verdict else {
+pub(crate) fn authorise(recorder: &Recorder, live: &Live, asked: &Asked<'_>) -> Result<(), Status> {
+    let decision = live.policy.decide(asked.caller, &asked.operation);
+    recorder.record(live, asked, &decision);
+    outcome(asked, &decision)
+}
+
+/// Asks policy again about a call that was allowed. That one was noted already, so only a refusal is noted besides.
+///
+/// # Errors
+/// As [`authorise`].
+pub(crate) fn recheck(recorder: &Recorder, live: &Live, asked: &Asked<'_>) -> Result<(), Status> {
+    let decision = live.policy.decide(asked.caller, &asked.operation);
+    if !decision.is_allowed() {
+        recorder.record(live, asked, &decision);
+    }
+    outcome(asked, &decision)
+}
+
+/// Takes note of a call that is for another app: this sidecar relays nothing (O-C11).
+pub(crate) fn refused_relay(recorder: &Recorder, live: &Live, asked: &Asked<'_>) {
+    recorder.record(live, asked, &Decision::deny(Reason::RelayRefused));
+}
+
+fn outcome(asked: &Asked<'_>, decision: &Decision) -> Result<(), Status> {
+    if decision.is_allowed() {
         return Ok(());
-    };
-    let id = match caller {
-        Caller::Peer(id) => id.to_string(),
-        Caller::Anonymous | Caller::Own => String::new(),
-    };
-    let place = matched.rule.and_then(|rule| policy.place(rule));
-    tracing::debug!(
-        target: "dapr.acl",
-        {
-            peer.id = %id,
-            operation = %operation.method.escape_default(),
-            decision.reason = matched.reason.as_str(),
-            policy.object = place.map(|place| place.object()),
-            policy.rule = place.map(tracing::field::display),
-        },
-        "access denied"
-    );
-    if matched.reason == Reason::PolicyUnavailable {
+    }
+    if decision.verdict.matched().reason == Reason::PolicyUnavailable {
         return Err(Status::unavailable(
             "access control policy is not available yet",
         ));
     }
+    let id = match asked.caller {
+        Caller::Peer(id) => id.to_string(),
+        Caller::Anonymous | Caller::Own => String::new(),
+    };
     Err(Status::permission_denied(format!(
         "access control policy has denied access to id: {id} operation: {} verb: {}",
-        operation.method, operation.verb
+        asked.operation.method, asked.operation.verb
     )))
 }
 
@@ -61,19 +75,35 @@ pub(crate) struct Judged {
     pub(crate) overrides: VerbSet,
     /// The call, if a new policy may end it.
     pub(crate) call: Option<Arc<Call>>,
+    /// How the app is spoken to.
+    pub(crate) protocol: Protocol,
+    /// Who is told of a refusal.
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 impl Judged {
     /// Asks policy about another path of the same call.
     ///
     /// # Errors
-    /// As [`authorise`].
-    pub(crate) fn again(&self, policy: &PolicySet, method: &str, verb: Verb) -> Result<(), Status> {
-        let operation = Operation {
-            overrides: self.overrides,
-            ..Operation::invoke(method, verb)
+    /// As [`recheck`].
+    pub(crate) fn again(
+        &self,
+        live: &Live,
+        trace: Option<TraceNumber>,
+        method: &str,
+        verb: Verb,
+    ) -> Result<(), Status> {
+        let asked = Asked {
+            caller: caller(self.peer.as_deref()),
+            operation: Operation {
+                overrides: self.overrides,
+                ..Operation::invoke(method, verb)
+            },
+            raw: method,
+            protocol: self.protocol,
+            trace,
         };
-        authorise(policy, caller(self.peer.as_deref()), &operation)?;
+        recheck(&self.recorder, live, &asked)?;
         if let Some(call) = &self.call {
             call.rewritten(method, verb);
         }

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     body::{self, Body, BodyError},
     channel::{AppChannel, ChannelError, http::EVENT_STREAM},
+    decisions::{Asked, record::Protocol},
     invocation::{
         AppStatus, Invocation, Length, Origin, Reply, chunks,
         context::CallContext,
@@ -185,19 +186,31 @@ async fn invoke(
         return Err(Status::internal("app channel is not initialized"));
     };
     let version = message.ver;
-    let mut call = decode(message, body, app)?;
-    let operation = Operation {
-        overrides: overrides(&call.headers),
-        ..Operation::invoke(call.method.as_str(), call.verb)
+    let (mut call, raw) = decode(message, body, app)?;
+    let asked = Asked {
+        caller: caller(peer.map(Arc::as_ref)),
+        operation: Operation {
+            overrides: overrides(&call.headers),
+            ..Operation::invoke(call.method.as_str(), call.verb)
+        },
+        raw: &raw,
+        protocol: if app.is_http() {
+            Protocol::Http
+        } else {
+            Protocol::Grpc
+        },
+        trace: context.trace.id(),
     };
-    authorise(&live.policy, caller(peer.map(Arc::as_ref)), &operation)?;
+    authorise(&worker.decisions, live, &asked)?;
     let mut entry = match kind {
-        Kind::Stream => Some(in_flight::enter(worker, live, peer, &operation)?),
+        Kind::Stream => Some(in_flight::enter(worker, live, peer, &asked)?),
         Kind::Unary => None,
     };
     context.judged = Some(Judged {
         peer: peer.cloned(),
-        overrides: operation.overrides,
+        overrides: asked.operation.overrides,
+        protocol: asked.protocol,
+        recorder: Arc::clone(&worker.decisions),
         call: entry.as_ref().map(|entry| Arc::clone(entry.call())),
     });
     if version != ApiVersion::V1 as i32 {
@@ -273,12 +286,12 @@ fn is_success(reply: &Reply) -> bool {
     matches!(reply.status, AppStatus::Http(code) if (200..300).contains(&code))
 }
 
-/// Wire to invocation.
+/// Wire to invocation, and the path as it was written.
 fn decode(
     message: InternalInvokeRequest,
     body: Body,
     app: &AppChannel,
-) -> Result<Invocation, Status> {
+) -> Result<(Invocation, String), Status> {
     let InternalInvokeRequest {
         ver: _,
         metadata,
@@ -286,13 +299,13 @@ fn decode(
         actor: _,
     } = message;
     let InvokeRequest {
-        method,
+        method: raw,
         data,
         content_type,
         http_extension,
     } = message.unwrap_or_default();
     let Any { type_url, .. } = data.unwrap_or_default();
-    let method = Method::parse(&method)
+    let method = Method::parse(&raw)
         .map_err(|error| Status::invalid_argument(format!("invalid method: {error}")))?;
     let wire::Mapped {
         mut headers,
@@ -316,7 +329,7 @@ fn decode(
     if !app.is_http() && origin == Origin::Grpc {
         headers.remove(header::CONTENT_LENGTH);
     }
-    Ok(Invocation {
+    let call = Invocation {
         method,
         verb,
         has_http: http_extension.is_some(),
@@ -331,7 +344,8 @@ fn decode(
         type_url: type_url.into(),
         length,
         body: body.into(),
-    })
+    };
+    Ok((call, raw))
 }
 
 /// Verbs that the app may take the request for (fact O-A4).

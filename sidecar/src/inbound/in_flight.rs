@@ -17,12 +17,16 @@ use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use ironside_identity::VerifiedPeer;
-use ironside_policy::{Form, Operation, PolicySet, Verb, VerbSet};
+use ironside_policy::{Form, Operation, Verb, VerbSet};
 use tonic::Status;
 
-use super::authorise::{authorise, caller};
+use super::authorise::{caller, recheck};
 use crate::{
     body::{Body, BodyError},
+    decisions::{
+        Asked, Recorder,
+        record::{Protocol, TraceNumber},
+    },
     live::Live,
     worker::Worker,
 };
@@ -53,6 +57,8 @@ pub(crate) struct Call {
     verb: Verb,
     form: Form,
     overrides: VerbSet,
+    protocol: Protocol,
+    trace: Option<TraceNumber>,
     /// What a pipeline made of the method, last.
     rewritten: Mutex<Option<(Box<str>, Verb)>>,
     revoked: OnceLock<Status>,
@@ -86,7 +92,7 @@ pub(crate) async fn follow(worker: Arc<Worker>) {
     let mut live = worker.shared.live.clone();
     while live.changed().await.is_ok() {
         let newest = Arc::clone(&live.borrow_and_update());
-        worker.in_flight.judge(&newest.policy).await;
+        worker.in_flight.judge(&worker.decisions, &newest).await;
     }
 }
 
@@ -98,35 +104,33 @@ pub(crate) fn enter(
     worker: &Worker,
     live: &Live,
     peer: Option<&Arc<VerifiedPeer>>,
-    operation: &Operation<'_>,
+    asked: &Asked<'_>,
 ) -> Result<Entry, Status> {
     let newest = worker.shared.live();
     if !std::ptr::eq(live, Arc::as_ptr(&newest)) {
-        authorise(&newest.policy, caller(peer.map(Arc::as_ref)), operation)?;
+        recheck(&worker.decisions, &newest, asked)?;
     }
-    Ok(worker.in_flight.enter(peer, operation))
+    Ok(worker.in_flight.enter(peer, asked))
 }
 
 // === impl InFlight ===
 
 impl InFlight {
-    fn enter(
-        self: &Arc<Self>,
-        peer: Option<&Arc<VerifiedPeer>>,
-        operation: &Operation<'_>,
-    ) -> Entry {
+    fn enter(self: &Arc<Self>, peer: Option<&Arc<VerifiedPeer>>, asked: &Asked<'_>) -> Entry {
         let Operation {
             method,
             verb,
             form,
             overrides,
-        } = *operation;
+        } = asked.operation;
         let call = Arc::new(Call {
             peer: peer.cloned(),
             method: method.into(),
             verb,
             form,
             overrides,
+            protocol: asked.protocol,
+            trace: asked.trace,
             rewritten: Mutex::default(),
             revoked: OnceLock::new(),
             waker: AtomicWaker::new(),
@@ -144,8 +148,8 @@ impl InFlight {
         }
     }
 
-    /// Revokes every call that `policy` does not allow.
-    async fn judge(&self, policy: &PolicySet) {
+    /// Revokes every call that `live` does not allow; the refusals are noted.
+    async fn judge(&self, recorder: &Recorder, live: &Live) {
         let mut from = 0;
         loop {
             let batch: Vec<(u64, Arc<Call>)> = {
@@ -160,7 +164,7 @@ impl InFlight {
             };
             from = last + 1;
             for (_, call) in &batch {
-                call.judge(policy);
+                call.judge(recorder, live);
             }
             tokio::task::yield_now().await;
         }
@@ -180,17 +184,17 @@ impl Call {
         *lock(&self.rewritten) = Some((method.into(), verb));
     }
 
-    fn judge(&self, policy: &PolicySet) {
+    fn judge(&self, recorder: &Recorder, live: &Live) {
         if self.revoked.get().is_some() {
             return;
         }
-        let original = self.operation(&self.method, self.verb);
+        let original = self.asked(&self.method, self.verb);
         let rewritten = lock(&self.rewritten).clone();
         let rewritten = rewritten
             .as_ref()
-            .map(|(method, verb)| self.operation(method, *verb));
-        for operation in [Some(original), rewritten].into_iter().flatten() {
-            if let Err(status) = self.revocation(policy, &operation) {
+            .map(|(method, verb)| self.asked(method, *verb));
+        for asked in [Some(original), rewritten].into_iter().flatten() {
+            if let Err(status) = recheck(recorder, live, &asked) {
                 // Only this task sets it, and it was not set above.
                 let _first = self.revoked.set(status);
                 self.waker.wake();
@@ -199,21 +203,18 @@ impl Call {
         }
     }
 
-    /// A call that stays allowed is no new decision; one that ends is logged and counted as any denial.
-    fn revocation(&self, policy: &PolicySet, operation: &Operation<'_>) -> Result<(), Status> {
-        let caller = caller(self.peer.as_deref());
-        if policy.decide(caller, operation).is_allowed() {
-            return Ok(());
-        }
-        authorise(policy, caller, operation)
-    }
-
-    fn operation<'a>(&self, method: &'a str, verb: Verb) -> Operation<'a> {
-        Operation {
-            method,
-            verb,
-            form: self.form,
-            overrides: self.overrides,
+    fn asked<'a>(&'a self, method: &'a str, verb: Verb) -> Asked<'a> {
+        Asked {
+            caller: caller(self.peer.as_deref()),
+            operation: Operation {
+                method,
+                verb,
+                form: self.form,
+                overrides: self.overrides,
+            },
+            raw: method,
+            protocol: self.protocol,
+            trace: self.trace,
         }
     }
 }

@@ -12,13 +12,14 @@ use ironside_resolution::Target;
 use tonic::{Code, Status};
 
 use super::{
-    authorise::{authorise, caller},
+    authorise::{authorise, caller, refused_relay},
     call::name_caller,
     in_flight,
 };
 use crate::{
     body::Body,
     channel::{grpc::preface_text, http::set_token},
+    decisions::{Asked, record::Protocol},
     invocation::{
         context::CallContext,
         grpc,
@@ -53,7 +54,7 @@ pub(crate) async fn serve(
     let work = |context: CallContext| async move {
         outbound::check_path(request.uri().path())?;
         not_reflection(&request)?;
-        addressed_to_us(worker, &request, context.trace.is_on())?;
+        addressed_to_us(worker, peer, &request, &context)?;
         deliver(worker, peer, request, &context, Leg::Peer).await
     };
     match outbound::bounded(worker, context, work).await {
@@ -82,16 +83,32 @@ fn not_reflection(request: &Request<Body>) -> Result<(), Status> {
 }
 
 /// This port relays nothing: the callee must be the own app (O-C11).
-fn addressed_to_us(worker: &Worker, request: &Request<Body>, tracing: bool) -> Result<(), Status> {
-    let named = outbound::target(request.headers(), tracing)?;
+fn addressed_to_us(
+    worker: &Worker,
+    peer: Option<&Arc<VerifiedPeer>>,
+    request: &Request<Body>,
+    context: &CallContext,
+) -> Result<(), Status> {
+    let named = outbound::target(request.headers(), context.trace.is_on())?;
     let target = Target::parse(&named).map_err(|error| Status::unknown(error.to_string()))?;
     let live = worker.shared.live();
     match plan::route(worker, &live, target) {
         Ok(Route::Local(_)) => Ok(()),
-        _ => Err(Status::permission_denied(format!(
-            "this sidecar serves app {} only and relays no calls: {named} was asked for",
-            worker.shared.config.app_id
-        ))),
+        _ => {
+            let path = request.uri().path();
+            let asked = Asked {
+                caller: caller(peer.map(Arc::as_ref)),
+                operation: Operation::proxied(path),
+                raw: path,
+                protocol: Protocol::Proxy,
+                trace: context.trace.id(),
+            };
+            refused_relay(&worker.decisions, &live, &asked);
+            Err(Status::permission_denied(format!(
+                "this sidecar serves app {} only and relays no calls: {named} was asked for",
+                worker.shared.config.app_id
+            )))
+        }
     }
 }
 
@@ -114,11 +131,17 @@ pub(crate) async fn deliver(
         Leg::Own => Caller::Own,
         Leg::Peer => caller(peer.map(Arc::as_ref)),
     };
-    let operation = Operation::proxied(method.as_str());
-    authorise(&live.policy, asks, &operation)?;
+    let asked = Asked {
+        caller: asks,
+        operation: Operation::proxied(method.as_str()),
+        raw: parts.uri.path(),
+        protocol: Protocol::Proxy,
+        trace: context.trace.id(),
+    };
+    authorise(&worker.decisions, &live, &asked)?;
     let mut entry = match leg {
         Leg::Own => None,
-        Leg::Peer => Some(in_flight::enter(worker, &live, peer, &operation)?),
+        Leg::Peer => Some(in_flight::enter(worker, &live, peer, &asked)?),
     };
     let Some(app) = &worker.app else {
         return Err(Status::internal("app channel is not initialized"));

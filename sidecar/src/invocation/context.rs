@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use ironside_chassis::clock::{Clock, Tick};
 use ironside_telemetry::{Sampling, TraceParent};
 
-use crate::inbound::authorise::Judged;
+use crate::{decisions::record::TraceNumber, inbound::authorise::Judged};
 
 use super::headers::{GRPC_TRACE_BIN, TRACEPARENT, TRACESTATE};
 
@@ -70,6 +70,12 @@ impl CallTrace {
     /// True unless the sampling rate is 0.
     pub(crate) fn is_on(&self) -> bool {
         self.span.is_some()
+    }
+
+    /// The trace that the call belongs to, if anybody named one.
+    pub(crate) fn id(&self) -> Option<TraceNumber> {
+        let span = self.span.as_ref()?;
+        TraceNumber::of_parent(span.text.as_bytes())
     }
 
     /// Tells the callee's sidecar, in the metadata of the hop.

@@ -102,6 +102,7 @@ fn operation(route: &Route<'_>, head: &Parts) -> String {
         Route::Outbound => "HealthzOutbound".to_owned(),
         Route::Metadata => "GetMetadata".to_owned(),
         Route::SetMetadata(_) => "SetMetadata".to_owned(),
+        Route::Decisions => "GetAccessControlDecisions".to_owned(),
         Route::Shutdown => "Shutdown".to_owned(),
         Route::Block(call) => block_name(call.block).to_owned(),
         Route::Invoke | Route::Nothing => format!("InvokeService/{}", target(head)),

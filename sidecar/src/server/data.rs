@@ -217,6 +217,7 @@ fn worker(
         known: KnownApps::default(),
         in_flight: Arc::default(),
         stamp: stamp.map_err(io::Error::other)?,
+        decisions: shared.decisions.recorder(),
         external: External::new(group),
     })
 }

@@ -18,7 +18,7 @@ use super::{
     observe::{self, Observed, Record},
 };
 use crate::{
-    api::{Route, blocks::BlockCall, health, metadata, reply, routing_path},
+    api::{Route, blocks::BlockCall, decisions, health, metadata, reply, routing_path},
     body::{self, Body},
     invocation::context::CallContext,
     live::Live,
@@ -158,6 +158,7 @@ async fn routed(
         | Route::Outbound
         | Route::Metadata
         | Route::SetMetadata(_)
+        | Route::Decisions
         | Route::Shutdown
         | Route::Block(_)
         | Route::Nothing => own(&worker.shared, live, route, head, body).await,
@@ -184,6 +185,7 @@ async fn own(
             metadata::json(&shared.config, live, &shared.metadata),
         ),
         Route::SetMetadata(key) => set_metadata(shared, key, body).await,
+        Route::Decisions => decisions::list(shared, &head.extensions),
         Route::Shutdown => {
             shared.shutdown.request(&head.headers);
             reply::no_content()

@@ -3,11 +3,17 @@
 //! Pure. Owns what a person is told about them, and that a rule which cannot be used is never left out: the
 //! whole is refused, so that a start fails and a reload keeps what is in force (security F10).
 
+use std::time::SystemTime;
+
 use ironside_identity::TrustDomain;
 use ironside_policy::{AppKind, Block, Callee, CompileProblem, Input, Namespaces, PolicySet};
 use ironside_resources::{Configuration, loader::Loaded};
+use ironside_telemetry::metrics::{Metrics, ObjectState, SourceState};
 
-use crate::config::{AppProtocol, Config};
+use crate::{
+    config::{AppProtocol, Config},
+    live::{Live, PolicySnapshot},
+};
 
 /// Why rules cannot be used. The first text is the reference's.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +56,44 @@ pub(super) fn compile(
     };
     let set = PolicySet::compile(&input).map_err(refusal)?;
     Ok((set, warnings(block, loaded, config)))
+}
+
+/// The first state of the rules, in force since `now`.
+pub(crate) fn first(now: SystemTime) -> PolicySnapshot {
+    PolicySnapshot {
+        number: 1,
+        since: now,
+    }
+}
+
+/// The state that follows `last` once other rules are in force.
+pub(super) fn next(last: PolicySnapshot, now: SystemTime) -> PolicySnapshot {
+    PolicySnapshot {
+        number: last.number.saturating_add(1),
+        since: now,
+    }
+}
+
+/// How many objects and files cannot be used; the rules in force stay (fact F10).
+pub(super) fn invalid(loaded: &Loaded) -> usize {
+    let objects = loaded.access_controls.iter();
+    let bad = objects.filter(|object| !object.problems().is_empty());
+    loaded.policy_failures.len() + bad.count()
+}
+
+/// Tells the series which rules are in force, and how many cannot be used.
+pub(crate) fn measure(metrics: &Metrics, live: &Live, invalid: usize) {
+    let objects = live.policy.objects();
+    let audited = objects.iter().filter(|object| object.is_audit).count();
+    metrics.access_control_snapshot(live.snapshot.number);
+    metrics.access_control_source(SourceState::File);
+    for (state, count) in [
+        (ObjectState::Ok, objects.len() - audited),
+        (ObjectState::Audit, audited),
+        (ObjectState::Invalid, invalid),
+    ] {
+        metrics.access_control_objects(state, count);
+    }
 }
 
 fn refusal(problems: Vec<CompileProblem>) -> AccessError {

@@ -19,7 +19,7 @@ use crate::{
         metadata::ComponentView,
     },
     config::Config,
-    live::Live,
+    live::{Live, PolicySnapshot},
     middleware::{Handler, HandlerError, Pipeline, Settings, Tools},
     outbound::external::{Endpoint, EndpointError, EndpointTls},
     server::{access_log::AccessLog, cors::Cors},
@@ -131,7 +131,8 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         )?,
         endpoints: endpoints(&loaded.http_endpoints, env, &mut warnings),
         policy: Arc::new(policy),
-        snapshot: 1,
+        // Whoever publishes it says which one it is.
+        snapshot: PolicySnapshot::default(),
         trace: sampling(configuration, *otel_endpoint),
         access_log: access_log(configuration, config),
         components: handlers.iter().filter_map(Candidate::view).collect(),

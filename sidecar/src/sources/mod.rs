@@ -3,7 +3,7 @@
 //! Owns `access.rs` (who may call what), `disk.rs` (files as they are now), `compile.rs` (from what was read to what requests use, pure) and
 //! `reload.rs` (when to do it again). A reload replaces the value; listeners, connections and calls stay.
 
-mod access;
+pub(crate) mod access;
 pub(crate) mod compile;
 pub(crate) mod disk;
 pub(crate) mod reload;

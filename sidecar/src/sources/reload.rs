@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
+use ironside_chassis::Clock;
 use ironside_resources::{AccessControl, configuration, loader};
+use ironside_telemetry::metrics::{Metrics, ObjectState};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
+    access,
     compile::Compiled,
     disk::{Disk, DiskError, Snapshot},
 };
@@ -44,8 +47,18 @@ pub(crate) struct Reloader {
     last: Snapshot,
     /// Why the files could not be read the last time.
     unreadable: Option<String>,
-    live: watch::Sender<Arc<Live>>,
+    told: Told,
     hangup: mpsc::Receiver<()>,
+}
+
+/// Who is told of a new state, and the clock that says since when.
+pub(crate) struct Told {
+    /// Requests.
+    pub(crate) live: watch::Sender<Arc<Live>>,
+    /// Series.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Time.
+    pub(crate) clock: Clock,
 }
 
 /// What came of a look at the files.
@@ -62,18 +75,13 @@ enum Reloaded {
 // === impl Reloader ===
 
 impl Reloader {
-    /// Publishes into `live` whenever the files change or `hangup` says so. `last` is what is in force.
-    pub(crate) fn new(
-        disk: Disk,
-        last: Snapshot,
-        live: watch::Sender<Arc<Live>>,
-        hangup: mpsc::Receiver<()>,
-    ) -> Self {
+    /// Publishes to `told` whenever the files change or `hangup` says so. `last` is what is in force.
+    pub(crate) fn new(disk: Disk, last: Snapshot, told: Told, hangup: mpsc::Receiver<()>) -> Self {
         Self {
             disk,
             last,
             unreadable: None,
-            live,
+            told,
             hangup,
         }
     }
@@ -195,18 +203,33 @@ impl Reloader {
                 for warning in warnings {
                     warn!(target: LOG, "{warning}");
                 }
+                let last = self.told.live.borrow().snapshot;
+                live.snapshot = if same_rules(&self.last, &next) {
+                    last
+                } else {
+                    access::next(last, self.told.clock.now())
+                };
                 self.last = next;
-                live.snapshot = self.live.borrow().snapshot + 1;
-                self.live.send_replace(Arc::new(live));
+                access::measure(&self.told.metrics, &live, 0);
+                self.told.live.send_replace(Arc::new(live));
                 info!(target: LOG, "configuration and resources are in force; ports and connections stay");
                 Reloaded::Published
             }
             Err(cause) => {
+                self.told
+                    .metrics
+                    .access_control_objects(ObjectState::Invalid, access::invalid(&next.loaded));
                 self.last.seen_instead(next.into_bytes());
                 kept(&cause.into())
             }
         }
     }
+}
+
+/// True if both hold the same rules of access control.
+fn same_rules(before: &Snapshot, after: &Snapshot) -> bool {
+    before.configuration.spec.access_control == after.configuration.spec.access_control
+        && before.loaded.access_controls == after.loaded.access_controls
 }
 
 fn kept(cause: &DiskError) -> Reloaded {

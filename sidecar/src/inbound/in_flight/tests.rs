@@ -7,16 +7,19 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
+use ironside_chassis::Clock;
 use ironside_identity::{AppId, Namespace, SpiffeId, TrustDomain};
-use ironside_policy::{AppKind, Callee, Input, Namespaces};
+use ironside_policy::{AppKind, Callee, Caller, Input, Namespaces, PolicySet};
 use ironside_resources::access_control;
+use ironside_telemetry::metrics::Metrics;
 use tokio::sync::mpsc;
 use tonic::Code;
 
 use super::*;
+use crate::decisions::Decisions;
 
 /// Callers `web` and `job` may do what these rules say.
-fn policy(web: &str) -> PolicySet {
+fn live(web: &str) -> Live {
     let entry = |app: &str, rules: &str| {
         format!("  - appId: {app}\n    namespace: default\n    operations: [{rules}]\n")
     };
@@ -32,15 +35,23 @@ fn policy(web: &str) -> PolicySet {
         trust_domain: TrustDomain::default(),
         app: AppKind::Http,
     };
-    PolicySet::compile(&Input {
+    let policy = PolicySet::compile(&Input {
         callee: &callee,
         block: None,
         objects: &[object],
         refused: &[],
         namespaces: Namespaces::Any,
         deny_by_default: false,
-    })
-    .unwrap()
+    });
+    Live {
+        policy: Arc::new(policy.unwrap()),
+        ..Live::default()
+    }
+}
+
+async fn judge(register: &InFlight, web: &str) {
+    let decisions = Decisions::new(Arc::new(Metrics::disabled()), Clock::system());
+    register.judge(&decisions.recorder(), &live(web)).await;
 }
 
 fn peer(app: &str) -> Arc<VerifiedPeer> {
@@ -52,14 +63,21 @@ fn peer(app: &str) -> Arc<VerifiedPeer> {
 }
 
 fn entry(register: &Arc<InFlight>, app: &str, method: &str) -> Entry {
-    register.enter(Some(&peer(app)), &Operation::invoke(method, Verb::Get))
+    let asked = Asked {
+        caller: Caller::Anonymous,
+        operation: Operation::invoke(method, Verb::Get),
+        raw: method,
+        protocol: Protocol::Http,
+        trace: None,
+    };
+    register.enter(Some(&peer(app)), &asked)
 }
 
 /// A call, and what revokes it.
 pub(crate) fn revocable() -> (Entry, impl Future<Output = ()>) {
     let register = Arc::new(InFlight::default());
     let entry = entry(&register, "web", "a");
-    (entry, async move { register.judge(&policy("")).await })
+    (entry, async move { judge(&register, "").await })
 }
 
 /// A body that the test feeds.
@@ -105,11 +123,9 @@ async fn only_what_is_no_longer_allowed_ends() {
     let wakes = [Arc::default(), Arc::default()];
     assert!(poll(&mut web, &wakes[0]).is_pending());
     assert!(poll(&mut job, &wakes[1]).is_pending());
-    register.judge(&policy("{name: /a, action: allow}")).await;
+    judge(&register, "{name: /a, action: allow}").await;
     assert_eq!(wakes[0].0.load(Ordering::Relaxed), 0, "still allowed");
-    register
-        .judge(&policy("{name: /other, action: allow}"))
-        .await;
+    judge(&register, "{name: /other, action: allow}").await;
     let counts = wakes
         .each_ref()
         .map(|wakes| wakes.0.load(Ordering::Relaxed));
@@ -143,7 +159,7 @@ async fn a_call_without_an_answer_yet_is_refused() {
     let work = pin!(std::future::pending::<Result<(), Status>>());
     let mut waiting = Box::pin(entry.during(work));
     assert!(waiting.as_mut().now_or_never().is_none());
-    register.judge(&policy("")).await;
+    judge(&register, "").await;
     let status = waiting.await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     feed.try_send(Bytes::from_static(b"late")).unwrap();
@@ -160,16 +176,14 @@ async fn the_path_that_the_app_got_counts_too() {
     let register = Arc::new(InFlight::default());
     let mut entry = entry(&register, "web", "door");
     entry.call().rewritten("admin", Verb::Get);
-    register
-        .judge(&policy(
-            "{name: /door, action: allow}, {name: /admin, action: allow}",
-        ))
-        .await;
+    judge(
+        &register,
+        "{name: /door, action: allow}, {name: /admin, action: allow}",
+    )
+    .await;
     let done = entry.during(pin!(std::future::ready(Ok(())))).await;
     assert!(done.is_ok());
-    register
-        .judge(&policy("{name: /door, action: allow}"))
-        .await;
+    judge(&register, "{name: /door, action: allow}").await;
     let done = entry.during(pin!(std::future::ready(Ok(())))).await;
     assert_eq!(done.unwrap_err().code(), Code::PermissionDenied);
 }
@@ -182,7 +196,7 @@ async fn every_call_of_a_crowd_is_judged() {
         .map(|n| entry(&register, if n % 2 == 0 { "web" } else { "job" }, "a"))
         .collect();
     entries.remove(BATCH);
-    register.judge(&policy("")).await;
+    judge(&register, "").await;
     let revoked = entries
         .iter()
         .filter(|entry| entry.call.revoked.get().is_some());

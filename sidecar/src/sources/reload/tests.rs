@@ -10,6 +10,14 @@ use crate::{
     sources::disk::tests::{Folder, component, endpoint},
 };
 
+fn told(live: watch::Sender<Arc<Live>>) -> Told {
+    Told {
+        live,
+        metrics: Arc::new(Metrics::disabled()),
+        clock: Clock::system(),
+    }
+}
+
 async fn until<T>(
     live: &mut watch::Receiver<Arc<Live>>,
     mut seen: impl FnMut(&Live) -> Option<T>,
@@ -42,7 +50,7 @@ async fn edits_are_published_and_bad_ones_keep_the_last_good_state() {
     let first = disk.compile(&snapshot).unwrap();
     let (sender, mut live) = watch::channel(Arc::new(first.live));
     let (hangup, asked) = mpsc::channel(1);
-    let reloader = Reloader::new(disk, snapshot, sender, asked);
+    let reloader = Reloader::new(disk, snapshot, told(sender), asked);
     let tasks = Tasks::new();
     let watch = reloader.watch().unwrap();
     tasks.spawn("reload", reloader.run(watch, tasks.token()));
@@ -90,7 +98,7 @@ async fn a_bad_edit_is_told_once() {
     let first = disk.compile(&snapshot).unwrap();
     let (sender, _live) = watch::channel(Arc::new(first.live));
     let (_hangup, asked) = mpsc::channel(1);
-    let mut reloader = Reloader::new(disk, snapshot, sender, asked);
+    let mut reloader = Reloader::new(disk, snapshot, told(sender), asked);
     assert_eq!(reloader.reload(false), Reloaded::Same);
     folder.write("conf", "spec: [not, this\n");
     assert_eq!(reloader.reload(false), Reloaded::Kept);
