@@ -114,6 +114,15 @@ pub(crate) struct Compiled {
     /// Entries with a wildcard for the app ID, sorted likewise.
     pub(crate) wild: Vec<u32>,
     pub(crate) fixed: Fixed,
+    pub(crate) replaced: Vec<Replaced>,
+}
+
+/// An entry that does not count, because a later one is for the same caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Replaced {
+    pub(crate) object: u32,
+    pub(crate) index: u32,
+    pub(crate) by: u32,
 }
 
 /// A set that grows.
@@ -122,6 +131,7 @@ struct Compiler {
     builder: Builder,
     objects: Vec<Object>,
     entries: Vec<Entry>,
+    replaced: Vec<Replaced>,
 }
 
 // === impl PolicySet ===
@@ -138,6 +148,7 @@ impl PolicySet {
             builder: Builder::default(),
             objects: Vec::new(),
             entries: Vec::new(),
+            replaced: Vec::new(),
         };
         if let Some(block) = &input.block
             && let Err(error) = compiler.block(block)
@@ -261,6 +272,7 @@ impl Compiler {
             builder,
             objects,
             entries,
+            replaced,
         } = self;
         let mut refused = input.refused.iter();
         let is_closed = refused.any(|refused| input.is_in_scope(&refused.scopes));
@@ -283,6 +295,7 @@ impl Compiler {
             callers,
             wild,
             fixed,
+            replaced,
         }
     }
 }
@@ -321,14 +334,8 @@ fn verb_of(verb: HttpVerb) -> Verb {
 fn by_specificity(entries: &[Entry]) -> Vec<u32> {
     let mut ids: Vec<u32> = (0..number(entries.len())).collect();
     ids.sort_by_key(|id| {
-        entries.get(*id as usize).map(|entry| {
-            let ranks = (
-                entry.app_id.rank(),
-                entry.namespace.rank(),
-                entry.trust_domain.rank(),
-            );
-            (entry.object, std::cmp::Reverse(ranks))
-        })
+        let entry = entries.get(*id as usize);
+        entry.map(|entry| (entry.object, std::cmp::Reverse(entry.rank())))
     });
     ids
 }

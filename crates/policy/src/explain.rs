@@ -14,8 +14,8 @@ use crate::{
 /// Where a rule stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
-    object: &'a Object,
-    rule: RuleId,
+    pub(crate) object: &'a Object,
+    pub(crate) rule: RuleId,
 }
 
 /// The JSON pointer of a rule within its object, without the set that holds the rule.

@@ -9,9 +9,10 @@ mod compile;
 pub mod decide;
 mod engine;
 mod explain;
-
+mod lint;
 mod object;
 pub mod operation;
+mod survey;
 mod verbs;
 
 pub use compile::{AppKind, Block, BlockError, Callee, CompileProblem, Input, Namespaces, Refused};
@@ -19,8 +20,9 @@ pub use decide::{
     Caller, Decision, Form, Matched, Operation, PolicySet, Reason, RuleId, Source, Verdict,
 };
 pub use explain::{Explanation, ObjectAnswer, Place, Pointer};
-
+pub use lint::{Code, Finding, Level, Lint};
 pub use operation::{Method, MethodError, Verb, clean};
+pub use survey::Sample;
 pub use verbs::{OVERRIDE_HEADERS, VerbSet};
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! The block of a Configuration is one more object. An entry points to the tree of its rules; the answer of an
 //! entry follows security 3.4 or 4.4, depending on the object.
 
+use ironside_identity::SpiffeId;
+
 use crate::{
     Form, Matched, Reason, RuleId, Source, Verb,
     compile::AppKind,
@@ -121,6 +123,22 @@ impl Name {
 // === impl Entry ===
 
 impl Entry {
+    /// Whether the entry is for this caller.
+    pub(crate) fn names(&self, caller: &SpiffeId) -> bool {
+        self.namespace.matches(caller.namespace().as_str())
+            && self.trust_domain.matches(caller.trust_domain().as_str())
+            && self.app_id.matches(caller.app_id().as_str())
+    }
+
+    /// How specific it is: app ID, then namespace, then trust domain (security 4.4, step 2).
+    pub(crate) fn rank(&self) -> [(u8, usize); 3] {
+        [
+            self.app_id.rank(),
+            self.namespace.rank(),
+            self.trust_domain.rank(),
+        ]
+    }
+
     /// Asks the entry of an object of that style; `None` goes on to the next one.
     pub(crate) fn ask(
         &self,
@@ -128,35 +146,51 @@ impl Entry {
         forest: &Forest,
         question: Question<'_>,
     ) -> Option<Answer> {
+        self.ask_tree(style, forest, self.root, question)
+    }
+
+    /// Asks as if the entry had the rules of another tree.
+    pub(crate) fn ask_tree(
+        &self,
+        style: Style,
+        forest: &Forest,
+        root: NodeId,
+        question: Question<'_>,
+    ) -> Option<Answer> {
         match style {
-            Style::Block | Style::Compatible => self.compatible(forest, question),
-            Style::Specific => self.specific(forest, question),
+            Style::Block | Style::Compatible => self.compatible(forest, root, question),
+            Style::Specific => self.specific(forest, root, question),
         }
     }
 
     /// Security 3.4, steps 6 to 14.
-    fn compatible(&self, forest: &Forest, question: Question<'_>) -> Option<Answer> {
+    fn compatible(&self, forest: &Forest, root: NodeId, question: Question<'_>) -> Option<Answer> {
         let path = relative(question.paths.compatible);
         let is_http = question.app == AppKind::Http && question.form == Form::Invoke;
         if !is_http {
-            let rule = compatible::find(forest, self.root, path, Fold::Exact);
+            let rule = compatible::find(forest, root, path, Fold::Exact);
             return rule.map(|rule| self.by_rule(rule)).or(self.by_default());
         }
         if question.verb == Verb::None {
-            return self.compatible_without_verb(forest, path);
+            return self.compatible_without_verb(forest, root, path);
         }
-        match compatible::find(forest, self.root, path, Fold::Ascii) {
+        match compatible::find(forest, root, path, Fold::Ascii) {
             Some(rule) if rule.verbs.contains(question.verb) => Some(self.by_rule(rule)),
             _ => self.by_default(),
         }
     }
 
     /// A request that hides its verb can only be denied more (fact O-A5, step 13).
-    fn compatible_without_verb(&self, forest: &Forest, path: &[u8]) -> Option<Answer> {
-        if compatible::is_denied_by_any(forest, self.root, path, Fold::Ascii) {
+    fn compatible_without_verb(
+        &self,
+        forest: &Forest,
+        root: NodeId,
+        path: &[u8],
+    ) -> Option<Answer> {
+        if compatible::is_denied_by_any(forest, root, path, Fold::Ascii) {
             return Some(self.answer(false, Reason::OperationRule, None));
         }
-        if compatible::find(forest, self.root, path, Fold::Ascii).is_none() {
+        if compatible::find(forest, root, path, Fold::Ascii).is_none() {
             return self.by_default();
         }
         let allows = self.allows.unwrap_or(false);
@@ -164,17 +198,17 @@ impl Entry {
     }
 
     /// Security 4.4, steps 3 and 4.
-    fn specific(&self, forest: &Forest, question: Question<'_>) -> Option<Answer> {
+    fn specific(&self, forest: &Forest, root: NodeId, question: Question<'_>) -> Option<Answer> {
         let path = relative(question.paths.specific);
         let (fold, verbs) = match question.app {
             AppKind::Http => (Fold::Ascii, specific::Verbs::One(question.verb)),
             AppKind::Grpc => (Fold::Exact, specific::Verbs::Ignored),
         };
         let is_hidden = question.app == AppKind::Http && question.verb == Verb::None;
-        if is_hidden && specific::is_denied_by_any(forest, self.root, path, fold) {
+        if is_hidden && specific::is_denied_by_any(forest, root, path, fold) {
             return Some(self.answer(false, Reason::OperationRule, None));
         }
-        let rule = specific::find(forest, self.root, path, fold, verbs);
+        let rule = specific::find(forest, root, path, fold, verbs);
         rule.map(|rule| self.by_rule(rule)).or(self.by_default())
     }
 

@@ -2,7 +2,8 @@
 
 mod agreement;
 mod legacy;
+mod lint;
 mod malicious;
 mod naive;
 mod objects;
-mod support;
+pub(crate) mod support;

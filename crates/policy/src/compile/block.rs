@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use ironside_resources::{access_control, configuration};
 use thiserror::Error;
 
-use super::{AppKind, Compiler, number};
+use super::{AppKind, Compiler, Replaced, number};
 use crate::{
     Verb, VerbSet,
     engine::{
@@ -169,7 +169,7 @@ impl Compiler {
         };
         let last = last_of(block.policies().iter().map(key));
         for (index, policy) in block.policies().iter().enumerate() {
-            if last.get(&key(policy)) != Some(&index) {
+            if self.is_replaced(object, index, last.get(&key(policy))) {
                 continue;
             }
             let rules = policy.operations.iter().map(|rule| SourceRule {
@@ -198,7 +198,7 @@ impl Compiler {
         let is_allow = |action| action == access_control::Action::Allow;
         let last = last_of(policies.iter().map(key_of));
         for (index, policy) in policies.iter().enumerate() {
-            if last.get(&key_of(policy)) != Some(&index) {
+            if self.is_replaced(object, index, last.get(&key_of(policy))) {
                 continue;
             }
             let rules = policy.operations.iter().map(|rule| SourceRule {
@@ -214,6 +214,18 @@ impl Compiler {
             };
             self.caller(object, index, &source, rules);
         }
+    }
+
+    fn is_replaced(&mut self, object: u32, index: usize, last: Option<&usize>) -> bool {
+        let later = last.filter(|last| **last != index);
+        if let Some(by) = later {
+            self.replaced.push(Replaced {
+                object,
+                index: number(index),
+                by: number(*by),
+            });
+        }
+        later.is_some()
     }
 
     fn caller<'a>(

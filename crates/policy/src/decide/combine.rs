@@ -51,13 +51,18 @@ impl Compiled {
         if let Some(decision) = self.fixed.all.filter(|_| !is_own) {
             return View::Settled(decision);
         }
+        View::Open(self.peer(caller))
+    }
+
+    /// Resolves a caller that proved who it is, as if every object could be used.
+    pub(crate) fn peer<'a>(&'a self, caller: &'a SpiffeId) -> CallerView<'a> {
         let exact = self.callers.get(caller.app_id().as_str());
-        View::Open(CallerView {
+        CallerView {
             set: self,
             caller,
             exact: exact.map(Vec::as_slice).unwrap_or_default(),
-            is_own,
-        })
+            is_own: self.callee.is(caller),
+        }
     }
 }
 
@@ -65,7 +70,7 @@ impl Compiled {
 
 impl CallerView<'_> {
     /// Asks every object that names the caller.
-    pub(super) fn decide(&self, question: Question<'_>) -> Decision {
+    pub(crate) fn decide(&self, question: Question<'_>) -> Decision {
         let mut enforced = Tally::default();
         let mut audited = Tally::default();
         let mut exact = self.exact;
@@ -131,11 +136,7 @@ impl CallerView<'_> {
     }
 
     fn is_named(&self, entry: &Entry) -> bool {
-        entry.namespace.matches(self.caller.namespace().as_str())
-            && entry
-                .trust_domain
-                .matches(self.caller.trust_domain().as_str())
-            && entry.app_id.matches(self.caller.app_id().as_str())
+        entry.names(self.caller)
     }
 }
 

@@ -68,6 +68,19 @@ fn zero_segments<'a>(forest: &'a Forest, node: &'a Node) -> impl Iterator<Item =
 
 /// Returns whether a deny rule would decide for `path` if it were the only one (fact O-A5).
 pub(crate) fn is_denied_by_any(forest: &Forest, root: NodeId, path: &[u8], fold: Fold) -> bool {
+    any_alone(forest, root, path, fold, |_, node| node.denies)
+}
+
+/// Returns whether `is_it` holds for a node whose rules would decide for `path` if each were the only one.
+///
+/// A node may be shown more than once; it has rules.
+pub(crate) fn any_alone<'a>(
+    forest: &'a Forest,
+    root: NodeId,
+    path: &[u8],
+    fold: Fold,
+    mut is_it: impl FnMut(NodeId, &'a Node) -> bool,
+) -> bool {
     // A rule's name may be of any length, so the way is kept in a list and not on the stack.
     let mut open = vec![(root, path)];
     while let Some((parent, rest)) = open.pop() {
@@ -87,13 +100,20 @@ pub(crate) fn is_denied_by_any(forest: &Forest, root: NodeId, path: &[u8], fold:
                 continue;
             };
             let decides = next.is_none() || child.kind != Kind::Star;
-            if child.denies && decides {
+            if child.has_rules() && decides && is_it(id, child) {
                 return true;
             }
             match next {
                 Some(next) => open.push((id, next)),
-                None if zero_segments(forest, child).any(|leaf| leaf.denies) => return true,
-                None => {}
+                None => {
+                    let mut leaves = forest.patterns(child);
+                    let is_leaf = |leaf: &Node| {
+                        matches!(leaf.kind, Kind::Star | Kind::DoubleStar) && leaf.has_rules()
+                    };
+                    if leaves.any(|(id, leaf)| is_leaf(leaf) && is_it(id, leaf)) {
+                        return true;
+                    }
+                }
             }
         }
     }

@@ -145,6 +145,11 @@ impl Node {
         }
     }
 
+    /// Returns the node above; the number of none for a root.
+    pub(crate) fn parent(&self) -> NodeId {
+        self.parent
+    }
+
     pub(crate) fn has_rules(&self) -> bool {
         self.rules.len > 0
     }
@@ -300,6 +305,11 @@ impl Forest {
     fn is_text(&self, node: &Node, segment: &[u8], fold: Fold) -> bool {
         let text = self.text(node);
         text.len() == segment.len() && text.iter().zip(segment).all(|(a, b)| *a == fold.apply(*b))
+    }
+
+    /// Returns all nodes with their numbers.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        (0..).zip(&self.nodes)
     }
 
     /// Returns the text of the segment.

@@ -66,33 +66,71 @@ pub(crate) fn find<'a>(
 
 /// Returns whether any deny rule covers `path`, whatever its verbs (fact O-A5).
 pub(crate) fn is_denied_by_any(forest: &Forest, root: NodeId, path: &[u8], fold: Fold) -> bool {
-    let path = (!path.is_empty()).then_some(path);
-    let node = forest.node(root);
-    node.is_some_and(|node| denied(forest, node, root, path, fold))
+    any_alone(forest, root, path, fold, |_, _, rule| !rule.allows)
 }
 
-fn denied(forest: &Forest, node: &Node, id: NodeId, rest: Option<&[u8]>, fold: Fold) -> bool {
+/// Returns whether `is_it` holds for a rule that covers `path`, whatever its verbs.
+pub(crate) fn any_alone<'a>(
+    forest: &'a Forest,
+    root: NodeId,
+    path: &'a [u8],
+    fold: Fold,
+    mut is_it: impl FnMut(NodeId, &'a Node, &'a Rule) -> bool,
+) -> bool {
+    let path = (!path.is_empty()).then_some(path);
+    let node = forest.node(root);
+    node.is_some_and(|node| alone(forest, node, root, path, fold, &mut is_it))
+}
+
+fn alone<'a>(
+    forest: &'a Forest,
+    node: &'a Node,
+    id: NodeId,
+    rest: Option<&'a [u8]>,
+    fold: Fold,
+    is_it: &mut impl FnMut(NodeId, &'a Node, &'a Rule) -> bool,
+) -> bool {
     let Some(rest) = rest else {
-        return node.denies || zero_segments(forest, node).any(|leaf| leaf.denies);
+        let leaves = zero_segments(forest, node);
+        let mut ends = std::iter::once((id, node)).chain(leaves);
+        return ends.any(|(id, end)| {
+            let mut rules = forest.rules(end).iter();
+            rules.any(|rule| is_it(id, end, rule))
+        });
     };
-    let covers = |rule: &Rule| !rule.allows && !rule.exact;
-    if node.denies && node.covers_deeper(id, forest) && forest.rules(node).iter().any(covers) {
-        return true;
+    if node.covers_deeper(id, forest) {
+        let covering = forest.rules(node).iter().filter(|rule| !rule.exact);
+        for rule in covering {
+            if is_it(id, node, rule) {
+                return true;
+            }
+        }
     }
     let (segment, next) = split_segment(rest);
     let literal = forest.literal(id, segment, fold);
     let literal = literal.into_iter();
     let fitting = forest.fitting(node, segment, fold);
-    let mut children = literal.chain(fitting);
-    children.any(|(id, child)| match child.kind {
-        Kind::DoubleStar => child.denies,
-        Kind::Literal | Kind::Glob | Kind::Star => denied(forest, child, id, next, fold),
-    })
+    for (id, child) in literal.chain(fitting) {
+        let found = match child.kind {
+            Kind::DoubleStar => {
+                let mut rules = forest.rules(child).iter();
+                rules.any(|rule| is_it(id, child, rule))
+            }
+            Kind::Literal | Kind::Glob | Kind::Star => alone(forest, child, id, next, fold, is_it),
+        };
+        if found {
+            return true;
+        }
+    }
+    false
 }
 
-fn zero_segments<'a>(forest: &'a Forest, node: &'a Node) -> impl Iterator<Item = &'a Node> {
-    let children = forest.patterns(node).map(|(_, child)| child);
-    children.filter(|child| matches!(child.kind, Kind::Star | Kind::DoubleStar))
+fn zero_segments<'a>(
+    forest: &'a Forest,
+    node: &'a Node,
+) -> impl Iterator<Item = (NodeId, &'a Node)> {
+    let children = forest.patterns(node);
+    children.filter(|(_, child)| matches!(child.kind, Kind::Star | Kind::DoubleStar))
 }
 
 // === impl Node ===
@@ -134,7 +172,7 @@ impl<'a> Search<'a> {
     fn visit(&mut self, node: &'a Node, id: NodeId, rest: Option<&[u8]>, depth: usize) {
         let Some(rest) = rest else {
             self.offer(node, depth, 0, End::Exact);
-            for leaf in zero_segments(self.forest, node) {
+            for (_, leaf) in zero_segments(self.forest, node) {
                 self.offer(leaf, depth, 0, End::Zero);
             }
             return;

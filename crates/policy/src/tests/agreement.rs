@@ -52,7 +52,7 @@ const NAMESPACES: [&str; 3] = ["shop", "shopper", "ops"];
 const DOMAINS: [&str; 2] = ["public", "other"];
 const VERBS: [Verb; 5] = [Verb::None, Verb::Get, Verb::Post, Verb::Delete, Verb::Get];
 
-struct Maker(SmallRng);
+pub(super) struct Maker(SmallRng);
 
 impl Maker {
     fn pick<T: Copy>(&mut self, list: &[T]) -> T {
@@ -233,6 +233,43 @@ impl Maker {
         }
     }
 
+    /// From a seed.
+    pub(super) fn new(seed: u64) -> Self {
+        Self(SmallRng::seed_from_u64(seed))
+    }
+
+    /// A small set of a block, an object or two, never nothing.
+    pub(super) fn few(&mut self) -> Given {
+        let count = self.0.random_range(0..3);
+        let mut given = Given {
+            app: if self.chance(80) {
+                AppKind::Http
+            } else {
+                AppKind::Grpc
+            },
+            block: (count == 0 || self.chance(40)).then(|| self.block()),
+            objects: (0..count).map(|name| self.object(name)).collect(),
+            ..Given::default()
+        };
+        for policies in given
+            .block
+            .iter_mut()
+            .filter_map(|block| block.policies.as_mut())
+        {
+            policies.truncate(2);
+            for policy in policies {
+                policy.operations.truncate(4);
+            }
+        }
+        for object in &mut given.objects {
+            object.spec.policies.truncate(2);
+            for policy in &mut object.spec.policies {
+                policy.operations.truncate(4);
+            }
+        }
+        given
+    }
+
     fn given(&mut self) -> Given {
         let count = self.0.random_range(0..4);
         Given {
@@ -270,7 +307,7 @@ impl Maker {
 
 /// Decides `requests` times against one random set; the seed tells which.
 fn agree(seed: u64, requests: u64) {
-    let mut maker = Maker(SmallRng::seed_from_u64(seed));
+    let mut maker = Maker::new(seed);
     let given = maker.given();
     let set = given.set();
     for _ in 0..requests {

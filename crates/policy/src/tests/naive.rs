@@ -28,6 +28,30 @@ fn said(allow: bool, explicit: bool) -> Said {
     Said { allow, explicit }
 }
 
+/// What an object says, and by which entry and rule if a rule says it.
+#[derive(Clone, Copy)]
+struct Told {
+    said: Said,
+    rule: Option<(usize, usize)>,
+}
+
+fn told(allow: bool, explicit: bool) -> Told {
+    Told {
+        said: said(allow, explicit),
+        rule: None,
+    }
+}
+
+fn by_rule(allow: bool, entry: usize, rule: usize) -> Told {
+    Told {
+        said: said(allow, true),
+        rule: Some((entry, rule)),
+    }
+}
+
+/// Object, entry and rule.
+pub(super) type Who = (String, usize, usize);
+
 /// What is asked.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
@@ -147,6 +171,70 @@ fn combine(
     folded: &str,
     audit: bool,
 ) -> bool {
+    let answers = answers(given, caller, form, verb, path, folded, audit);
+    let any = |allow, explicit| {
+        let mut answers = answers.iter();
+        answers.any(|(_, told)| told.said == said(allow, explicit))
+    };
+    if any(false, true) {
+        false
+    } else if any(true, true) {
+        true
+    } else {
+        !any(false, false)
+    }
+}
+
+/// What is said on purpose of a request with one reading, and the rule if one says it.
+pub(super) fn decider(
+    given: &Given,
+    peer: &SpiffeId,
+    verb: Verb,
+    path: &str,
+    audit: bool,
+) -> Option<(bool, Option<Who>)> {
+    let folded = match given.app {
+        AppKind::Http => lower(path),
+        AppKind::Grpc => path.to_owned(),
+    };
+    let caller = Caller::Peer(peer);
+    let answers = answers(given, caller, Form::Invoke, verb, path, &folded, audit);
+    let first = |allow| {
+        let mut answers = answers.iter();
+        answers.find(|(_, told)| told.said == said(allow, true))
+    };
+    let (object, told) = first(false).or_else(|| first(true))?;
+    let rule = told.rule.map(|(entry, rule)| (object.clone(), entry, rule));
+    Some((told.said.allow, rule))
+}
+
+/// Which rule answers in one entry of one object, if it is asked.
+pub(super) fn answering(
+    given: &Given,
+    peer: &SpiffeId,
+    verb: Verb,
+    path: &str,
+    object: &str,
+) -> Option<(usize, usize)> {
+    let folded = match given.app {
+        AppKind::Http => lower(path),
+        AppKind::Grpc => path.to_owned(),
+    };
+    let caller = Caller::Peer(peer);
+    let answers = answers(given, caller, Form::Invoke, verb, path, &folded, true);
+    let found = answers.into_iter().find(|(name, _)| name == object);
+    found?.1.rule
+}
+
+fn answers(
+    given: &Given,
+    caller: Caller<'_>,
+    form: Form,
+    verb: Verb,
+    path: &str,
+    folded: &str,
+    audit: bool,
+) -> Vec<(String, Told)> {
     let (peer, own) = match caller {
         Caller::Peer(peer) => (Some(peer), is_own(peer)),
         Caller::Anonymous => (None, false),
@@ -162,25 +250,19 @@ fn combine(
     };
     let mut answers = Vec::new();
     if let Some(block) = given.block.as_ref().filter(|_| is_explicit(given)) {
-        answers.push(legacy_block(block, &asked));
+        let name = "Configuration/appconfig".to_owned();
+        answers.push((name, legacy_block(block, &asked)));
     }
     for object in &given.objects {
         let counts = object.spec.mode == Mode::Enforce || audit;
         if counts && !own {
-            answers.push(one_object(object, &asked));
+            answers.push((object.name.clone(), one_object(object, &asked)));
         }
     }
-    let any = |allow, explicit| answers.contains(&said(allow, explicit));
-    if any(false, true) {
-        false
-    } else if any(true, true) {
-        true
-    } else {
-        !any(false, false)
-    }
+    answers
 }
 
-fn one_object(object: &AccessControl, asked: &Asked<'_>) -> Said {
+fn one_object(object: &AccessControl, asked: &Asked<'_>) -> Told {
     match object.spec.evaluation {
         Evaluation::MostSpecific => most_specific(object, asked),
         Evaluation::DaprCompatible => legacy_object(object, asked),
@@ -202,7 +284,7 @@ fn is_allow(text: &str) -> bool {
     text.to_lowercase() == "allow"
 }
 
-fn legacy_block(block: &configuration::AccessControl, asked: &Asked<'_>) -> Said {
+fn legacy_block(block: &configuration::AccessControl, asked: &Asked<'_>) -> Told {
     let policies = block.policies.clone().unwrap_or_default();
     let entries = policies.into_iter().map(|policy| Entry {
         app: policy.app_id,
@@ -219,7 +301,7 @@ fn legacy_block(block: &configuration::AccessControl, asked: &Asked<'_>) -> Said
     table_3_4(global, entries.collect(), asked)
 }
 
-fn legacy_object(object: &AccessControl, asked: &Asked<'_>) -> Said {
+fn legacy_object(object: &AccessControl, asked: &Asked<'_>) -> Told {
     let allow = |action: Action| action == Action::Allow;
     let word = |verb: &HttpVerb| serde_word(*verb).to_owned();
     let entries = object.spec.policies.iter().map(|policy| Entry {
@@ -243,7 +325,7 @@ fn legacy_object(object: &AccessControl, asked: &Asked<'_>) -> Said {
     table_3_4(global, entries.collect(), asked)
 }
 
-fn serde_word(verb: HttpVerb) -> &'static str {
+pub(super) fn serde_word(verb: HttpVerb) -> &'static str {
     match verb {
         HttpVerb::Get => "GET",
         HttpVerb::Head => "HEAD",
@@ -258,8 +340,8 @@ fn serde_word(verb: HttpVerb) -> &'static str {
     }
 }
 
-fn table_3_4(global: bool, entries: Vec<Entry>, asked: &Asked<'_>) -> Said {
-    let by_default = said(global, false);
+fn table_3_4(global: bool, entries: Vec<Entry>, asked: &Asked<'_>) -> Told {
+    let by_default = told(global, false);
     // 2
     let Some(peer) = asked.peer else {
         return by_default;
@@ -268,15 +350,16 @@ fn table_3_4(global: bool, entries: Vec<Entry>, asked: &Asked<'_>) -> Said {
     let same = |entry: &&Entry| {
         entry.app == peer.app_id().as_str() && entry.namespace == peer.namespace().as_str()
     };
-    let Some(entry) = entries.iter().rev().find(same) else {
+    let Some(at) = entries.iter().rposition(|entry| same(&entry)) else {
         return by_default;
     };
+    let entry = &entries[at];
     // 4
     if entry.domain != peer.trust_domain().as_str() {
         return by_default;
     }
     // 6
-    let current = entry.default.map_or(by_default, |allow| said(allow, true));
+    let current = entry.default.map_or(by_default, |allow| told(allow, true));
     // 7
     let is_http = asked.app == AppKind::Http && asked.form == Form::Invoke;
     let path = asked.folded.strip_prefix('/').unwrap_or(asked.folded);
@@ -310,7 +393,7 @@ fn table_3_4(global: bool, entries: Vec<Entry>, asked: &Asked<'_>) -> Said {
             !entry.rules[rule.1].2 && table_3_5(std::slice::from_ref(rule), &path).is_some()
         });
         if denied {
-            return said(false, true);
+            return told(false, true);
         }
     }
     // 8
@@ -320,18 +403,18 @@ fn table_3_4(global: bool, entries: Vec<Entry>, asked: &Asked<'_>) -> Said {
     let (_, verbs, allow) = &entry.rules[rule];
     // 9
     if !is_http {
-        return said(*allow, true);
+        return by_rule(*allow, at, rule);
     }
     // 13
     if asked.verb == Verb::None {
-        return said(entry.default.unwrap_or(false), true);
+        return told(entry.default.unwrap_or(false), true);
     }
     // 10 to 12
     if verbs
         .iter()
         .any(|verb| verb == asked.verb.as_str() || verb == "*")
     {
-        return said(*allow, true);
+        return by_rule(*allow, at, rule);
     }
     current
 }
@@ -388,7 +471,7 @@ fn table_3_5(rules: &[(String, usize)], path: &str) -> Option<usize> {
     None
 }
 
-fn is_glob(pattern: &str, text: &str) -> bool {
+pub(super) fn is_glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
@@ -401,41 +484,45 @@ fn is_glob(pattern: &str, text: &str) -> bool {
 
 // --- chapter 4.4 ---
 
-fn most_specific(object: &AccessControl, asked: &Asked<'_>) -> Said {
+fn most_specific(object: &AccessControl, asked: &Asked<'_>) -> Told {
     let spec = &object.spec;
-    let by_default = said(spec.default_action == Some(Action::Allow), false);
+    let by_default = told(spec.default_action == Some(Action::Allow), false);
     // 1
     let Some(peer) = asked.peer else {
         return match spec.unauthenticated.unwrap_or_default() {
-            Unauthenticated::Deny => said(false, true),
+            Unauthenticated::Deny => told(false, true),
             Unauthenticated::DefaultAction => by_default,
         };
     };
     // 2
-    let mut entries: Vec<&CallerPolicy> = spec
+    let mut entries: Vec<(usize, &CallerPolicy)> = spec
         .policies
         .iter()
-        .filter(|policy| {
+        .enumerate()
+        .filter(|(_, policy)| {
             is_name(&policy.app_id, peer.app_id().as_str())
                 && is_name(&policy.namespace, peer.namespace().as_str())
                 && is_name(policy.trust_domain(), peer.trust_domain().as_str())
         })
         .collect();
-    entries.sort_by_key(|policy| {
+    entries.sort_by_key(|(_, policy)| {
         std::cmp::Reverse((
             name_rank(&policy.app_id),
             name_rank(&policy.namespace),
             name_rank(policy.trust_domain()),
         ))
     });
-    for entry in entries {
+    for (at, entry) in entries {
         // 3
-        if let Some(allow) = best_rule(&entry.operations, asked) {
-            return said(allow, true);
+        if let Some((allow, rule)) = best_rule(&entry.operations, asked) {
+            return match rule {
+                Some(rule) => by_rule(allow, at, rule),
+                None => told(allow, true),
+            };
         }
         // 4
         if let Some(action) = entry.default_action {
-            return said(action == Action::Allow, true);
+            return told(action == Action::Allow, true);
         }
     }
     // 5
@@ -457,7 +544,10 @@ fn name_rank(pattern: &str) -> (u8, usize) {
     }
 }
 
-fn best_rule(rules: &[OperationRule], asked: &Asked<'_>) -> Option<bool> {
+/// A class and a count for each segment, then the end.
+type Key = Vec<(u8, usize)>;
+
+fn best_rule(rules: &[OperationRule], asked: &Asked<'_>) -> Option<(bool, Option<usize>)> {
     let spell = |text: &str| match asked.app {
         AppKind::Http => text.to_ascii_lowercase(),
         AppKind::Grpc => text.to_owned(),
@@ -468,15 +558,15 @@ fn best_rule(rules: &[OperationRule], asked: &Asked<'_>) -> Option<bool> {
         .split('/')
         .filter(|segment| !segment.is_empty())
         .collect();
-    let mut best: Option<(Vec<(u8, usize)>, bool)> = None;
-    for rule in rules {
+    let mut best: Option<(Key, bool, usize)> = None;
+    for (at, rule) in rules.iter().enumerate() {
         let Some(key) = table_4_4(&spell(&rule.name), rule.path_match, &path) else {
             continue;
         };
         let allow = rule.action == Action::Allow;
         // O-A5
         if asked.app == AppKind::Http && asked.verb == Verb::None && !allow {
-            return Some(false);
+            return Some((false, None));
         }
         let listed = rule
             .http_verb
@@ -487,20 +577,20 @@ fn best_rule(rules: &[OperationRule], asked: &Asked<'_>) -> Option<bool> {
         }
         let wins = best
             .as_ref()
-            .is_none_or(|(held, was_allow)| match key.cmp(held) {
+            .is_none_or(|(held, was_allow, _)| match key.cmp(held) {
                 Ordering::Greater => true,
                 Ordering::Equal => *was_allow && !allow,
                 Ordering::Less => false,
             });
         if wins {
-            best = Some((key, allow));
+            best = Some((key, allow, at));
         }
     }
-    best.map(|(_, allow)| allow)
+    best.map(|(_, allow, at)| (allow, Some(at)))
 }
 
-/// How specific a pattern matches: a class and a count for each segment, then the end.
-fn table_4_4(name: &str, path_match: Option<PathMatch>, path: &[&str]) -> Option<Vec<(u8, usize)>> {
+/// How specific a pattern matches.
+fn table_4_4(name: &str, path_match: Option<PathMatch>, path: &[&str]) -> Option<Key> {
     let name = name.strip_prefix('/').unwrap_or(name);
     let pattern: Vec<&str> = name
         .split('/')
@@ -607,7 +697,7 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 /// Simple lower case, letter by letter.
-fn lower(text: &str) -> String {
+pub(super) fn lower(text: &str) -> String {
     let one = |c: char| match c {
         'İ' => 'i',
         c => c.to_lowercase().next().unwrap(),

@@ -12,16 +12,16 @@ use crate::{
     Reason, Refused, Verb, VerbSet, Verdict,
 };
 
-pub(super) fn id(text: &str) -> SpiffeId {
+pub(crate) fn id(text: &str) -> SpiffeId {
     SpiffeId::parse(text).unwrap()
 }
 
 /// The caller of most rows.
-pub(super) fn web() -> SpiffeId {
+pub(crate) fn web() -> SpiffeId {
     id("spiffe://public/ns/shop/web")
 }
 
-pub(super) fn callee(app: AppKind) -> Callee {
+pub(crate) fn callee(app: AppKind) -> Callee {
     Callee {
         app_id: AppId::parse("orders").unwrap(),
         namespace: Namespace::parse("shop").unwrap(),
@@ -30,7 +30,7 @@ pub(super) fn callee(app: AppKind) -> Callee {
     }
 }
 
-pub(super) fn legacy_spec(yaml: &str) -> configuration::AccessControl {
+pub(crate) fn legacy_spec(yaml: &str) -> configuration::AccessControl {
     let text = format!("spec:\n  accessControl: {yaml}\n");
     let file = ConfigFile {
         path: "config.yaml",
@@ -41,20 +41,20 @@ pub(super) fn legacy_spec(yaml: &str) -> configuration::AccessControl {
 }
 
 /// An object from the YAML of its spec.
-pub(super) fn object(name: &str, spec: &str) -> AccessControl {
+pub(crate) fn object(name: &str, spec: &str) -> AccessControl {
     let head = "apiVersion: dapr.io/v1alpha1\nkind: AccessControl\n";
     decode(&format!("{head}metadata: {{name: {name}}}\nspec: {spec}\n")).unwrap()
 }
 
 /// What a set is made of; each row changes a part.
-pub(super) struct Given {
-    pub(super) app: AppKind,
-    pub(super) block: Option<configuration::AccessControl>,
-    pub(super) is_strict: bool,
-    pub(super) objects: Vec<AccessControl>,
-    pub(super) refused: Vec<Refused>,
-    pub(super) namespaces: Namespaces,
-    pub(super) deny_by_default: bool,
+pub(crate) struct Given {
+    pub(crate) app: AppKind,
+    pub(crate) block: Option<configuration::AccessControl>,
+    pub(crate) is_strict: bool,
+    pub(crate) objects: Vec<AccessControl>,
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) deny_by_default: bool,
 }
 
 impl Default for Given {
@@ -72,7 +72,7 @@ impl Default for Given {
 }
 
 impl Given {
-    pub(super) fn try_set(&self) -> Result<PolicySet, Vec<crate::CompileProblem>> {
+    pub(crate) fn try_set(&self) -> Result<PolicySet, Vec<crate::CompileProblem>> {
         PolicySet::compile(&Input {
             callee: &callee(self.app),
             block: self.block.as_ref().map(|spec| Block {
@@ -87,12 +87,12 @@ impl Given {
         })
     }
 
-    pub(super) fn set(&self) -> PolicySet {
+    pub(crate) fn set(&self) -> PolicySet {
         self.try_set().unwrap()
     }
 }
 
-pub(super) fn legacy(app: AppKind, yaml: &str) -> PolicySet {
+pub(crate) fn legacy(app: AppKind, yaml: &str) -> PolicySet {
     let block = Some(legacy_spec(yaml));
     Given {
         app,
@@ -102,7 +102,7 @@ pub(super) fn legacy(app: AppKind, yaml: &str) -> PolicySet {
     .set()
 }
 
-pub(super) fn set_of(specs: &[&str]) -> PolicySet {
+pub(crate) fn set_of(specs: &[&str]) -> PolicySet {
     let objects = specs.iter().enumerate();
     let objects = objects.map(|(n, spec)| object(&format!("o{n}"), spec));
     Given {
@@ -113,12 +113,12 @@ pub(super) fn set_of(specs: &[&str]) -> PolicySet {
 }
 
 /// An entry for [`web`] with these operations.
-pub(super) fn web_entry(rest: &str) -> String {
+pub(crate) fn web_entry(rest: &str) -> String {
     format!("{{appId: web, namespace: shop, trustDomain: public{rest}}}")
 }
 
 /// A path as it is after the one decoding of the HTTP API, cleaned; `None` if it is refused.
-pub(super) fn http(path: &str) -> Option<String> {
+pub(crate) fn http(path: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = path.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -146,24 +146,24 @@ pub(super) fn http(path: &str) -> Option<String> {
     )
 }
 
-pub(super) fn ask(set: &PolicySet, caller: &SpiffeId, verb: Verb, method: &str) -> Decision {
+pub(crate) fn ask(set: &PolicySet, caller: &SpiffeId, verb: Verb, method: &str) -> Decision {
     set.decide(Caller::Peer(caller), &Operation::invoke(method, verb))
 }
 
 /// The answer to [`web`], in one word, and its reason.
-pub(super) fn answer(set: &PolicySet, verb: Verb, method: &str) -> (bool, Reason) {
+pub(crate) fn answer(set: &PolicySet, verb: Verb, method: &str) -> (bool, Reason) {
     told(ask(set, &web(), verb, method).verdict)
 }
 
-pub(super) fn told(verdict: Verdict) -> (bool, Reason) {
+pub(crate) fn told(verdict: Verdict) -> (bool, Reason) {
     (verdict.is_allowed(), verdict.matched().reason)
 }
 
-pub(super) fn allows(set: &PolicySet, verb: Verb, method: &str) -> bool {
+pub(crate) fn allows(set: &PolicySet, verb: Verb, method: &str) -> bool {
     answer(set, verb, method).0
 }
 
-pub(super) fn overridden<'a>(method: &'a str, verb: Verb, header: &str) -> Operation<'a> {
+pub(crate) fn overridden<'a>(method: &'a str, verb: Verb, header: &str) -> Operation<'a> {
     Operation {
         overrides: VerbSet::overrides([header]),
         ..Operation::invoke(method, verb)
@@ -171,7 +171,7 @@ pub(super) fn overridden<'a>(method: &'a str, verb: Verb, header: &str) -> Opera
 }
 
 /// Which rule decided: its number as written, if a rule did.
-pub(super) fn rule_of(set: &PolicySet, decision: Decision) -> Option<usize> {
+pub(crate) fn rule_of(set: &PolicySet, decision: Decision) -> Option<usize> {
     let matched = *decision.verdict.matched();
     let place = set.place(matched.rule?)?.to_string();
     let (_, rule) = place.split_once("/operations/")?;
