@@ -1,8 +1,25 @@
 //! What to do after this outcome?
 //!
-//! Owns the plans of a call's attempts as values: an outcome goes in, the next step comes out. Nothing here
-//! sleeps or sends. So far it holds the built-in plan, which applies while no policy names the target.
+//! Owns every decision about calls that may fail: which policies hold for a target ([`Table`]), the attempts of
+//! a call ([`attempts::Attempts`]), breakers, budgets and rates. Time and chance are arguments, time counted from any fixed start; nothing here sleeps, sends
+//! or reads a file. State that several calls share lies behind locks that are held for a moment.
+//!
+//! [`Attempts`], [`Outcome`] and [`Step`] at the root are the built-in plan of [`retry`] by itself, for calls
+//! that no table was made for.
 
+pub mod attempts;
+pub mod breaker;
+mod budget;
+pub mod compile;
+pub mod outcome;
+mod pauses;
+mod rate;
 pub mod retry;
+pub mod target;
+pub mod trip;
 
+pub use budget::Budget;
+pub use compile::{Compiled, Id, Input, Table};
+pub use rate::TokenBucket;
 pub use retry::{Attempts, Outcome, Step};
+pub use target::Target;

@@ -1,0 +1,400 @@
+//! The attempts of one call: what comes next, given how the last one ended.
+//!
+//! Two loops, as in the reference: a policy's retries around a breaker and a limit, and inside each of those
+//! attempts the built-in retries of the hop between sidecars. The driver asks [`Attempts::admit`] before it
+//! sends and [`Attempts::next`] after; in between it sends, in between those it waits. Neither allocates.
+//! Where this differs from the reference: a request that may have arrived is not repeated by the built-in
+//! retries unless that does no harm, nothing is repeated once a part of a response went on, and denials are
+//! final. Source: resiliency-observability 1.3, 1.7 to 1.10, 6.2.
+
+mod step;
+
+pub use step::{Body, Call, Go, Level, Refused, Route, Step, Stop};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ironside_resources::resiliency::{RetryPolicy, Verb};
+use rand::Rng;
+
+use crate::breaker::{Cell, Change, Permit, Refusal};
+use crate::outcome::{End, Failure, Outcome, Path, Pushback};
+use crate::pauses::Pauses;
+use crate::target::{Rules, Target};
+
+/// The attempts of one call.
+#[derive(Debug)]
+pub struct Attempts {
+    target: Arc<Target>,
+    rules: Arc<Rules>,
+    cell: Option<Arc<Cell>>,
+    built_in: Option<Arc<RetryPolicy>>,
+    path: Path,
+    verb: Option<Verb>,
+    started: Duration,
+    deadline: Option<Duration>,
+    phase: Phase,
+    policy_loop: Loop,
+    built_in_loop: Loop,
+    /// Why the built-in loop ended without success.
+    cut: Option<Stop>,
+    /// When the limit of this attempt passes.
+    until: Option<Duration>,
+    permit: Option<Permit>,
+    change: Option<Change>,
+    sent: u32,
+    can_replay: bool,
+    is_committed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Before an attempt of the policy's loop.
+    Attempt,
+    /// Before a repetition within it.
+    Repetition,
+    Sending,
+    Over,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Loop {
+    retries: u32,
+    pauses: Pauses,
+}
+
+// === impl Attempts ===
+
+impl Attempts {
+    /// The attempts of a call of `method` (a cleaned path) that begins now.
+    #[must_use]
+    pub fn begin(target: Arc<Target>, method: &str, call: Call, now: Duration) -> Self {
+        let Call {
+            path,
+            route,
+            verb,
+            body,
+            deadline,
+        } = call;
+        let rules = target.rules(method, verb).clone();
+        let cell = rules.breaker(method).map(|(cell, _)| cell);
+        let has_hop = route == Route::Peer && path != Path::Proxy;
+        let built_in = target.built_in.clone().filter(|_| has_hop);
+        let overall = target.overall.map(|limit| now.saturating_add(limit));
+        Self {
+            rules,
+            cell,
+            built_in,
+            path,
+            verb,
+            started: now,
+            deadline: earliest(deadline, overall),
+            phase: Phase::Attempt,
+            policy_loop: Loop::default(),
+            built_in_loop: Loop::default(),
+            cut: None,
+            until: None,
+            permit: None,
+            change: None,
+            sent: 0,
+            can_replay: body == Body::Kept,
+            is_committed: false,
+            target,
+        }
+    }
+
+    /// Says that the body can no longer be sent again.
+    pub fn body_is_gone(&mut self) {
+        self.can_replay = false;
+    }
+
+    /// Says that a part of the response went on to the caller.
+    pub fn commit(&mut self) {
+        self.is_committed = true;
+    }
+
+    /// Asks whether to send now.
+    pub fn admit(&mut self, now: Duration) -> Go {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return self.refuse(now, Refused::Deadline);
+        }
+        match self.phase {
+            Phase::Attempt => {
+                if let Err(refusal) = self.ask_breaker(now) {
+                    return self.refuse(now, Refused::Breaker(refusal));
+                }
+                let timeout = self
+                    .rules
+                    .timeout
+                    .as_ref()
+                    .and_then(|timeout| timeout.policy);
+                let limit = timeout.map(|timeout| now.saturating_add(timeout));
+                self.until = earliest(limit, self.deadline);
+            }
+            Phase::Repetition if self.until.is_some_and(|until| until <= now) => {
+                self.phase = Phase::Sending;
+                return Go::TimedOut;
+            }
+            Phase::Repetition | Phase::Sending => {}
+            Phase::Over => return Go::Refused(Refused::Deadline),
+        }
+        if let Err(wait) = self.target.shared.token(now) {
+            if self.phase == Phase::Attempt {
+                self.forget();
+            }
+            return self.refuse(now, Refused::Rate(wait));
+        }
+        if self.sent == 0 {
+            self.target.shared.with_budget(|budget| budget.deposit(now));
+        }
+        self.sent = self.sent.saturating_add(1);
+        self.phase = Phase::Sending;
+        Go::Send {
+            until: self.until,
+            number: self.sent,
+        }
+    }
+
+    /// Tells how an attempt ended, and asks what comes next.
+    pub fn next(&mut self, now: Duration, outcome: Outcome, rng: &mut impl Rng) -> Step {
+        let is_success = outcome.is_success(self.path);
+        if !is_success && let Some(step) = self.repeat(now, outcome, rng) {
+            return step;
+        }
+        self.settle(now, outcome);
+        let stop = if is_success {
+            Stop::Success
+        } else {
+            match self.retry(now, outcome, rng) {
+                Ok(step) => return step,
+                Err(stop) => stop,
+            }
+        };
+        self.phase = Phase::Over;
+        Step::Stop(stop)
+    }
+
+    /// Says that the caller went away: the attempt under way failed, and no other follows.
+    pub fn abandon(&mut self, now: Duration) {
+        self.settle(now, Failure::Caller.into());
+        self.phase = Phase::Over;
+    }
+
+    /// A change of the breaker's state since the last look.
+    pub fn take_change(&mut self) -> Option<Change> {
+        self.change.take()
+    }
+
+    /// How often the request was sent.
+    #[must_use]
+    pub const fn sent(&self) -> u32 {
+        self.sent
+    }
+
+    /// How many retries the policy made.
+    #[must_use]
+    pub const fn retries(&self) -> u32 {
+        self.policy_loop.retries
+    }
+
+    /// How many built-in retries the last attempt used up, for its error text.
+    #[must_use]
+    pub const fn built_in_exhausted(&self) -> Option<u32> {
+        match self.cut {
+            Some(Stop::Exhausted { retries, .. }) => Some(retries),
+            _ => None,
+        }
+    }
+
+    /// The policies of this call.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    fn refuse(&mut self, now: Duration, refused: Refused) -> Go {
+        self.settle(now, Failure::Timeout.into());
+        self.phase = Phase::Over;
+        Go::Refused(refused)
+    }
+
+    fn ask_breaker(&mut self, now: Duration) -> Result<(), Refusal> {
+        let (Some(cell), Some(breakers)) = (&self.cell, &self.rules.breakers) else {
+            return Ok(());
+        };
+        let (verdict, change) = cell.lock().admit(breakers.policy.policy(), now);
+        self.change = change.or(self.change);
+        self.permit = Some(verdict?);
+        Ok(())
+    }
+
+    /// Tells the breaker how the attempt ended; only the first time counts.
+    fn settle(&mut self, now: Duration, outcome: Outcome) {
+        let Some(permit) = self.permit.take() else {
+            return;
+        };
+        let (Some(cell), Some(breakers)) = (&self.cell, &self.rules.breakers) else {
+            return;
+        };
+        let policy = breakers.policy.policy();
+        let is_success = !outcome.is_failure(self.path, &policy.matching);
+        let change = cell.lock().record(policy, now, permit, is_success);
+        self.change = change.or(self.change);
+    }
+
+    fn forget(&mut self) {
+        if let (Some(cell), Some(permit)) = (&self.cell, self.permit.take()) {
+            cell.lock().forget(permit);
+        }
+    }
+
+    /// A built-in retry within the same attempt; `None` where the attempt ends.
+    fn repeat(&mut self, now: Duration, outcome: Outcome, rng: &mut impl Rng) -> Option<Step> {
+        self.cut = None;
+        let policy = self.built_in.clone()?;
+        if !self.can_replay || self.is_committed || !self.is_harmless(outcome, &policy) {
+            return None;
+        }
+        let retries = self.built_in_loop.retries;
+        if policy.max_retries.is_some_and(|most| most <= retries) {
+            let level = Level::BuiltIn;
+            self.cut = Some(Stop::Exhausted { retries, level });
+            return None;
+        }
+        let pause = self.built_in_loop.pauses.next(&policy, rng);
+        let wake = now.saturating_add(pause);
+        if policy
+            .max_elapsed
+            .is_some_and(|most| wake > self.started.saturating_add(most))
+        {
+            let level = Level::BuiltIn;
+            self.cut = Some(Stop::Exhausted { retries, level });
+            return None;
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= wake) {
+            self.cut = Some(Stop::Deadline);
+            return None;
+        }
+        self.phase = Phase::Repetition;
+        let (level, retry) = (Level::BuiltIn, retries.saturating_add(1));
+        // The limit of the attempt passes first: it is waited for, and nothing is sent then.
+        if let Some(until) = self.until.filter(|until| *until <= wake) {
+            let pause = until.saturating_sub(now);
+            return Some(Step::Wait {
+                pause,
+                level,
+                retry,
+            });
+        }
+        let withdraw = |budget: &mut crate::Budget| budget.withdraw(now);
+        if self.target.shared.with_budget(withdraw) == Some(false) {
+            self.phase = Phase::Sending;
+            self.cut = Some(Stop::Budget);
+            return None;
+        }
+        self.built_in_loop.retries = retry;
+        Some(Step::Wait {
+            pause,
+            level,
+            retry,
+        })
+    }
+
+    /// Whether the hop failed in a way that another one repairs without doing anything twice.
+    fn is_harmless(&self, outcome: Outcome, policy: &RetryPolicy) -> bool {
+        match outcome.end {
+            End::Failed(Failure::Unreachable) => true,
+            End::Failed(Failure::Lost) => self
+                .verb
+                .is_some_and(|verb| verb.is_idempotent() || policy.matching.verbs.names(verb)),
+            End::Failed(
+                Failure::Unresolved
+                | Failure::Timeout
+                | Failure::Denied
+                | Failure::Caller
+                | Failure::Other,
+            )
+            | End::Http(_)
+            | End::Grpc(_) => false,
+        }
+    }
+
+    /// A retry of the policy.
+    fn retry(&mut self, now: Duration, outcome: Outcome, rng: &mut impl Rng) -> Result<Step, Stop> {
+        let rules = self.rules.clone();
+        let Some(retry) = &rules.retry else {
+            return Err(self.cut.unwrap_or(Stop::Final));
+        };
+        let policy = &retry.policy;
+        if self.is_committed {
+            return Err(Stop::Committed);
+        }
+        if !self.can_replay {
+            return Err(Stop::BodyGone);
+        }
+        if matches!(outcome.end, End::Failed(Failure::Denied | Failure::Caller)) {
+            return Err(Stop::Final);
+        }
+        let is_verb = self
+            .verb
+            .is_none_or(|verb| policy.matching.verbs.covers(verb));
+        if !is_verb || !outcome.is_retriable(&policy.matching) {
+            return Err(Stop::NotMatched);
+        }
+        let retries = self.policy_loop.retries;
+        let level = Level::Policy;
+        let exhausted = Stop::Exhausted { retries, level };
+        if policy.max_retries.is_some_and(|most| most <= retries) {
+            return Err(exhausted);
+        }
+        let own = self.policy_loop.pauses.next(policy, rng);
+        let pause = asked_for(outcome.pushback, policy).ok_or(Stop::Pushback)?;
+        let pause = pause.unwrap_or(own);
+        let wake = now.saturating_add(pause);
+        if policy
+            .max_elapsed
+            .is_some_and(|most| wake > self.started.saturating_add(most))
+        {
+            return Err(exhausted);
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= wake) {
+            return Err(Stop::Deadline);
+        }
+        let withdraw = |budget: &mut crate::Budget| budget.withdraw(now);
+        let is_bound = self.target.budget_binds_policies;
+        if is_bound && self.target.shared.with_budget(withdraw) == Some(false) {
+            return Err(Stop::Budget);
+        }
+        self.phase = Phase::Attempt;
+        self.built_in_loop = Loop::default();
+        let retry = retries.saturating_add(1);
+        self.policy_loop.retries = retry;
+        Ok(Step::Wait {
+            pause,
+            level,
+            retry,
+        })
+    }
+}
+
+/// The pause that a callee asks for, if it may; `None` if it wants no retry.
+fn asked_for(pushback: Option<Pushback>, policy: &RetryPolicy) -> Option<Option<Duration>> {
+    let capped = |pause: Duration| Some(pause.min(policy.max_interval));
+    match pushback {
+        None => Some(None),
+        Some(Pushback::Never) => None,
+        Some(Pushback::After(pause)) => Some(capped(pause)),
+        Some(Pushback::RetryAfter(pause)) if policy.honor_retry_after => Some(capped(pause)),
+        Some(Pushback::RetryAfter(_)) => Some(None),
+    }
+}
+
+fn earliest(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests;
