@@ -1,13 +1,15 @@
 //! What to do after this outcome?
 //!
 //! Owns every decision about calls that may fail: which policies hold for a target ([`Table`]), the attempts of
-//! a call ([`attempts::Attempts`]), breakers, budgets and rates. Time and chance are arguments, time counted from any fixed start; nothing here sleeps, sends
+//! a call ([`attempts::Attempts`]), breakers, budgets and rates, and which of several addresses gets it
+//! ([`Balancer`]). Time and chance are arguments, time counted from any fixed start; nothing here sleeps, sends
 //! or reads a file. State that several calls share lies behind locks that are held for a moment.
 //!
 //! [`Attempts`], [`Outcome`] and [`Step`] at the root are the built-in plan of [`retry`] by itself, for calls
 //! that no table was made for.
 
 pub mod attempts;
+pub mod balance;
 pub mod breaker;
 mod budget;
 pub mod compile;
@@ -18,6 +20,7 @@ pub mod retry;
 pub mod target;
 pub mod trip;
 
+pub use balance::Balancer;
 pub use budget::Budget;
 pub use compile::{Compiled, Id, Input, Table};
 pub use rate::TokenBucket;
