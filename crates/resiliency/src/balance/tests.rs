@@ -212,6 +212,12 @@ fn an_address_that_cannot_be_reached_is_left_out_and_probed() {
         [Event::Restored]
     );
     assert_eq!(balancer.census().ready, 2);
+    // Once it was well again, the first time out is a short one.
+    let events = hit(&mut balancer, ms(5000), 'a', 5, down);
+    let [Event::Ejected { time, .. }] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert!(*time <= ms(1500), "{time:?}");
 }
 
 #[test]

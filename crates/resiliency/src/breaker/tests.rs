@@ -191,12 +191,14 @@ fn results_of_an_earlier_state_are_ignored() {
     let policy = policy("consecutiveFailures >= 1");
     let mut breaker = Breaker::default();
     let late = breaker.admit(&policy, at(0)).0.unwrap();
+    let later = breaker.admit(&policy, at(0)).0.unwrap();
     let permit = breaker.admit(&policy, at(0)).0.unwrap();
     breaker.record(&policy, at(1), permit, false);
     assert_eq!(breaker.record(&policy, at(2), late, true), None);
     let probe = breaker.admit(&policy, at(6000)).0.unwrap();
     breaker.record(&policy, at(6001), probe, true);
-    assert_eq!(breaker.state(&policy, at(6001)).0, State::Closed);
+    assert_eq!(breaker.record(&policy, at(6002), later, false), None);
+    assert_eq!(breaker.state(&policy, at(6002)).0, State::Closed);
     assert_eq!(breaker.counts(), Counts::default());
 }
 

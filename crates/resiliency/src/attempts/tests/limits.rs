@@ -214,6 +214,9 @@ fn a_budget_bounds_all_calls_together() {
         "{policies: {retries: {r: {duration: 0s, maxRetries: 3}}}, targets: {apps: {b: {retry: r, retryBudget: {}}}}}",
     );
     assert!((1200..=1300).contains(&calls(&bound, http(503))));
+    let unbound =
+        target("{policies: {retries: {DefaultRetryPolicy: {duration: 0s, maxRetries: 3}}}}");
+    assert_eq!(calls(&unbound, http(503)), 4000);
     let by_default = target(
         "{policies: {retries: {DefaultRetryPolicy: {duration: 0s, maxRetries: 3}}, retryBudgets: {DefaultAppRetryBudgetPolicy: {}}}}",
     );
@@ -268,4 +271,18 @@ fn calls_with_streams_count_for_the_breaker() {
         0,
         Err(Refused::Breaker(Refusal::Open)),
     );
+}
+
+/// A call that the rate refuses is none: it neither takes a probe's place nor says anything about the callee.
+#[test]
+fn a_call_refused_by_the_rate_is_none_for_the_breaker() {
+    let target = target(
+        "{policies: {circuitBreakers: {c: {trip: consecutiveFailures >= 1, timeout: 1s}}}, \
+          targets: {apps: {b: {circuitBreaker: c, rateLimit: {requestsPerSecond: 0.5, burst: 1}}}}}",
+    );
+    assert_eq!(run(&target, GET, always(http(500))).sent.len(), 1);
+    let refused = run_at(&target, "m", GET, 1500, always(http(200))).end;
+    assert!(matches!(refused, Err(Refused::Rate(_))), "{refused:?}");
+    let end = run_at(&target, "m", GET, 2001, always(http(200))).end;
+    assert_eq!(end, Ok(Stop::Success));
 }

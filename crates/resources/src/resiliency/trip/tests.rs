@@ -147,6 +147,8 @@ fn size_is_bounded() {
     for text in [deep, wide, long, chain] {
         assert_eq!(Trip::parse(&text), Err(TripError::TooLarge(TRIP_BOUNDS)));
     }
+    let side_by_side = vec!["(true)"; 80].join(" && ");
+    assert!(Trip::parse(&side_by_side).is_ok());
     let signs = "-".repeat(2000) + "1 > 0";
     assert_eq!(shape(&signs), "(1) > (0)");
 }
