@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use super::{
     access,
     compile::Compiled,
-    disk::{Disk, DiskError, Snapshot},
+    disk::{Bytes, Disk, DiskError, Snapshot},
 };
 use crate::live::Live;
 
@@ -59,6 +59,18 @@ pub(crate) struct Told {
     pub(crate) metrics: Arc<Metrics>,
     /// Time.
     pub(crate) clock: Clock,
+}
+
+/// What the files say at one time.
+enum Found {
+    /// They cannot be read.
+    Unread(DiskError),
+    /// The same as before.
+    Same,
+    /// Something that is no configuration.
+    Unusable(Bytes, DiskError),
+    /// Something new.
+    New(Box<Snapshot>),
 }
 
 /// What came of a look at the files.
@@ -134,10 +146,12 @@ impl Reloader {
                 }
                 () = tokio::time::sleep(relist), if self.watches() => false,
             };
-            if !forced && self.removes_policy() {
+            let mut found = self.look(forced);
+            if !forced && self.removes_policy(&found) {
                 watch.settle().await;
+                found = self.look(forced);
             }
-            let _said = self.reload(forced);
+            let _said = self.take(found, forced);
             if self.watches() {
                 // Directories that were replaced are watched anew; the others are already.
                 let files = self.disk.files();
@@ -146,40 +160,46 @@ impl Reloader {
         }
     }
 
-    /// True if an object of access control is gone at the moment.
-    fn removes_policy(&self) -> bool {
-        let before = &self.last.loaded.access_controls;
-        if before.is_empty() {
-            return false;
-        }
-        let Ok(bytes) = self.disk.bytes() else {
-            return false;
-        };
-        let next = self.disk.understand(&bytes);
-        next.is_ok_and(|(_, loaded)| {
-            let after = &loaded.access_controls;
-            before.iter().any(|old| find_policy(after, old).is_none())
-        })
-    }
-
-    /// Reads, compares, compiles, publishes.
-    fn reload(&mut self, forced: bool) -> Reloaded {
+    /// Reads and compares, and understands what is new: once for each edit, because parsing is what it costs.
+    fn look(&self, forced: bool) -> Found {
         let bytes = match self.disk.bytes() {
             Ok(bytes) => bytes,
-            Err(cause) => return self.unread(&cause, forced),
+            Err(cause) => return Found::Unread(cause),
+        };
+        if self.last.is_of(&bytes) && !forced {
+            return Found::Same;
+        }
+        match self.disk.understand(&bytes) {
+            Ok((configuration, loaded)) => {
+                Found::New(Box::new(Snapshot::new(bytes, configuration, loaded)))
+            }
+            Err(cause) => Found::Unusable(bytes, cause),
+        }
+    }
+
+    /// True if an object of access control is gone at the moment.
+    fn removes_policy(&self, found: &Found) -> bool {
+        let Found::New(next) = found else {
+            return false;
+        };
+        let after = &next.loaded.access_controls;
+        let mut before = self.last.loaded.access_controls.iter();
+        before.any(|old| find_policy(after, old).is_none())
+    }
+
+    /// Compiles and publishes what was found.
+    fn take(&mut self, found: Found, forced: bool) -> Reloaded {
+        let reloaded = match found {
+            Found::Unread(cause) => return self.unread(&cause, forced),
+            Found::Same => Reloaded::Same,
+            Found::Unusable(bytes, cause) => {
+                self.last.seen_instead(bytes);
+                kept(&cause)
+            }
+            Found::New(next) => self.publish(*next),
         };
         self.unreadable = None;
-        if self.last.is_of(&bytes) && !forced {
-            return Reloaded::Same;
-        }
-        let next = match self.disk.understand(&bytes) {
-            Ok((configuration, loaded)) => Snapshot::new(bytes, configuration, loaded),
-            Err(cause) => {
-                self.last.seen_instead(bytes);
-                return kept(&cause);
-            }
-        };
-        self.publish(next)
+        reloaded
     }
 
     /// Files that cannot be read, said once for each reason.

@@ -18,6 +18,13 @@ fn told(live: watch::Sender<Arc<Live>>) -> Told {
     }
 }
 
+impl Reloader {
+    fn reload(&mut self, forced: bool) -> Reloaded {
+        let found = self.look(forced);
+        self.take(found, forced)
+    }
+}
+
 async fn until<T>(
     live: &mut watch::Receiver<Arc<Live>>,
     mut seen: impl FnMut(&Live) -> Option<T>,
