@@ -96,6 +96,11 @@ impl Run<'_> {
                 file: file.name,
                 line,
             };
+            if policy::is_too_large(document) {
+                let bytes = document.len();
+                self.policy_failure(file.name, "", PolicyFlaw::TooLarge { bytes });
+                continue;
+            }
             if let Err(reason) = self.document(place, document) {
                 self.refused(place, document, reason);
             }

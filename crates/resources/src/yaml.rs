@@ -27,6 +27,9 @@ pub(crate) fn unreadable() -> YamlError {
     YamlError("the document cannot be read".into())
 }
 
+/// Nodes that aliases may add to a document: people repeat a block or two, a bomb grows without end.
+const ALIASED: usize = 50_000;
+
 /// Mark at the start of a line that ends a document.
 const SEPARATOR: &str = "---";
 
@@ -90,6 +93,7 @@ pub fn decode<T: DeserializeOwned>(document: &str) -> Result<Option<T>, YamlErro
     let options = serde_yaml::options! {
         legacy_octal_numbers: true,
         with_snippet: false,
+        alias_limits: serde_yaml::alias_limits! { max_total_replayed_events: ALIASED },
     };
     let decoded = serde_yaml::from_str_with_options::<Option<T>>(document, options);
     decoded.map_err(|error| YamlError(one_line(&error.to_string())))

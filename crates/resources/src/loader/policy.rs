@@ -16,6 +16,10 @@ use crate::yaml;
 /// The word by which an undecodable document is taken for a policy.
 const WORD: &[u8] = b"AccessControl";
 
+/// Largest document of access control, in bytes: what a sidecar would take from an operator for one app (fact F7).
+/// Anything else costs the thread that reads it seconds before its entries are counted.
+const LARGEST: usize = 2 * 1024 * 1024;
+
 /// A document or file that may hold rules, but cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyFailure {
@@ -33,6 +37,15 @@ pub enum PolicyFlaw {
     /// The bytes are no text.
     #[error("not UTF-8 text")]
     NotText,
+    /// Not read at all.
+    #[error(
+        "{bytes} bytes are more than the {} that a document of access control may have",
+        LARGEST
+    )]
+    TooLarge {
+        /// How long it is.
+        bytes: usize,
+    },
     /// Of another API version.
     #[error("apiVersion {found:?} is not {want:?}")]
     ApiVersion {
@@ -55,6 +68,11 @@ pub enum PolicyFlaw {
 /// Returns whether bytes that cannot be read speak of access control.
 pub(super) fn is_mentioned(bytes: &[u8]) -> bool {
     bytes.windows(WORD.len()).any(|window| window == WORD)
+}
+
+/// Returns whether a document is a policy, or may be one, and too long to be looked at.
+pub(super) fn is_too_large(document: &str) -> bool {
+    document.len() > LARGEST && is_mentioned(document.as_bytes())
 }
 
 // === impl PolicyFailure ===

@@ -531,3 +531,42 @@ fn other_broken_documents_do_not_touch_policy() {
     let (objects, failures) = policies(&loader(), &[("p.yaml", text.as_bytes())]);
     assert_eq!((objects.len(), failures.len()), (1, 0));
 }
+
+/// Bad input: a document beyond what an operator could send is refused unread; others may be as long as they like.
+#[test]
+fn a_policy_that_is_too_large_is_refused_unread() {
+    let comment = "# nothing\n".repeat(250_000);
+    let text = format!("{ACCESS}{comment}");
+    let (objects, failures) = policies(&loader(), &[("p.yaml", text.as_bytes())]);
+    assert!(objects.is_empty());
+    let want = format!(
+        "p.yaml: {} bytes are more than the 2097152 that a document of access control may have",
+        text.len()
+    );
+    assert_eq!(failures, [want]);
+    // Its neighbours in the file are read.
+    let two = format!(
+        "{ACCESS}---\n{}---\n{comment}",
+        ACCESS.replace("{name: a}", "{name: b}")
+    );
+    let (objects, failures) = policies(&loader(), &[("p.yaml", two.as_bytes())]);
+    assert_eq!((objects.len(), failures.len()), (2, 0));
+}
+
+/// Bad input: aliases that multiply end long before memory does.
+#[test]
+fn a_bomb_of_aliases_is_an_unreadable_policy() {
+    let mut bomb = format!("{ACCESS}a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for at in 1..9 {
+        let refer = format!("*a{}, ", at - 1).repeat(9);
+        bomb += &format!("a{at}: &a{at} [{refer}]\n");
+    }
+    let (objects, failures) = policies(&loader(), &[("p.yaml", bomb.as_bytes())]);
+    assert!(objects.is_empty());
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    let spec = bomb
+        .replace("spec: {defaultAction: deny}\n", "")
+        .replace("a8:", "spec:");
+    let (_, failures) = policies(&loader(), &[("p.yaml", spec.as_bytes())]);
+    assert_eq!(failures.len(), 1, "{failures:?}");
+}
