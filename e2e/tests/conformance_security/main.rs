@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 mod legacy;
+mod objects;
 mod paths;
 mod peers;
 mod rig;
