@@ -1,7 +1,8 @@
-//! Runs of minutes, outside CI: `cargo xtask soak [rotation | body | restart]`.
+//! Runs of minutes, outside CI: `cargo xtask soak [rotation | body | restart | policy]`; of some a short form runs in CI.
 
 #![cfg(test)]
 
 mod body;
+mod policy;
 mod restart;
 mod rotation;
