@@ -410,3 +410,47 @@ async fn decisions_are_for_those_who_may_see_them() {
     assert_eq!(now["accessControl.objects"], "2");
     assert_ne!(now["accessControl.lastChange"], since);
 }
+
+/// Row K101: an omitted default allows callers without an entry, unless the sidecar is strict.
+#[tokio::test]
+async fn an_omitted_default_denies_where_the_sidecar_is_strict() {
+    let world = World::new();
+    let sentry = Sentry::start(&world).await.unwrap();
+    let app = HttpApp::start(|_| Answer::text("ok")).await.unwrap();
+    let block = "  accessControl:
+    policies:
+    - {appId: job, namespace: default, trustDomain: public, defaultAction: allow}
+";
+    let callee = |app_id: &str| {
+        Spec::new(app_id)
+            .app(app.port())
+            .mtls(&sentry)
+            .configure(block)
+    };
+    let lenient = callee("lenient").ready(&world).await.unwrap();
+    let strict = callee("strict").argument("--access-control-strict");
+    let strict = strict.ready(&world).await.unwrap();
+    let web = Spec::new("web").mtls(&sentry).start(&world).await.unwrap();
+    let job = Spec::new("job").mtls(&sentry).start(&world).await.unwrap();
+    for (caller, callee, status) in [
+        (&web, &lenient, 200),
+        (&job, &lenient, 200),
+        (&web, &strict, 403),
+        (&job, &strict, 200),
+    ] {
+        let path = format!("/v1.0/invoke/{}/method/x", callee.app_id());
+        let reply = caller.send(&Request::get(&path)).await.unwrap();
+        assert_eq!(
+            reply.status(),
+            status,
+            "{} to {}",
+            caller.app_id(),
+            callee.app_id()
+        );
+    }
+    lenient
+        .program
+        .logged("has policies and no defaultAction")
+        .await
+        .unwrap();
+}

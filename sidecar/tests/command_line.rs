@@ -60,6 +60,11 @@ async fn what_cannot_be_read_is_2_and_what_is_refused_is_1() {
         "/no/such/dir/log",
     )
     .await;
+    for file in ["/no/such/dir/calls.jsonl", "/dev/null"] {
+        let words = ["--app-id", "a", "--access-log-file", file];
+        let text = format!("failed to open the access log file {file}: ");
+        refused(&words, 1, &text).await;
+    }
     refused(
         &["--app-id", "a", "--config", "/no/such/file"],
         1,

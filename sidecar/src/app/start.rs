@@ -3,7 +3,7 @@
 //! Owns the sequence and what it makes: [`Running`]. With mTLS on, nothing listens before the first identity.
 //! Every step is either quick or can be dropped at any point: a stop signal during the start is a clean end.
 
-use std::{sync::Arc, thread::JoinHandle};
+use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
 
 use ironside_chassis::{
     Clock, Tasks, Tick,
@@ -30,13 +30,13 @@ use crate::{
     },
     channel::admission::Admission,
     config::{Config, Listen, env::Environment},
-    decisions::{self, Decisions},
+    decisions::{self, Decisions, file::Writing},
     live::Live,
     middleware::KeySource,
     peers::verified::VerifiedPeers,
     server::{accept::Listener, data::DataThread, public},
     sources::{
-        access,
+        access, advice,
         compile::Compiled,
         disk::{Disk, DiskError, Snapshot},
         reload::{Reloader, Told},
@@ -70,6 +70,14 @@ pub(super) enum StartError {
     /// Patterns of the metrics' paths.
     #[error("error loading configuration: spec.metrics.http.pathMatching: {0}")]
     PathMatching(String),
+    /// The access log file.
+    #[error("failed to open the access log file {}: {cause}", path.display())]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        cause: std::io::Error,
+    },
     /// A thread or a runtime.
     #[error("cannot start a data thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -91,6 +99,8 @@ pub(super) struct Running {
     pub(super) fatal: mpsc::Receiver<String>,
     /// Whether the app was seen.
     pub(super) app_up: watch::Receiver<bool>,
+    /// Writes the access log file; the last lines when it is dropped.
+    _writing: Option<Writing>,
     /// Part of readiness while there is no identity to watch.
     _security: Option<Target>,
 }
@@ -169,7 +179,13 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         .start(&snapshot, &resolver_tasks, &fatal_sender)
         .await?;
     lines::loaded(&compiled.components, compiled.live.endpoints.len());
-    let decisions = Arc::new(Decisions::new(Arc::clone(&metrics), clock.clone()));
+    let is_filed = config.access_log_file.is_some();
+    let decisions = Arc::new(Decisions::new(
+        Arc::clone(&metrics),
+        clock.clone(),
+        is_filed,
+    ));
+    let writing = writing(&config, &decisions)?;
     let report = decisions::report(Arc::clone(&decisions), clock.clone(), tasks.token());
     tasks.spawn("decisions", report);
     let (live_sender, live) = watch::channel(Arc::new(compiled.live));
@@ -189,6 +205,8 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         metrics,
         clock,
     });
+    let advice = advice::follow(shared.live.clone(), tasks.token());
+    tasks.spawn("policy-advice", advice);
     let hangup = reloading(disk, snapshot, live_sender, &shared, tasks)?;
     let served = serve(&shared, held, internal, tasks, &fatal_sender).await?;
     let app_up = getting_ready(&shared, began, tasks);
@@ -200,6 +218,7 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         requests,
         fatal,
         app_up,
+        _writing: writing,
         _security: security,
     })
 }
@@ -222,6 +241,18 @@ fn secured(
         identity::watch_validity(held.identity.clone(), target, clock.clone(), tasks.token());
     tasks.spawn("security", watching);
     None
+}
+
+/// Opens the access log file: a path that cannot be written is told at once, not later.
+fn writing(config: &Config, decisions: &Arc<Decisions>) -> Result<Option<Writing>, StartError> {
+    let Some(file) = &config.access_log_file else {
+        return Ok(None);
+    };
+    let started = decisions::file::start(file, decisions);
+    started.map(Some).map_err(|cause| StartError::AccessLog {
+        path: file.path.clone(),
+        cause,
+    })
 }
 
 fn warn_all(compiled: &Compiled) {

@@ -216,6 +216,26 @@ pub(crate) const TABLE: &[Flag] = &[
         "file to append the log to; empty means stdout",
     ),
     Flag::bool("log-as-json", "false", "one JSON object a line"),
+    Flag::bool(
+        "access-control-strict",
+        "false",
+        "refuse callers without an entry if spec.accessControl has policies and no defaultAction",
+    ),
+    Flag::text(
+        "access-log-file",
+        "",
+        "file for one JSON line for each call that access control decided; empty means none",
+    ),
+    Flag::text(
+        "access-log-max-size",
+        "64Mi",
+        "size of that file, as a quantity, at which a new one is begun",
+    ),
+    Flag::uint(
+        "access-log-max-files",
+        "4",
+        "how many of these files are kept, the newest included",
+    ),
     Flag::uint(
         "data-workers",
         "1",

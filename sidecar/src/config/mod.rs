@@ -65,8 +65,23 @@ pub(crate) struct Config {
     pub(crate) allowed_origins: Box<str>,
     /// `--enable-api-logging`; `None` leaves it to the Configuration.
     pub(crate) api_logging: Option<bool>,
+    /// `--access-control-strict`: an omitted default denies where there are entries.
+    pub(crate) access_control_strict: bool,
+    /// `--access-log-file` and what belongs to it.
+    pub(crate) access_log_file: Option<AccessLogFile>,
     /// `GET /dapr/config` of the app (`--disable-init-endpoints`).
     pub(crate) app_config_call: AppConfigCall,
+}
+
+/// The file that decisions of access control are written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AccessLogFile {
+    /// `--access-log-file`.
+    pub(crate) path: PathBuf,
+    /// `--access-log-max-size`, in bytes.
+    pub(crate) max_size: u64,
+    /// `--access-log-max-files`, the one that is written included.
+    pub(crate) max_files: u32,
 }
 
 /// Whether the app's `/dapr/config` is called once it is up.

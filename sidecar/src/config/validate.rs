@@ -18,6 +18,7 @@ use super::{
     flags::Given,
 };
 
+mod access_log;
 mod identity;
 mod limits;
 mod listen;
@@ -25,6 +26,7 @@ mod listen;
 mod tests;
 
 use self::{
+    access_log::access_log_file,
     identity::identity,
     limits::Limits,
     listen::{hosts, listen, port},
@@ -135,6 +137,8 @@ pub(crate) fn startup(
         api_logging: given
             .given("enable-api-logging")
             .then(|| given.bool("enable-api-logging")),
+        access_control_strict: given.bool("access-control-strict"),
+        access_log_file: access_log_file(given)?,
         app_config_call: app_config_call(given)?,
         app_id,
         namespace,

@@ -9,6 +9,7 @@ use ironside_policy::Reason;
 use ironside_telemetry::metrics::{AclCaller, DecisionCount, DecisionLabels, Metrics, Outcome};
 
 use super::{
+    outbox::{self, Outbox},
     record::{CallerName, Record, Said},
     ring::Ring,
 };
@@ -24,6 +25,8 @@ const NO_POLICY: &str = "-";
 #[derive(Debug, Default)]
 pub(super) struct Book {
     ring: Ring,
+    /// For the access log file, if there is one.
+    outbox: Option<Outbox>,
     /// By trust domain, namespace and app ID, joined; the empty text is nobody.
     callers: HashMap<Box<str>, Series>,
     /// The name that is looked up; keeps its room.
@@ -48,10 +51,27 @@ struct Kept {
 // === impl Book ===
 
 impl Book {
-    /// Counts a decision and keeps it.
-    pub(super) fn note(&mut self, metrics: &Metrics, record: &Record<'_>) {
+    /// An empty one; with an outbox if there is an access log file.
+    pub(super) fn new(outbox: Option<Outbox>) -> Self {
+        Self {
+            outbox,
+            ..Self::default()
+        }
+    }
+
+    /// Counts a decision and keeps it; returns whether the access log file must be seen to.
+    pub(super) fn note(&mut self, metrics: &Metrics, record: &Record<'_>) -> outbox::Ring {
         self.count(metrics, record);
         self.ring.push(record);
+        match &mut self.outbox {
+            Some(outbox) => outbox.push(record),
+            None => outbox::Ring::No,
+        }
+    }
+
+    /// Puts the lines for the access log file into `empty`; returns how many calls they lack.
+    pub(super) fn take_lines(&mut self, empty: &mut String) -> u64 {
+        self.outbox.as_mut().map_or(0, |outbox| outbox.take(empty))
     }
 
     /// The last decisions.

@@ -13,14 +13,17 @@ use ironside_telemetry::metrics::Metrics;
 
 use self::{
     book::Book,
+    outbox::{Bell, Outbox, Ring},
     record::{Protocol, Record, TraceNumber},
     throttle::Throttle,
 };
 use crate::live::Live;
 
 mod book;
+pub(crate) mod file;
 mod json;
 mod log;
+mod outbox;
 pub(crate) mod record;
 mod ring;
 mod throttle;
@@ -50,6 +53,8 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct Decisions {
     common: Arc<Common>,
     recorders: Mutex<Vec<Arc<Recorder>>>,
+    /// Whether there is an access log file.
+    is_filed: bool,
 }
 
 /// What one data thread tells.
@@ -64,21 +69,25 @@ struct Common {
     metrics: Arc<Metrics>,
     clock: Clock,
     throttle: Throttle,
+    /// For the access log file.
+    bell: Bell,
 }
 
 // === impl Decisions ===
 
 impl Decisions {
-    /// Counts with `metrics`.
-    pub(crate) fn new(metrics: Arc<Metrics>, clock: Clock) -> Self {
+    /// Counts with `metrics`; lines for an access log file are kept if `is_filed`.
+    pub(crate) fn new(metrics: Arc<Metrics>, clock: Clock, is_filed: bool) -> Self {
         let common = Common {
             metrics,
             clock,
             throttle: Throttle::default(),
+            bell: Bell::default(),
         };
         Self {
             common: Arc::new(common),
             recorders: Mutex::default(),
+            is_filed,
         }
     }
 
@@ -86,7 +95,7 @@ impl Decisions {
     pub(crate) fn recorder(&self) -> Arc<Recorder> {
         let recorder = Arc::new(Recorder {
             common: Arc::clone(&self.common),
-            book: Mutex::default(),
+            book: Mutex::new(Book::new(self.is_filed.then(Outbox::default))),
         });
         lock(&self.recorders).push(Arc::clone(&recorder));
         recorder
@@ -113,7 +122,10 @@ impl Recorder {
     /// Takes note of a decision that `live` made.
     pub(crate) fn record(&self, live: &Live, asked: &Asked<'_>, decision: &Decision) {
         let record = Record::of(live, asked, decision, self.common.clock.now());
-        lock(&self.book).note(&self.common.metrics, &record);
+        let ring = lock(&self.book).note(&self.common.metrics, &record);
+        if ring != Ring::No {
+            self.common.bell.ring(ring);
+        }
         if !decision.is_allowed() || record.audit.is_some() {
             log::told(
                 &self.common.throttle,

@@ -87,7 +87,7 @@ impl Rig {
     fn new() -> Self {
         let metrics = Arc::new(Metrics::new("orders", Settings::default()));
         let (clock, hand) = Clock::manual(SystemTime::UNIX_EPOCH);
-        let decisions = Decisions::new(Arc::clone(&metrics), clock);
+        let decisions = Decisions::new(Arc::clone(&metrics), clock, false);
         let recorder = decisions.recorder();
         Self {
             decisions,

@@ -43,7 +43,7 @@ pub(super) fn compile(
     let block = block.map(|spec| Block {
         name: &name,
         spec,
-        is_strict: false,
+        is_strict: config.access_control_strict,
     });
     let input = Input {
         callee: &callee(config),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use ironside_chassis::Clock;
-use ironside_resources::{AccessControl, configuration, loader};
+use ironside_resources::{AccessControl, access_control::Mode, configuration, loader};
 use ironside_telemetry::metrics::{Metrics, ObjectState};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
@@ -294,7 +294,9 @@ fn policy_report(before: &[AccessControl], after: &[AccessControl]) {
     for (event, name) in changes(before, after, find_policy, |p| p.name.clone()) {
         info!(target: "dapr.runtime.hotreload.reconciler", "Received AccessControl {event} event: {name}");
     }
-    if !before.is_empty() && after.is_empty() {
+    let decides =
+        |list: &[AccessControl]| list.iter().any(|policy| policy.spec.mode == Mode::Enforce);
+    if decides(before) && !decides(after) {
         warn!(target: LOG, "the last AccessControl for this app is gone: callers that the Configuration does not refuse are allowed");
     }
 }

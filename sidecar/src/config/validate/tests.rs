@@ -3,6 +3,7 @@
 use ironside_transport::MinTls;
 
 use super::*;
+use crate::config::AccessLogFile;
 
 const MACHINE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 0, 1));
 
@@ -36,6 +37,27 @@ fn refusal(words: &[&str]) -> String {
         .map(|_| ())
         .unwrap_err()
         .to_string()
+}
+
+#[test]
+fn the_access_log_file_has_bounds() {
+    assert_eq!(config(&[]).access_log_file, None);
+    let file = |words: &[&str]| config(words).access_log_file.unwrap();
+    let default = file(&["--access-log-file", "f"]);
+    let want = AccessLogFile {
+        path: "f".into(),
+        max_size: 64 << 20,
+        max_files: 4,
+    };
+    assert_eq!(default, want);
+    let small = file(&[
+        "--access-log-file=f",
+        "--access-log-max-size=64Ki",
+        "--access-log-max-files=1",
+    ]);
+    assert_eq!((small.max_size, small.max_files), (64 << 10, 1));
+    assert!(!config(&[]).access_control_strict);
+    assert!(config(&["--access-control-strict"]).access_control_strict);
 }
 
 #[test]
@@ -143,6 +165,22 @@ fn bad_values_are_refused_in_the_words_of_the_reference() {
         (
             &["--enable-mtls"],
             "Fatal error from runtime: trust anchors are required",
+        ),
+        (
+            &["--access-log-max-size", "63Ki"],
+            "Failed to parse flags: invalid value for 'access-log-max-size': 63Ki: the least is 64Ki",
+        ),
+        (
+            &["--access-log-max-size", "x"],
+            "'access-log-max-size': x: ",
+        ),
+        (
+            &["--access-log-max-files", "0"],
+            "'access-log-max-files': 0: it is not 1 to 1000",
+        ),
+        (
+            &["--access-log-max-files", "1001"],
+            "'access-log-max-files'",
         ),
         (&["--data-workers", "0"], "'data-workers'"),
         (&["--tls-min-version", "1.1"], "'tls-min-version'"),

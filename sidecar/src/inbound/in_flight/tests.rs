@@ -50,7 +50,7 @@ fn live(web: &str) -> Live {
 }
 
 async fn judge(register: &InFlight, web: &str) {
-    let decisions = Decisions::new(Arc::new(Metrics::disabled()), Clock::system());
+    let decisions = Decisions::new(Arc::new(Metrics::disabled()), Clock::system(), false);
     register.judge(&decisions.recorder(), &live(web)).await;
 }
 

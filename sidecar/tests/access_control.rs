@@ -1,0 +1,122 @@
+//! What a sidecar says about the rules it loads: once for each finding, with the place of the rule.
+
+#![cfg(test)]
+
+mod rig;
+
+use rig::{Daprd, NEVER, Plan, write};
+
+/// A Configuration with this block.
+fn block(rules: &str) -> String {
+    format!(
+        "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec:\n  accessControl:\n{rules}"
+    )
+}
+
+fn object(name: &str) -> String {
+    format!(
+        "apiVersion: dapr.io/v1alpha1\nkind: AccessControl\nmetadata: {{name: {name}}}\nspec:\n  policies:\n  - {{appId: web, namespace: default, defaultAction: allow}}\n"
+    )
+}
+
+fn start(configuration: &str, objects: &[&str]) -> Daprd {
+    let plan = Plan::new(NEVER);
+    let config = plan.write("rules.yaml", configuration);
+    let folder = plan.path("resources");
+    std::fs::create_dir(&folder).unwrap();
+    for name in objects {
+        write(&folder.join(format!("{name}.yaml")), &object(name));
+    }
+    let words = [config.to_str().unwrap(), folder.to_str().unwrap()].map(str::to_owned);
+    let [config, folder] = words.each_ref().map(String::as_str);
+    plan.words(&["--config", config, "--resources-path", folder])
+        .start()
+}
+
+/// How many lines hold all of these.
+fn count(sidecar: &Daprd, parts: &[&str]) -> usize {
+    let holds = |line: &&String| parts.iter().all(|part| line.contains(part));
+    sidecar.log().iter().filter(holds).count()
+}
+
+/// Rows K101, K105, K108, K109: rules of the block that do not do what they look like.
+#[tokio::test]
+async fn rules_of_the_block_that_do_nothing_are_warned_of() {
+    let rules = "    policies:
+    - {appId: web, namespace: default, trustDomain: public, defaultAction: deny}
+    - appId: web
+      namespace: default
+      trustDomain: public
+      defaultAction: deny
+      operations:
+      - {name: /lower, httpVerb: [get], action: allow}
+      - {name: /none, action: allow}
+      - {name: /fine, httpVerb: [GET], action: allow}
+";
+    let mut sidecar = start(&block(rules), &[]);
+    let at = "Configuration/rules /spec/accessControl/policies/";
+    for (what, rule) in [
+        ("an entry that a later one replaces", "0: replaced"),
+        ("a verb in lower case", "1/operations/0: dead"),
+        ("no verb", "1/operations/1: dead"),
+    ] {
+        let line = sidecar.line(&format!("{at}{rule}")).await;
+        assert!(line.contains("level=warning"), "{what}: {line}");
+    }
+    let line = sidecar.line("has policies and no defaultAction").await;
+    assert!(
+        line.contains("level=warning") && line.contains("Configuration rules"),
+        "{line}"
+    );
+    assert_eq!(count(&sidecar, &["/operations/2"]), 0);
+
+    // Another edit says nothing twice, and the finding that is new.
+    let skip = sidecar.log().len();
+    let more = format!("{rules}      - {{name: /again, httpVerb: [put], action: allow}}\n");
+    write(&sidecar.path("rules.yaml"), &block(&more));
+    sidecar.line_after(skip, "/operations/3: dead").await;
+    assert_eq!(count(&sidecar, &[at, "1/operations/0: dead"]), 1);
+    assert_eq!(sidecar.terminate().await, 0);
+}
+
+/// Row K101: the flag is what the documentation says of an omitted default, so there is nothing to warn of.
+#[tokio::test]
+async fn a_strict_sidecar_need_not_warn_of_an_omitted_default() {
+    let rules = "    policies:\n    - {appId: web, namespace: default, trustDomain: public, defaultAction: allow}\n";
+    let plan = Plan::new(NEVER);
+    let config = plan.write("rules.yaml", &block(rules));
+    let words = [
+        "--access-control-strict",
+        "--config",
+        config.to_str().unwrap(),
+    ];
+    let mut sidecar = plan.words(&words).start();
+    sidecar.http_port().await;
+    assert_eq!(count(&sidecar, &["no defaultAction"]), 0);
+    assert_eq!(sidecar.terminate().await, 0);
+}
+
+/// Facts M8, M9, row K199: both forms at once are one warning for each start; the last object that goes is one.
+#[tokio::test]
+async fn both_forms_and_the_end_of_one_are_warned_of() {
+    let mut sidecar = start(&block("    defaultAction: deny\n"), &["one", "two"]);
+    let both = "both spec.accessControl of the Configuration and AccessControl objects apply";
+    sidecar.line(both).await;
+    let folder = sidecar.path("resources");
+    let gone = "the last AccessControl for this app is gone";
+    std::fs::remove_file(folder.join("one.yaml")).unwrap();
+    sidecar
+        .line("Received AccessControl DELETED event: one")
+        .await;
+    assert_eq!(count(&sidecar, &[gone]), 0);
+    std::fs::remove_file(folder.join("two.yaml")).unwrap();
+    let line = sidecar.line(gone).await;
+    assert!(line.contains("level=warning"), "{line}");
+    let skip = sidecar.log().len();
+    write(&folder.join("one.yaml"), &object("one"));
+    sidecar
+        .line_after(skip, "Received AccessControl CREATED event: one")
+        .await;
+    assert_eq!(sidecar.terminate().await, 0);
+    assert_eq!(count(&sidecar, &[both]), 1);
+}
