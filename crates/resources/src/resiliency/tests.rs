@@ -514,6 +514,19 @@ fn entries_of_one_path_with_and_without_verbs_differ() {
 
 proptest! {
     #[test]
+    fn any_duration_is_read_or_refused(text in "\\PC*|[-+]?[0-9]{0,20}(ns|us|ms|s|m|h)?([0-9.]{1,4}(ms|s|m))?") {
+        let document = serde_json::json!({"spec": {"policies": {
+            "timeouts": {"t": text}, "retries": {"r": {"duration": text, "maxElapsed": text}},
+            "circuitBreakers": {"c": {"interval": text, "timeout": text}},
+        }}});
+        let read = from_json(document.to_string().as_bytes());
+        if let (Ok(read), Ok(milliseconds)) = (read, text.parse::<u32>()) {
+            let limit = (milliseconds > 0).then(|| millis(milliseconds.into()));
+            prop_assert_eq!(read.policies.timeouts["t"], limit);
+        }
+    }
+
+    #[test]
     fn any_document_is_read_or_refused(text in "\\PC*") {
         let _no_panic = (decode(&text), from_json(text.as_bytes()));
     }
