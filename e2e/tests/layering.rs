@@ -197,6 +197,22 @@ fn pure_layers_link_no_runtime() {
     }
 }
 
+/// A sidecar runs beside every app: what only the control plane needs is not in it.
+#[test]
+fn the_sidecar_knows_no_client_of_kubernetes() {
+    let workspace = Workspace::read();
+    let sidecar = workspace.member("ironside-sidecar").unwrap();
+    let linked = workspace.linked(sidecar);
+    for name in ["kube", "kube-client", "k8s-openapi"] {
+        assert!(!linked.contains(name), "the sidecar links {name}");
+    }
+    let sentry = workspace.member("ironside-sentry").unwrap();
+    assert!(
+        workspace.linked(sentry).contains("kube-client"),
+        "or this proves nothing"
+    );
+}
+
 #[test]
 fn packages_carry_the_prefix_and_folders_do_not() {
     let workspace = Workspace::read();

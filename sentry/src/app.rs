@@ -3,6 +3,7 @@
 //! Owns the order of start and stop (process-interface 3): settings, authority, own certificate, ports, tasks; then a
 //! signal, and everything back. Decides nothing.
 
+use crate::cluster::ConnectError;
 use crate::config::{Address, Config, JwtConfig, Lives, OidcConfig};
 use crate::guard::expiry::Herald;
 use crate::guard::{Guard, GuardError};
@@ -10,15 +11,16 @@ use crate::jwt::{JwtGuard, JwtGuardError, JwtIssuer};
 use crate::metrics::Metrics;
 use crate::oidc::serve::OidcServer;
 use crate::oidc::{self, Documents};
+use crate::origin::Origin;
 use crate::own::{Own, OwnError};
 use crate::rotation::Maker;
 use crate::serve::ca::CertificateAuthority;
 use crate::serve::{self, Server};
-use crate::settings::{self, Loaded, Settings, SettingsError};
+use crate::settings::{Loaded, Settings, SettingsError};
 use crate::shared::ClaimError;
 use crate::store::Store;
 use crate::validator::jwks::{KeyError, KeySet};
-use crate::validator::{Insecure, Jwks, Validators};
+use crate::validator::{Insecure, Jwks};
 use ironside_chassis::listen::{self, BindError, Binding};
 use ironside_chassis::signals::{Signal, Signals};
 use ironside_chassis::{Clock, Tasks, fatal, health, metrics_server};
@@ -41,6 +43,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) enum RunError {
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
@@ -119,6 +123,7 @@ async fn start(config: Config, counted: Metrics, tasks: &Tasks) -> Result<u16, R
         metrics,
         own,
         store,
+        cluster,
         file,
         lives,
         control_plane_allowed,
@@ -127,15 +132,16 @@ async fn start(config: Config, counted: Metrics, tasks: &Tasks) -> Result<u16, R
         oidc,
     } = config;
     let clock = Clock::system();
-    let Loaded { settings, jwks } = settings::load(&file)?;
+    let origin = Origin::open(cluster, &own).await?;
+    let Loaded { settings, jwks } = origin.settings(&file).await?;
     settings.warn_of_loops();
-    let validator = match jwks {
-        Some(_) => "jwks",
-        None => "insecure",
-    };
-    info!(target: SCOPE, "Adding validator '{validator}'");
+    let names = origin.validators(jwks.is_some());
+    for name in &names {
+        info!(target: SCOPE, "Adding validator '{name}'");
+    }
     let keys = jwks.map(|options| KeySet::open(options, clock.clone(), tasks.group("key-fetch")));
     let keys = keys.transpose()?;
+    let store = origin.store(store);
     info!(target: SCOPE_CA, "Using {} for trust bundle storage", store.place());
     let mut setup = Setup {
         own,
@@ -144,16 +150,23 @@ async fn start(config: Config, counted: Metrics, tasks: &Tasks) -> Result<u16, R
         metrics: counted,
         tasks,
     };
-    let mut guard = setup.guard(Arc::new(store), &lives);
+    let mut guard = setup.guard(store, &lives);
     let authority = guard.start().await?;
     let changes = guard.store.watch();
     info!(target: SCOPE, "CA certificate key pair ready");
-    let jwt = setup.jwt(jwt).await?;
-    info!(target: SCOPE, "Using validator '{validator}'");
+    let jwt = setup.jwt(jwt, &origin).await?;
+    for name in names.iter().take(1) {
+        info!(target: SCOPE, "Using validator '{name}'");
+    }
     let health = health::Health::new();
     // All parts are named before the first answer, so that none is healthy by omission.
     let security = health.register("security-provider");
     let server = health.register("sentry-server");
+    let workloads = origin.workloads();
+    if let Some(workloads) = workloads.clone() {
+        let ready = health.register("sentry-kubernetes-validator");
+        setup.spawn("workloads", workloads.follow(ready));
+    }
     setup.serve_metrics(metrics, &health).await?;
     setup.serve_health(healthz, &health).await?;
     setup.serve_oidc(oidc, jwt.clone(), &health).await?;
@@ -164,13 +177,15 @@ async fn start(config: Config, counted: Metrics, tasks: &Tasks) -> Result<u16, R
     };
     setup.spawn("issuer", guard.follow(changes, publish, herald));
     let jwks = keys.map(|keys| setup.validator(keys, &health));
-    let validators = Validators::self_hosted(Insecure::new(control_plane_allowed), jwks);
+    let insecure = Insecure::new(control_plane_allowed);
+    let validators = origin.judges(workloads, &setup.own, insecure, jwks);
     let ca = CertificateAuthority {
         authority,
         jwt,
         validators,
         settings: setup.settings,
         own: setup.own.clone(),
+        dns_domain: origin.dns_domain(&setup.own),
         limiter: Default::default(),
         metrics: setup.metrics.clone(),
         clock: setup.clock.clone(),
@@ -219,12 +234,14 @@ impl Setup<'_> {
     async fn jwt(
         &self,
         config: Option<JwtConfig>,
+        origin: &Origin,
     ) -> Result<Option<watch::Receiver<Arc<JwtIssuer>>>, RunError> {
         let Some(config) = config else {
             return Ok(None);
         };
-        let (terms, store) = config.into_terms(self.settings.allowed_clock_skew);
-        let guard = JwtGuard::new(Arc::new(store), terms, self.metrics.clone());
+        let (terms, files) = config.into_terms(self.settings.allowed_clock_skew);
+        let store = origin.jwt_store(files);
+        let guard = JwtGuard::new(store, terms, self.metrics.clone());
         let issuer = guard.start().await?;
         let (key, algorithm) = (issuer.key_id().to_owned(), issuer.algorithm());
         info!(target: SCOPE, "JWTs are issued, signed with key {key} by {algorithm}");

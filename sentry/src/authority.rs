@@ -172,6 +172,7 @@ impl Authority {
         let names = Names {
             id: probe_id(),
             dns: Vec::new(),
+            images: None,
         };
         let life = Duration::from_secs(60);
         let validity = Validity {

@@ -3,10 +3,12 @@
 //! Owns who gets which certificate: `config` reads flags and environment, `settings` the configuration file, `store`
 //! and `authority` hold the CA, `rotation` decides when it becomes another one, `validator` judges names, `issue`
 //! makes certificates, `jwt` makes tokens and `oidc` says how to verify them, `serve` is the gRPC port, `own` and
-//! `guard` keep certificates and files fresh, `app` wires it all. Self-hosted mode only, so far.
+//! `guard` keep certificates and files fresh, `cluster` is the API server that mode `kubernetes` asks, `origin` the
+//! choice between the two modes, `app` wires it all.
 
 mod app;
 mod authority;
+mod cluster;
 mod config;
 mod guard;
 pub mod inspect;
@@ -14,6 +16,7 @@ mod issue;
 mod jwt;
 mod metrics;
 mod oidc;
+mod origin;
 mod own;
 mod rotation;
 mod serve;

@@ -119,6 +119,7 @@ impl Own {
         let names = Names {
             id: self.id.clone(),
             dns: Vec::new(),
+            images: None,
         };
         let spki = key.subject_public_key_info();
         let leaf = leaf::write(authority.signer(), &spki, &names, validity, rand::random())?;

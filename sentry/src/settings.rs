@@ -4,12 +4,16 @@
 //! without a file (fact O-S14). YAML and variables are the resources crate's.
 
 use crate::authority::Authority;
+use crate::cluster::views::Configuration;
+use crate::cluster::{CallError, Cluster};
 use crate::config::{ConfigFile, env};
 use crate::issue::leaf::Validity;
 use crate::validator::jwks::{JwksError, JwksOptions};
+use ironside_identity::Namespace;
 use ironside_resources::configuration::{self, ConfigError};
 use ironside_resources::configuration::{Mtls, TokenValidator};
 use ironside_resources::{DurationError, GoDuration};
+use serde::Deserialize as _;
 use std::io;
 use std::time::{Duration, SystemTime};
 use tracing::{error, warn};
@@ -43,6 +47,8 @@ pub(crate) struct Loaded {
 pub(crate) enum SettingsError {
     #[error("loading default config. couldn't find config name {path:?}: {cause}")]
     Missing { path: String, cause: io::Error },
+    #[error("loading default config. couldn't find config name {name:?}: {cause}")]
+    NoConfiguration { name: String, cause: NotLoaded },
     #[error(transparent)]
     File(#[from] ConfigError),
     #[error("invalid spec.mtls.{key}: {cause}")]
@@ -72,6 +78,17 @@ pub(crate) enum SettingsError {
     UnknownValidator(String),
 }
 
+/// Why there is no Configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotLoaded {
+    #[error("there is no such Configuration in namespace {0}")]
+    Missing(Namespace),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("spec.mtls: {0}")]
+    Shape(#[from] serde_json::Error),
+}
+
 /// Reads the file, or takes the defaults where none was asked for and none is there.
 ///
 /// # Errors
@@ -92,6 +109,39 @@ pub(crate) fn load(file: &ConfigFile) -> Result<Loaded, SettingsError> {
     };
     let configuration = configuration::load([file], env::lookup)?;
     Loaded::new(&configuration.spec.mtls.unwrap_or_default())
+}
+
+/// Reads the Configuration of that name in the namespace of the control plane, or takes the defaults where none was
+/// asked for and none is there.
+///
+/// # Errors
+/// [`SettingsError`] for one that was named and is missing, one that can't be read, and values out of bounds.
+pub(crate) async fn load_from(
+    cluster: &Cluster,
+    file: &ConfigFile,
+) -> Result<Loaded, SettingsError> {
+    let (name, namespace) = (file.path.display().to_string(), cluster.namespace());
+    let failed = |cause: NotLoaded| SettingsError::NoConfiguration {
+        name: name.clone(),
+        cause,
+    };
+    let found = cluster
+        .get::<Configuration>(namespace.as_str(), &name)
+        .await;
+    let Some(found) = found.map_err(|cause| failed(cause.into()))? else {
+        if file.explicit {
+            return Err(failed(NotLoaded::Missing(namespace.clone())));
+        }
+        warn!(
+            target: SCOPE,
+            "No configuration given and no Configuration {name:?} found in namespace {namespace}; using the defaults"
+        );
+        return Loaded::new(&Mtls::default());
+    };
+    let mtls = found.spec.get("mtls").filter(|mtls| !mtls.is_null());
+    let mtls = mtls.map(Mtls::deserialize).transpose();
+    let mtls = mtls.map_err(|cause| failed(cause.into()))?;
+    Loaded::new(&mtls.unwrap_or_default())
 }
 
 // === impl Loaded ===

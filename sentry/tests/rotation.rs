@@ -2,7 +2,7 @@
 //!
 //! A phase lasts for a life of a leaf, which is more than a test can wait for: the instant at which it began is moved
 //! into the past in the stored state, while the program is dead.
-#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![cfg(test)]
 
 #[expect(dead_code, reason = "the other tests of the program use the rest")]
 mod support;

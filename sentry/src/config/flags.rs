@@ -11,7 +11,11 @@ pub const FLAGS: Flags = Flags::new("sentry", TABLE);
 
 const TABLE: &[Flag] = &[
     Flag::text("mode", "standalone", "standalone or kubernetes"),
-    Flag::text("config", "daprsystem", "path of the configuration file"),
+    Flag::text(
+        "config",
+        "daprsystem",
+        "path of the configuration file, or name of the Configuration (kubernetes)",
+    ),
     Flag::int("port", "50001", "port of the certificate service"),
     Flag::text(
         "listen-address",
@@ -90,7 +94,16 @@ const TABLE: &[Flag] = &[
         "0.0.0.0",
         "address of the metrics endpoint",
     ),
-    Flag::text("kubeconfig", "", "path of a kubeconfig (kubernetes)"),
+    Flag::text(
+        "kubeconfig",
+        "",
+        "path of a kubeconfig, used outside of pods; empty means $HOME/.kube/config (kubernetes)",
+    ),
+    Flag::bool(
+        "allow-legacy-audience",
+        "false",
+        "accept tokens for the audience dapr.io/sentry of sidecars before 1.13 too (kubernetes)",
+    ),
     Flag::bool("jwt-enabled", "false", "issue JWTs beside certificates"),
     Flag::text(
         "jwt-key-filename",

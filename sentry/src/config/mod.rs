@@ -3,12 +3,14 @@
 //! Owns the rules of process-interface 3 for single flags and for their combinations. The configuration file is
 //! read later, by `settings`; its path is only noted here.
 
+mod cluster;
 pub(crate) mod env;
 pub(crate) mod flags;
 mod jwt;
 
 pub(crate) use jwt::{JwtConfig, OidcConfig, OidcTls};
 
+use crate::cluster::ClusterOptions;
 use crate::jwt::AlgorithmError;
 use crate::rotation::Plan;
 use crate::rotation::plan::RootKey;
@@ -38,6 +40,8 @@ pub(crate) struct Config {
     /// Who this Sentry is; its trust domain is also the one of a new root.
     pub(crate) own: SpiffeId,
     pub(crate) store: FileStore,
+    /// None when self-hosted.
+    pub(crate) cluster: Option<ClusterOptions>,
     pub(crate) lives: Lives,
     pub(crate) file: ConfigFile,
     /// Whether anyone may bear a name of the control plane.
@@ -66,7 +70,7 @@ pub(crate) struct Address {
     pub(crate) port: u16,
 }
 
-/// The file with `spec.mtls`.
+/// The file, or the Configuration, with `spec.mtls`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfigFile {
     pub(crate) path: PathBuf,
@@ -79,8 +83,13 @@ pub(crate) struct ConfigFile {
 pub(crate) enum ConfigError {
     #[error("invalid mode: {0}")]
     Mode(String),
-    #[error("mode kubernetes is not part of this build: run sentry with --mode standalone")]
-    Kubernetes,
+    #[error(
+        "mode kubernetes refuses to run as root (uid 0): set runAsNonRoot in the pod's securityContext, or \
+         DAPR_UNSAFE_SKIP_CONTAINER_UID_GID_CHECK=true"
+    )]
+    Root,
+    #[error("mode kubernetes needs the namespace of the control plane: set NAMESPACE")]
+    NoNamespace,
     #[error("invalid value for --{flag}: {value} is no port")]
     Port { flag: &'static str, value: i64 },
     #[error("invalid value for --{flag}: {value} is not between 1m and 876000h")]
@@ -146,7 +155,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the flag.
     pub(crate) fn new(parsed: &Parsed, env: &Env) -> Result<Self, ConfigError> {
-        check_mode(parsed.text("mode"))?;
+        let cluster = cluster::read(parsed, env)?;
         let jwt = JwtConfig::read(parsed)?;
         let oidc = OidcConfig::read(parsed)?;
         let store = FileStore::new(
@@ -168,6 +177,7 @@ impl Config {
             metrics: metrics.transpose()?,
             own: own_id(parsed, env)?,
             store,
+            cluster,
             lives: Lives::read(parsed)?,
             file,
             control_plane_allowed: parsed.bool("allow-control-plane-identities"),
@@ -238,14 +248,6 @@ impl Address {
     }
 }
 
-fn check_mode(mode: &str) -> Result<(), ConfigError> {
-    match mode {
-        "standalone" => Ok(()),
-        "kubernetes" => Err(ConfigError::Kubernetes),
-        other => Err(ConfigError::Mode(other.to_owned())),
-    }
-}
-
 fn sharing(parsed: &Parsed) -> Result<Sharing, ConfigError> {
     let path = |flag| {
         Some(parsed.text(flag))
@@ -279,7 +281,7 @@ mod tests {
 
     fn config(words: &[&str]) -> Result<Config, ConfigError> {
         let parsed = flags::FLAGS.parse(words.iter().map(Into::into)).unwrap();
-        Config::new(&parsed, &Env { namespace: None })
+        Config::new(&parsed, &Env::default())
     }
 
     fn refused(words: &[&str], text: &str) {
@@ -354,7 +356,7 @@ mod tests {
         refused(&["--mode=x"], "invalid mode: x");
         refused(
             &["--mode=kubernetes"],
-            "mode kubernetes is not part of this build",
+            "mode kubernetes refuses to run as root",
         );
         refused(&["--port=70000"], "invalid value for --port: 70000");
         refused(
@@ -379,6 +381,7 @@ mod tests {
                 &parsed,
                 &Env {
                     namespace: Some(text.to_owned()),
+                    ..Env::default()
                 },
             )
         };

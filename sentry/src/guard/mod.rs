@@ -6,14 +6,16 @@
 //! `rotation`'s decision.
 
 pub(crate) mod expiry;
+mod look;
 
 use crate::authority::{Authority, AuthorityError};
 use crate::metrics::Metrics;
-use crate::rotation::{AdvanceError, Maker, Plan, State, Step};
-use crate::store::{Changes, Store, StoreError, Stored, Texts};
+use crate::rotation::{AdvanceError, Maker, Step};
+use crate::store::{Change, Changes, Store, StoreError, Stored, Texts, Wrote};
 use expiry::{Herald, Tender};
 use ironside_chassis::Clock;
 use ironside_transport::Utc;
+use look::Look;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -26,6 +28,10 @@ const SCOPE_CA: &str = "dapr.sentry.ca";
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 /// The clock is looked at this often, so that a suspended machine rotates in time.
 const LOOK: Duration = Duration::from_secs(60);
+/// Reasons that are reported to those who look after the store.
+const UNUSABLE: &str = "IssuerCredentialsUnusable";
+const NOT_ROTATED: &str = "RotationFailed";
+const DECLINED: &str = "RotationDeclined";
 /// Others may change the store while it is being changed; so often the change is tried anew.
 const TRIES: usize = 5;
 
@@ -61,32 +67,18 @@ pub(crate) enum GuardError {
     Authority(#[from] AuthorityError),
     #[error("rotation: {0}")]
     Advance(#[from] AdvanceError),
+    #[error("what others read of the issuer credentials is not up to date: {0}")]
+    Tidy(StoreError),
 }
 
 /// Why the guard looks at the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Woken {
-    ByChange,
-    ByClock,
-}
-
-/// Whether a look has changed the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wrote {
-    Yes,
-    No,
-}
-
-/// What a look at the store showed.
-struct Look {
-    held: Held,
-    wrote: Wrote,
-    /// What was done on the way.
-    steps: Vec<Step>,
-    state: Option<Box<State>>,
-    next: Option<(SystemTime, Step)>,
-    /// A step that is due and could not be done.
-    trouble: Option<GuardError>,
+    /// Somebody has written.
+    Change,
+    /// Somebody has written, perhaps.
+    Hint,
+    Clock,
 }
 
 // === impl Guard ===
@@ -97,6 +89,16 @@ impl Guard {
     /// # Errors
     /// [`GuardError`] if what is there can't be used.
     pub(crate) async fn start(&mut self) -> Result<Arc<Authority>, GuardError> {
+        let begun = self.begin().await;
+        if let Err(cause) = &begun
+            && !matches!(cause, GuardError::Store(store) if store.is_out_of_reach())
+        {
+            self.report(UNUSABLE, &cause.to_string()).await;
+        }
+        begun
+    }
+
+    async fn begin(&mut self) -> Result<Arc<Authority>, GuardError> {
         match self.store.read().await?.stored {
             Stored::Nothing => self.create().await?,
             Stored::Supplied(_) | Stored::Own(_) => {
@@ -104,7 +106,7 @@ impl Guard {
             }
         }
         let look = self.look().await?;
-        Ok(self.take(look))
+        Ok(self.take(look).await)
     }
 
     async fn create(&self) -> Result<(), GuardError> {
@@ -138,8 +140,11 @@ impl Guard {
                 );
             }
             let woken = tokio::select! {
-                () = changes.changed() => Woken::ByChange,
-                () = tokio::time::sleep(self.pause()) => Woken::ByClock,
+                change = changes.changed() => match change {
+                    Change::Written => Woken::Change,
+                    Change::Perhaps => Woken::Hint,
+                },
+                () = tokio::time::sleep(self.pause()) => Woken::Clock,
             };
             if self.refresh(&publish, woken).await == Wrote::Yes {
                 // What this process has written is no news to it. The next look finds what others wrote meanwhile.
@@ -162,7 +167,7 @@ impl Guard {
     /// Looks at the store and publishes what has become of it; says whether something was written on the way.
     async fn refresh(&mut self, publish: &watch::Sender<Arc<Authority>>, woken: Woken) -> Wrote {
         let mut look = self.look().await;
-        if woken == Woken::ByClock && !self.expects(look.as_ref()) {
+        if woken == Woken::Clock && !self.expects(look.as_ref()) {
             // A change that was not announced; perhaps somebody is still writing.
             tokio::time::sleep(SETTLE).await;
             look = self.look().await;
@@ -170,37 +175,47 @@ impl Guard {
         let look = match look {
             Ok(look) => look,
             Err(cause) => {
-                self.complain(&cause, woken);
+                self.complain(&cause, woken).await;
                 return Wrote::No;
             }
         };
         let wrote = look.wrote;
         // A file that was only touched counts as changed, a wish does not.
-        let reloads = woken == Woken::ByChange && wrote == Wrote::No;
+        let reloads = woken == Woken::Change && wrote == Wrote::No;
         if !reloads && self.is_in_effect(&look.held.texts) {
-            self.take(look);
+            self.take(look).await;
             return wrote;
         }
         self.metrics.issuer_changed.inc();
         if look.steps.is_empty() {
             warn!(target: SCOPE, "Issuer credentials changed; reloading");
         }
-        publish.send_replace(self.take(look));
+        publish.send_replace(self.take(look).await);
         info!(target: SCOPE, "CA certificate key pair ready");
         wrote
     }
 
     /// Tells of a store that can't be used: once, or whenever it changes.
-    fn complain(&mut self, cause: &GuardError, woken: Woken) {
-        let cause = cause.to_string();
-        if woken == Woken::ByClock && self.trouble.as_ref() == Some(&cause) {
+    async fn complain(&mut self, error: &GuardError, woken: Woken) {
+        let cause = error.to_string();
+        if woken != Woken::Change && self.trouble.as_ref() == Some(&cause) {
+            return;
+        }
+        if matches!(error, GuardError::Store(store) if store.is_out_of_reach()) {
+            error!(target: SCOPE, "The issuer credentials stay in effect, but cannot be looked after: {cause}");
+            self.trouble = Some(cause);
             return;
         }
         self.metrics.issuer_changed.inc();
         self.metrics.reload_failed.inc();
         warn!(target: SCOPE, "Issuer credentials changed; reloading");
         error!(target: SCOPE, "Issuer credentials cannot be used, the old ones stay in effect: {cause}");
+        self.report(UNUSABLE, &cause).await;
         self.trouble = Some(cause);
+    }
+
+    async fn report(&self, reason: &'static str, note: &str) {
+        self.store.report(self.clock.now(), reason, note).await;
     }
 
     /// Says whether a look showed what is known, or what was done on the way.
@@ -213,7 +228,7 @@ impl Guard {
     }
 
     /// Takes over what a look showed, and tells of it.
-    fn take(&mut self, look: Look) -> Arc<Authority> {
+    async fn take(&mut self, look: Look) -> Arc<Authority> {
         let Look {
             held,
             wrote: _,
@@ -228,12 +243,18 @@ impl Guard {
         }
         self.metrics
             .show_rotation(state.as_ref().map(|state| state.phase_name()), next);
+        let is_rotation = !matches!(trouble, Some(GuardError::Tidy(_)));
         let trouble = trouble.map(|trouble| trouble.to_string());
         if let Some(cause) = &trouble
             && self.trouble.as_ref() != Some(cause)
         {
-            self.metrics.rotation_failed.inc();
-            error!(target: SCOPE, "The certificate authority cannot be rotated, trying again in {LOOK:?}: {cause}");
+            if is_rotation {
+                self.metrics.rotation_failed.inc();
+                error!(target: SCOPE, "The certificate authority cannot be rotated, trying again in {LOOK:?}: {cause}");
+                self.report(NOT_ROTATED, cause).await;
+            } else {
+                error!(target: SCOPE, "Trying again in {LOOK:?}: {cause}");
+            }
         }
         self.trouble = trouble;
         let before = self.held.as_ref().map(|held| held.tender);
@@ -247,135 +268,6 @@ impl Guard {
         let authority = Arc::clone(&held.authority);
         self.held = Some(held);
         authority
-    }
-
-    /// Reads the store and does what is due.
-    async fn look(&self) -> Result<Look, GuardError> {
-        for _try in 1..TRIES {
-            match self.look_once().await {
-                Err(GuardError::Store(StoreError::Conflict)) => {}
-                looked => return looked,
-            }
-        }
-        self.look_once().await
-    }
-
-    async fn look_once(&self) -> Result<Look, GuardError> {
-        let found = self.store.read().await?;
-        match found.stored {
-            Stored::Nothing => Err(GuardError::Gone),
-            Stored::Supplied(texts) => {
-                if found.requested {
-                    self.decline().await;
-                }
-                let now = self.clock.now();
-                Ok(Look {
-                    held: Held::new(texts, Tender::User, None, now)?,
-                    wrote: Wrote::of(found.requested),
-                    steps: Vec::new(),
-                    state: None,
-                    next: None,
-                    trouble: None,
-                })
-            }
-            Stored::Own(state) => self.look_at(state, found.requested).await,
-        }
-    }
-
-    /// Says no to a rotation of what is not ours.
-    async fn decline(&self) {
-        warn!(
-            target: SCOPE,
-            "A rotation was asked for, but this certificate authority was supplied and is not Sentry's to replace"
-        );
-        if let Err(cause) = self.store.answer().await {
-            error!(target: SCOPE, "{cause}");
-        }
-    }
-
-    async fn look_at(&self, state: Box<State>, requested: bool) -> Result<Look, GuardError> {
-        let now = self.clock.now();
-        match self.advance(&state, requested, now).await {
-            Ok(look) => Ok(look),
-            Err(conflict @ GuardError::Store(StoreError::Conflict)) => Err(conflict),
-            // What can't be rotated now may serve all the same.
-            Err(trouble) => {
-                let situation = state.situation(requested).map_err(AdvanceError::from)?;
-                let next = self.maker.plan.next(&situation, now);
-                Ok(Look {
-                    held: Held::new(state.texts(), self.tender(), Some(next.0), now)?,
-                    wrote: Wrote::No,
-                    steps: Vec::new(),
-                    state: Some(state),
-                    next: Some(next),
-                    trouble: Some(trouble),
-                })
-            }
-        }
-    }
-
-    /// Does what is due: makes it, verifies it, stores it.
-    async fn advance(
-        &self,
-        state: &State,
-        requested: bool,
-        now: SystemTime,
-    ) -> Result<Look, GuardError> {
-        let advanced = self.maker.advance(state, requested, now)?;
-        let (due, _step) = advanced.next;
-        let held = Held::new(advanced.state.texts(), self.tender(), Some(due), now)?;
-        if !advanced.steps.is_empty() {
-            self.store
-                .commit(Some(state.generation), &advanced.state)
-                .await?;
-        }
-        self.store.tidy(&advanced.state).await?;
-        if requested {
-            self.store.answer().await?;
-        }
-        Ok(Look {
-            held,
-            wrote: Wrote::of(requested || !advanced.steps.is_empty()),
-            steps: advanced.steps,
-            state: Some(Box::new(advanced.state)),
-            next: Some(advanced.next),
-            trouble: None,
-        })
-    }
-
-    fn tender(&self) -> Tender {
-        let Plan { ca_ttl, .. } = self.maker.plan;
-        Tender::Sentry { ca_ttl }
-    }
-}
-
-// === impl Wrote ===
-
-impl Wrote {
-    fn of(wrote: bool) -> Self {
-        match wrote {
-            true => Self::Yes,
-            false => Self::No,
-        }
-    }
-}
-
-// === impl Held ===
-
-impl Held {
-    fn new(
-        texts: Texts,
-        tender: Tender,
-        due: Option<SystemTime>,
-        now: SystemTime,
-    ) -> Result<Self, AuthorityError> {
-        let authority = Arc::new(Authority::from_texts(&texts, now)?);
-        Ok(Self {
-            texts,
-            authority,
-            tender,
-            due,
-        })
     }
 }
 

@@ -1,6 +1,9 @@
 //! The guard over a real folder whose writer dies at any point, and over folders of others.
 
+mod cluster;
+
 use super::*;
+use crate::rotation::Plan;
 use crate::rotation::plan::RootKey;
 use crate::store::{Disk, FileStore, Write};
 use ironside_chassis::clock::ManualClock;
@@ -242,7 +245,7 @@ async fn a_wish_begins_a_rotation_once() {
     let first = guard.start().await.unwrap();
     let (publish, published) = watch::channel(first);
     fs::write(folder.path().join(REQUEST), "").unwrap();
-    guard.refresh(&publish, Woken::ByClock).await;
+    guard.refresh(&publish, Woken::Clock).await;
     assert_eq!(roots(&published.borrow()), 2);
     assert!(!folder.path().join(REQUEST).exists());
     assert!(metric(
@@ -252,7 +255,7 @@ async fn a_wish_begins_a_rotation_once() {
     // Another wish meanwhile changes nothing.
     fs::write(folder.path().join(REQUEST), "").unwrap();
     let before = contents(folder.path());
-    guard.refresh(&publish, Woken::ByClock).await;
+    guard.refresh(&publish, Woken::Clock).await;
     assert_eq!(contents(folder.path()), before);
     assert!(!folder.path().join(REQUEST).exists());
     assert!(metric(&guard, "dapr_sentry_issuercert_changed_total 1"));
@@ -269,7 +272,7 @@ async fn what_others_put_in_the_place_of_our_own_is_theirs() {
     fill(folder.path(), &theirs);
     let before = contents(folder.path());
     hand.advance(99 * DAY);
-    guard.refresh(&publish, Woken::ByChange).await;
+    guard.refresh(&publish, Woken::Change).await;
     assert_eq!(published.borrow().bundle(), &theirs.bundle());
     assert_eq!(contents(folder.path()), before);
     assert!(metric(
@@ -292,8 +295,8 @@ async fn two_sentries_over_one_store_agree() {
     for expected in [2, 2, 1] {
         hand.advance(due(&one));
         tokio::join!(
-            one.refresh(&publish_one, Woken::ByChange),
-            two.refresh(&publish_two, Woken::ByChange)
+            one.refresh(&publish_one, Woken::Change),
+            two.refresh(&publish_two, Woken::Change)
         );
         assert_eq!(roots(&published_one.borrow()), expected);
         assert_eq!(
@@ -318,13 +321,13 @@ async fn a_step_that_cannot_be_stored_is_not_in_effect() {
     fuse.0.store(0, Ordering::SeqCst);
     hand.advance(due(&guard));
     for _ in 0..3 {
-        guard.refresh(&publish, Woken::ByClock).await;
+        guard.refresh(&publish, Woken::Clock).await;
         assert_eq!(roots(&published.borrow()), 1);
         assert_eq!(guard.pause(), LOOK);
     }
     assert!(metric(&guard, "dapr_sentry_rotation_failed_total 1"));
     fuse.0.store(usize::MAX, Ordering::SeqCst);
-    guard.refresh(&publish, Woken::ByClock).await;
+    guard.refresh(&publish, Woken::Clock).await;
     assert_eq!(roots(&published.borrow()), 2);
     assert!(guard.trouble.is_none());
 }
@@ -347,7 +350,7 @@ async fn a_rotated_authority_stays_healthy() {
         herald.look(&authority, guard.tender(), clock.now());
         assert!(health.is_ready());
         hand.advance(due(&guard));
-        guard.refresh(&publish, Woken::ByClock).await;
+        guard.refresh(&publish, Woken::Clock).await;
     }
     // And without rotation it would not.
     let authority = Arc::clone(&published.borrow());

@@ -34,6 +34,8 @@ pub(crate) struct Names {
     pub(crate) id: SpiffeId,
     /// DNS names, for three parts of the control plane.
     pub(crate) dns: Vec<String>,
+    /// What the workload's pod runs, as JSON; left out where nobody knows.
+    pub(crate) images: Option<Box<[u8]>>,
 }
 
 /// From when to when, in whole seconds.
@@ -67,6 +69,8 @@ const OID_SUBJECT_ALT_NAME: &[u64] = &[2, 5, 29, 17];
 const OID_KEY_USAGE: &[u64] = &[2, 5, 29, 15];
 const OID_EXTENDED_KEY_USAGE: &[u64] = &[2, 5, 29, 37];
 const OID_AUTHORITY_KEY_ID: &[u64] = &[2, 5, 29, 35];
+/// The container images of the workload (security 1.5).
+const OID_IMAGES: &[u64] = &[1, 3, 6, 1, 4, 1, 57683, 100, 1];
 const OID_SERVER_AUTH: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 1];
 const OID_CLIENT_AUTH: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 2];
 /// Key usage digitalSignature: the first bit of a string of one.
@@ -188,6 +192,11 @@ fn write_extensions(extensions: &mut DERWriterSeq<'_>, signer: &Signer, names: &
             name.write_tagged_implicit(Tag::context(6), |text| text.write_ia5_string(&uri));
         });
     });
+    if let Some(images) = &names.images {
+        write_extension(extensions, OID_IMAGES, Critical::No, |value| {
+            value.write_bytes(images);
+        });
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -11,9 +11,9 @@ use crate::issue::leaf::{self, LeafError, Names, Validity};
 use crate::jwt::{self, JwtError, JwtIssuer};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::validator::{ChoiceError, Claim, Kind, Refused, Validators};
+use crate::validator::{ChoiceError, Claim, Granted, Kind, Refused, Validators};
 use ironside_chassis::Clock;
-use ironside_identity::{Namespace, SpiffeId, TrustDomain, pem};
+use ironside_identity::{Namespace, SpiffeId, pem};
 use ironside_proto::google::protobuf::{StringValue, Timestamp};
 use ironside_proto::sentry::ca_server::Ca;
 use ironside_proto::sentry::{SignCertificateRequest, SignCertificateResponse};
@@ -46,6 +46,8 @@ pub(crate) struct CertificateAuthority {
     pub(crate) validators: Validators,
     pub(crate) settings: Settings,
     pub(crate) own: SpiffeId,
+    /// The domain of the cluster's names; outside of Kubernetes the trust domain stands in for it (security 1.5).
+    pub(crate) dns_domain: String,
     pub(crate) limiter: Mutex<Limiter>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
@@ -92,7 +94,8 @@ impl Denied {
             Self::TooMany => "rate_limit",
             Self::TooLarge(_) => "size",
             Self::Choice(_) => "validator",
-            Self::Claim(_) => "claim",
+            Self::Claim(Refused::Denied(_)) => "claim",
+            Self::Claim(Refused::Busy) => "busy",
             Self::Csr(_) => "csr",
             Self::NotReady(_) => "not_ready",
             Self::Leaf(_) => "sign",
@@ -102,9 +105,9 @@ impl Denied {
 
     fn code(&self) -> Code {
         match self {
-            Self::TooMany => Code::ResourceExhausted,
+            Self::TooMany | Self::Claim(Refused::Busy) => Code::ResourceExhausted,
             Self::TooLarge(_) | Self::Choice(_) | Self::Csr(_) => Code::InvalidArgument,
-            Self::Claim(_) => Code::PermissionDenied,
+            Self::Claim(Refused::Denied(_)) => Code::PermissionDenied,
             Self::NotReady(_) => Code::Unavailable,
             Self::Leaf(_) | Self::Jwt(_) => Code::Internal,
         }
@@ -150,9 +153,9 @@ impl CertificateAuthority {
         let chosen = self.validators.choose(request.token_validator);
         let chosen = chosen.map_err(|denied| (None, denied.into()))?;
         let issued = async {
-            let id = chosen.validate(&claim(request)).await?;
+            let granted = chosen.validate(&claim(request, source)).await?;
             let key = csr::read(&request.certificate_signing_request)?;
-            let mut issued = self.issue(id, &key.spki)?;
+            let mut issued = self.issue(granted, &key.spki)?;
             issued.jwts = self.jwts(&issued, &request.jwt_audiences).await?;
             Ok(issued)
         };
@@ -172,14 +175,15 @@ impl CertificateAuthority {
         }
     }
 
-    fn issue(&self, id: SpiffeId, spki: &[u8]) -> Result<Issued, Denied> {
+    fn issue(&self, granted: Granted, spki: &[u8]) -> Result<Issued, Denied> {
+        let Granted { id, images } = granted;
         let authority = Arc::clone(&self.authority.borrow());
         let now = self.clock.now();
         authority.check_ready(now)?;
         let validity = self.settings.leaf_validity(now, &authority);
-        let dns = dns_names(&id, self.own.namespace(), self.own.trust_domain());
+        let dns = dns_names(&id, self.own.namespace(), &self.dns_domain);
         let serial = rand::random();
-        let names = Names { id, dns };
+        let names = Names { id, dns, images };
         let leaf = leaf::write(authority.signer(), spki, &names, validity, serial)?;
         let Validity { not_after, .. } = validity;
         Ok(Issued {
@@ -242,13 +246,14 @@ fn string(value: String) -> StringValue {
     StringValue { value }
 }
 
-fn claim(request: &SignCertificateRequest) -> Claim<'_> {
+fn claim(request: &SignCertificateRequest, source: Option<Source>) -> Claim<'_> {
     Claim {
         id: &request.id,
         namespace: &request.namespace,
         trust_domain: &request.trust_domain,
         token: &request.token,
         has_csr: !request.certificate_signing_request.is_empty(),
+        source,
     }
 }
 
@@ -270,9 +275,8 @@ fn check_size(request: &SignCertificateRequest) -> Result<(), Denied> {
     Ok(())
 }
 
-/// DNS names of three parts of the control plane, in Sentry's own namespace (security 1.5). Outside of Kubernetes
-/// the trust domain stands in for the cluster domain.
-fn dns_names(id: &SpiffeId, own_namespace: &Namespace, own_domain: &TrustDomain) -> Vec<String> {
+/// DNS names of three parts of the control plane, in Sentry's own namespace (security 1.5).
+fn dns_names(id: &SpiffeId, own_namespace: &Namespace, dns_domain: &str) -> Vec<String> {
     let namespace = id.namespace();
     if namespace != own_namespace {
         return Vec::new();
@@ -283,7 +287,7 @@ fn dns_names(id: &SpiffeId, own_namespace: &Namespace, own_domain: &TrustDomain)
         "dapr-scheduler" => {
             let name = |n| {
                 format!(
-                    "dapr-scheduler-server-{n}.dapr-scheduler-server.{namespace}.svc.{own_domain}"
+                    "dapr-scheduler-server-{n}.dapr-scheduler-server.{namespace}.svc.{dns_domain}"
                 )
             };
             (0..3).map(name).collect()
@@ -322,7 +326,7 @@ fn tell_issued(kind: Kind, issued: &Issued) {
 fn tell_denied(kind: Option<Kind>, request: &SignCertificateRequest, denied: &Denied) {
     let validator = kind_text(kind);
     // A flood is told by its counter; the log must not become the second victim.
-    if matches!(denied, Denied::TooMany) {
+    if matches!(denied, Denied::TooMany | Denied::Claim(Refused::Busy)) {
         debug!(target: SCOPE, decision = "denied", err = %denied, "Certificate denied");
         return;
     }

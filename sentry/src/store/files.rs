@@ -10,15 +10,16 @@ mod write;
 
 pub(crate) use jwt::JwtFiles;
 
-use super::{Changes, Found, Later, Store, StoreError, Stored, Texts, mark};
+use super::image::Image;
+use super::{Change, Changes, Found, Later, Store, StoreError, Stored, Texts, Wrote};
 use crate::guard::SETTLE;
 use crate::rotation::State;
-use crate::rotation::state::Marks;
 use ironside_transport::FileWatch;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use write::remove;
 pub(crate) use write::{Disk, Write};
 
@@ -35,17 +36,6 @@ pub(crate) struct FileStore<W = Disk> {
     issuer: PathBuf,
     key: PathBuf,
     disk: W,
-}
-
-/// What one of the three files is to the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Image {
-    Current,
-    /// As it was before the last change.
-    Previous,
-    Missing,
-    /// Somebody's own.
-    Foreign,
 }
 
 // === impl FileStore ===
@@ -142,20 +132,9 @@ impl<W: Write> FileStore<W> {
 
     /// What the three files are to a state.
     fn images(&self, state: &State) -> Result<[Image; 3], StoreError> {
-        let current = in_order(Some(state.texts().marks()));
-        let previous = in_order(state.previous.clone());
-        let mut images = [Image::Missing; 3];
-        let files = self.files().into_iter().zip(current).zip(previous);
-        for (image, ((path, current), previous)) in images.iter_mut().zip(files) {
-            let Some(text) = read(path)? else { continue };
-            let found = Some(mark(&text));
-            *image = match found {
-                found if found == current => Image::Current,
-                found if found == previous => Image::Previous,
-                _ => Image::Foreign,
-            };
-        }
-        Ok(images)
+        let [root, issuer, key] = self.files();
+        let found = [read(root)?, read(issuer)?, read(key)?];
+        Ok(Image::all(found.each_ref().map(Option::as_deref), state))
     }
 
     fn write_state(&self, from: Option<u64>, state: &State) -> Result<(), StoreError> {
@@ -208,13 +187,16 @@ impl<W: Write> FileStore<W> {
         Ok(())
     }
 
-    fn tidy_up(&self, state: &State) -> Result<(), StoreError> {
+    fn tidy_up(&self, state: &State) -> Result<Wrote, StoreError> {
         if self.images(state)? == [Image::Current; 3] {
-            return Ok(());
+            return Ok(Wrote::No);
         }
         let _lock = lock(&self.folder)?;
         match self.read_state()? {
-            Some(found) if found.generation == state.generation => self.write_files(&found),
+            Some(found) if found.generation == state.generation => {
+                self.write_files(&found)?;
+                Ok(Wrote::Yes)
+            }
             _ => Err(StoreError::Conflict),
         }
     }
@@ -237,8 +219,13 @@ impl<W: Write> Store for FileStore<W> {
         Box::pin(async move { self.write_state(from, state) })
     }
 
-    fn tidy<'a>(&'a self, state: &'a State) -> Later<'a, Result<(), StoreError>> {
-        Box::pin(async move { self.tidy_up(state) })
+    fn tidy<'a>(
+        &'a self,
+        _texts: &'a Texts,
+        state: Option<&'a State>,
+    ) -> Later<'a, Result<Wrote, StoreError>> {
+        // What somebody supplied is as they want it.
+        Box::pin(async move { state.map_or(Ok(Wrote::No), |state| self.tidy_up(state)) })
     }
 
     fn answer(&self) -> Later<'_, Result<(), StoreError>> {
@@ -246,6 +233,16 @@ impl<W: Write> Store for FileStore<W> {
             let path = self.folder.join(REQUEST);
             remove(&path).map_err(|cause| StoreError::Write { path, cause })
         })
+    }
+
+    fn report<'a>(
+        &'a self,
+        _now: SystemTime,
+        _reason: &'static str,
+        _note: &'a str,
+    ) -> Later<'a, ()> {
+        // A folder has nobody who is told of it.
+        Box::pin(std::future::ready(()))
     }
 
     fn watch(&self) -> Box<dyn Changes> {
@@ -256,16 +253,12 @@ impl<W: Write> Store for FileStore<W> {
 }
 
 impl Changes for FileWatch {
-    fn changed(&mut self) -> Later<'_, ()> {
-        Box::pin(Self::changed(self))
+    fn changed(&mut self) -> Later<'_, Change> {
+        Box::pin(async {
+            Self::changed(self).await;
+            Change::Written
+        })
     }
-}
-
-fn in_order(marks: Option<Marks>) -> [Option<String>; 3] {
-    let Some(Marks { root, issuer, key }) = marks else {
-        return [const { None }; 3];
-    };
-    [root, issuer, key].map(Some)
 }
 
 /// Opens the folder, to be locked for a change.

@@ -5,18 +5,23 @@
 //! generation that the writer has seen, and never overwrites what it cannot read (fact O-S9).
 
 mod files;
+mod image;
 pub(crate) mod jwt;
+mod secret;
 
 #[cfg(test)]
 pub(crate) use files::{Disk, Write};
 pub(crate) use files::{FileStore, JwtFiles};
+pub(crate) use secret::{JwtSecret, SecretStore};
 
+use crate::cluster::CallError;
 use crate::rotation::state::Marks;
 use crate::rotation::{State, StateError};
 use sha2::{Digest as _, Sha256};
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::time::SystemTime;
 
 /// What a store answers with, later.
 pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -38,11 +43,19 @@ pub(crate) trait Store: Send + Sync {
         state: &'a State,
     ) -> Later<'a, Result<(), StoreError>>;
 
-    /// Makes the three files what the state says, where they are not yet.
-    fn tidy<'a>(&'a self, state: &'a State) -> Later<'a, Result<(), StoreError>>;
+    /// Makes everything else that the store holds what the authority says, where it is not yet: the three files of a
+    /// state, and what others read of it.
+    fn tidy<'a>(
+        &'a self,
+        texts: &'a Texts,
+        state: Option<&'a State>,
+    ) -> Later<'a, Result<Wrote, StoreError>>;
 
     /// Takes back the wish for a rotation.
     fn answer(&self) -> Later<'_, Result<(), StoreError>>;
+
+    /// Tells those who look after the store of trouble with it, where they look first; the log has it already.
+    fn report<'a>(&'a self, now: SystemTime, reason: &'static str, note: &'a str) -> Later<'a, ()>;
 
     /// Begins to watch for changes.
     fn watch(&self) -> Box<dyn Changes>;
@@ -51,7 +64,23 @@ pub(crate) trait Store: Send + Sync {
 /// A watch on a store.
 pub(crate) trait Changes: Send {
     /// Waits for a change; cancel safe.
-    fn changed(&mut self) -> Later<'_, ()>;
+    fn changed(&mut self) -> Later<'_, Change>;
+}
+
+/// What a watch has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Somebody has written.
+    Written,
+    /// Something may be different, and only a look can tell.
+    Perhaps,
+}
+
+/// Whether a call has changed the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrote {
+    Yes,
+    No,
 }
 
 /// The three texts of an authority, in PEM.
@@ -124,9 +153,76 @@ pub(crate) enum StoreError {
         /// What is wrong with it.
         cause: StateError,
     },
+    /// The cluster has no such object.
+    #[error("the {what} does not exist: install the chart, or create it without data")]
+    NoObject {
+        /// Kind, namespace and name.
+        what: String,
+    },
+    /// Some keys of the Secret are there and some are not.
+    #[error(
+        "the {what} is incomplete: missing: {}; present: {}; restore what is missing, or take away the rest to have \
+         a new CA generated",
+        missing.join(", "),
+        found.join(", ")
+    )]
+    PartialSecret {
+        /// Kind, namespace and name.
+        what: String,
+        /// Keys that are not there.
+        missing: Vec<String>,
+        /// Keys that are.
+        found: Vec<String>,
+    },
+    /// The state in the Secret can't be understood.
+    #[error(
+        "the {what}: key {key}: {cause}; restore the key, or take it away to have the rest treated as a supplied CA"
+    )]
+    SecretState {
+        /// Kind, namespace and name.
+        what: String,
+        /// Which key.
+        key: &'static str,
+        /// What is wrong with it.
+        cause: StateError,
+    },
+    /// The cluster does not answer, or not as it should.
+    #[error("cannot {verb} the {what}: {cause}")]
+    Cluster {
+        /// `read` or `write`.
+        verb: &'static str,
+        /// Kind, namespace and name.
+        what: String,
+        /// What the API server says.
+        cause: CallError,
+    },
     /// Somebody else has changed the store in the meantime.
     #[error("the issuer credentials were changed by somebody else")]
     Conflict,
+}
+
+// === impl Wrote ===
+
+impl Wrote {
+    pub(crate) fn of(wrote: bool) -> Self {
+        match wrote {
+            true => Self::Yes,
+            false => Self::No,
+        }
+    }
+
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self::of(self == Self::Yes || other == Self::Yes)
+    }
+}
+
+// === impl StoreError ===
+
+impl StoreError {
+    /// Says whether the store was not reached, so that nothing is known of what it holds.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::Cluster { .. })
+    }
 }
 
 // === impl Texts ===

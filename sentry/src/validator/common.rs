@@ -51,12 +51,12 @@ pub(super) fn reserved(id: &SpiffeId) -> Refused {
 impl Refused {
     /// A refusal by the checks that all have in common.
     pub(super) fn new(why: &str) -> Self {
-        Self(format!("invalid request: {why}").into())
+        Self::Denied(format!("invalid request: {why}").into())
     }
 
     /// A refusal with a text of the validator's own.
     pub(super) fn with_text(why: &str) -> Self {
-        Self(why.into())
+        Self::Denied(why.into())
     }
 }
 
@@ -103,6 +103,7 @@ mod tests {
         trust_domain: "",
         token: "",
         has_csr: true,
+        source: None,
     };
 
     fn allowed(claim: Claim<'_>, expected: &str) {
@@ -155,6 +156,7 @@ mod tests {
         refused(
             Claim {
                 has_csr: false,
+                source: None,
                 ..GOOD
             },
             "CSR is required",
@@ -182,6 +184,7 @@ mod tests {
                 trust_domain: "",
                 token: "",
                 has_csr: false,
+                source: None,
             },
             all,
         );

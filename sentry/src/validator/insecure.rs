@@ -40,6 +40,7 @@ mod tests {
             trust_domain,
             token: "",
             has_csr: true,
+            source: None,
         }
     }
 

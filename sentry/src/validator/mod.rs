@@ -7,10 +7,13 @@
 mod common;
 mod insecure;
 pub(crate) mod jwks;
+pub(crate) mod kubernetes;
 
 pub(crate) use insecure::Insecure;
 pub(crate) use jwks::Jwks;
+pub(crate) use kubernetes::Kubernetes;
 
+use crate::serve::limit::Source;
 use ironside_identity::SpiffeId;
 
 /// What a workload says of itself.
@@ -21,6 +24,16 @@ pub(crate) struct Claim<'a> {
     pub(crate) trust_domain: &'a str,
     pub(crate) token: &'a str,
     pub(crate) has_csr: bool,
+    /// Where it comes from, if that is known.
+    pub(crate) source: Option<Source>,
+}
+
+/// What a workload may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) id: SpiffeId,
+    /// What its pod runs, as JSON for the certificate; none where nobody knows.
+    pub(crate) images: Option<Box<[u8]>>,
 }
 
 /// The kinds of validators, as the wire and the log name them.
@@ -37,6 +50,7 @@ pub(crate) struct Validators {
     /// Taken when a request names none.
     default: Option<Kind>,
     insecure: Option<Insecure>,
+    kubernetes: Option<Kubernetes>,
     jwks: Option<Jwks>,
 }
 
@@ -44,6 +58,7 @@ pub(crate) struct Validators {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Chosen<'a> {
     Insecure(&'a Insecure),
+    Kubernetes(&'a Kubernetes),
     Jwks(&'a Jwks),
 }
 
@@ -56,10 +71,16 @@ pub(crate) enum ChoiceError {
     NotEnabled,
 }
 
-/// The workload may not have that name.
+/// The workload gets no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Refused(Box<str>);
+pub(crate) enum Refused {
+    /// It may not have that one.
+    #[error("{0}")]
+    Denied(Box<str>),
+    /// Nobody can tell now; it may ask again.
+    #[error("too many token reviews under way, try again later")]
+    Busy,
+}
 
 // === impl Kind ===
 
@@ -95,13 +116,25 @@ impl Validators {
             Some(jwks) => Self {
                 default: None,
                 insecure: None,
+                kubernetes: None,
                 jwks: Some(jwks),
             },
             None => Self {
                 default: Some(Kind::Insecure),
                 insecure: Some(insecure),
+                kubernetes: None,
                 jwks: None,
             },
+        }
+    }
+
+    /// The set of a cluster: the cluster's own tokens, and others where the configuration names their keys.
+    pub(crate) fn cluster(kubernetes: Kubernetes, jwks: Option<Jwks>) -> Self {
+        Self {
+            default: Some(Kind::Kubernetes),
+            insecure: None,
+            kubernetes: Some(kubernetes),
+            jwks,
         }
     }
 
@@ -113,7 +146,7 @@ impl Validators {
         let chosen = match kind {
             Kind::Insecure => self.insecure.as_ref().map(Chosen::Insecure),
             Kind::Jwks => self.jwks.as_ref().map(Chosen::Jwks),
-            Kind::Kubernetes => None,
+            Kind::Kubernetes => self.kubernetes.as_ref().map(Chosen::Kubernetes),
         };
         chosen.ok_or(ChoiceError::NotEnabled)
     }
@@ -126,16 +159,26 @@ impl Chosen<'_> {
     pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Insecure(_) => Kind::Insecure,
+            Self::Kubernetes(_) => Kind::Kubernetes,
             Self::Jwks(_) => Kind::Jwks,
         }
     }
 
     /// Judges a claim.
-    pub(crate) async fn validate(self, claim: &Claim<'_>) -> Result<SpiffeId, Refused> {
+    pub(crate) async fn validate(self, claim: &Claim<'_>) -> Result<Granted, Refused> {
         match self {
-            Self::Insecure(insecure) => insecure.validate(claim),
-            Self::Jwks(jwks) => jwks.validate(claim).await,
+            Self::Insecure(insecure) => insecure.validate(claim).map(Granted::from),
+            Self::Kubernetes(kubernetes) => kubernetes.validate(claim).await,
+            Self::Jwks(jwks) => jwks.validate(claim).await.map(Granted::from),
         }
+    }
+}
+
+// === impl Granted ===
+
+impl From<SpiffeId> for Granted {
+    fn from(id: SpiffeId) -> Self {
+        Self { id, images: None }
     }
 }
 
@@ -170,6 +213,7 @@ mod tests {
         let no_default = Validators {
             default: None,
             insecure: None,
+            kubernetes: None,
             jwks: None,
         };
         assert_eq!(choose(&no_default, 0), Err(ChoiceError::Unnamed));

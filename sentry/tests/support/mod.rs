@@ -1,5 +1,4 @@
 //! A real `sentry` under test, and raw clients for it.
-#![expect(clippy::panic, reason = "a failed step is a failed test")]
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ironside_identity::{AppId, Namespace, SpiffeId, TrustBundle};
@@ -32,9 +31,11 @@ pub(crate) struct Sentry {
     credentials: PathBuf,
 }
 
-/// One connection to a Sentry.
+/// One connection to a Sentry. Clones share it.
+#[derive(Clone)]
 pub(crate) struct Client(CaClient<Service>);
 
+#[derive(Clone)]
 struct Service(hyper::client::conn::http2::SendRequest<tonic::body::Body>);
 
 pub(crate) fn clock() -> Now {
@@ -91,7 +92,14 @@ pub(crate) fn command(credentials: &Path, more: &[&str]) -> Command {
 impl Sentry {
     /// Starts one over a folder and waits until it issues.
     pub(crate) fn start(credentials: &Path, more: &[&str]) -> Self {
-        let mut child = command(credentials, more).spawn().unwrap();
+        let sentry = Self::spawn(command(credentials, more), credentials);
+        sentry.line("Running gRPC server on port ");
+        sentry
+    }
+
+    /// Starts one without waiting.
+    pub(crate) fn spawn(mut command: Command, credentials: &Path) -> Self {
+        let mut child = command.spawn().unwrap();
         let log = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
         let (lines, stdout) = (Arc::clone(&log), child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -100,13 +108,16 @@ impl Sentry {
                 lines.1.notify_all();
             }
         });
-        let sentry = Self {
+        Self {
             child,
             log,
             credentials: credentials.to_owned(),
-        };
-        sentry.line("Running gRPC server on port ");
-        sentry
+        }
+    }
+
+    /// Returns the process ID.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for a line of the log that holds `text`.
@@ -207,13 +218,23 @@ impl Sentry {
 
     /// Connects from another address of this machine: another source to the limiter.
     pub(crate) async fn connect_from(&self, address: &str) -> Client {
+        self.connect_to(address, &sentry_id(), self.bundle()).await
+    }
+
+    /// Connects from an address, and expects this name below these roots.
+    pub(crate) async fn connect_to(
+        &self,
+        address: &str,
+        id: &SpiffeId,
+        bundle: TrustBundle,
+    ) -> Client {
         let socket = TcpSocket::new_v4().unwrap();
         socket
             .bind(format!("{address}:0").parse().unwrap())
             .unwrap();
         let tcp = socket.connect(self.address()).await.unwrap();
         tcp.set_nodelay(true).unwrap();
-        Client::over(tcp, self.bundle()).await
+        Client::over(tcp, id, bundle).await
     }
 
     /// Asks it to stop and returns its exit code.
@@ -223,7 +244,7 @@ impl Sentry {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         assert!(
             Command::new("kill")
                 .args(["-s", name, &pid])
@@ -255,9 +276,8 @@ impl Drop for Sentry {
 // === impl Client ===
 
 impl Client {
-    async fn over(tcp: TcpStream, bundle: TrustBundle) -> Self {
-        let id = sentry_id();
-        let tls = connect_one_sided(tcp, &id, bundle.into(), clock(), MinTls::default());
+    async fn over(tcp: TcpStream, id: &SpiffeId, bundle: TrustBundle) -> Self {
+        let tls = connect_one_sided(tcp, id, bundle.into(), clock(), MinTls::default());
         let io = TokioIo::new(tls.await.unwrap());
         let http = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
         let (sender, connection) = http.unwrap();

@@ -16,6 +16,7 @@ fn names(dns: &[&str]) -> Names {
     Names {
         id: SpiffeId::parse(APP).unwrap(),
         dns: dns.iter().map(|&d| d.to_owned()).collect(),
+        images: None,
     }
 }
 

@@ -76,6 +76,7 @@ impl World {
         let names = Names {
             id: SpiffeId::parse("spiffe://public/ns/default/app").unwrap(),
             dns: Vec::new(),
+            images: None,
         };
         let signer = self.authority.signer();
         let leaf = leaf::write(signer, &self.spki, &names, validity, self.rng.random()).unwrap();

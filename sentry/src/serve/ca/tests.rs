@@ -44,6 +44,7 @@ impl Rig {
                 allowed_clock_skew: 15 * MINUTE,
             },
             own: SpiffeId::parse("spiffe://localhost/ns/default/dapr-sentry").unwrap(),
+            dns_domain: "localhost".to_owned(),
             limiter: Mutex::default(),
             metrics: Metrics::default(),
             clock,

@@ -32,6 +32,14 @@ impl JwtFiles {
         }
     }
 
+    /// The names of the two files without their folders.
+    pub(crate) fn base_names(&self) -> [String; 2] {
+        [&self.key, &self.set].map(|path| {
+            let name = path.file_name().unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        })
+    }
+
     fn fill_in(&self, parts: &JwtTexts) -> Result<(), StoreError> {
         let _lock = lock(&self.folder)?;
         for (path, text) in [(&self.key, &parts.key), (&self.set, &parts.set)] {

@@ -149,6 +149,7 @@ fn claim<'a>(id: &'a str, token: &'a str) -> Claim<'a> {
         trust_domain: "",
         token,
         has_csr: true,
+        source: None,
     }
 }
 
