@@ -3,7 +3,8 @@
 //! Two loops, as in the reference: a policy's retries around a breaker and a limit, and inside each of those
 //! attempts the built-in retries of the hop between sidecars. The driver asks [`Attempts::admit`] before it
 //! sends and [`Attempts::next`] after; in between it sends, in between those it waits. Neither allocates.
-//! Where this differs from the reference: a request that may have arrived is not repeated by the built-in
+//! A peer that was never reached is no attempt of either loop while another address is left: the call goes
+//! there at once. Where this differs from the reference: a request that may have arrived is not repeated by the built-in
 //! retries unless that does no harm, nothing is repeated once a part of a response went on, and denials are
 //! final. Source: resiliency-observability 1.3, 1.7 to 1.10, 6.2.
 
@@ -43,9 +44,15 @@ pub struct Attempts {
     permit: Option<Permit>,
     change: Option<Change>,
     sent: u32,
+    hops: u32,
     can_replay: bool,
+    is_touched: bool,
+    has_hop: bool,
     is_committed: bool,
 }
+
+/// Addresses that a call goes on to without using up a retry; more are not worth their caller's time.
+const MAX_HOPS: u32 = 7;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -78,8 +85,9 @@ impl Attempts {
         } = call;
         let rules = target.rules(method, verb).clone();
         let cell = rules.breaker(method).map(|(cell, _)| cell);
-        let has_hop = route == Route::Peer && path != Path::Proxy;
-        let built_in = target.built_in.clone().filter(|_| has_hop);
+        let has_hop = route == Route::Peer;
+        let built_in = target.built_in.clone();
+        let built_in = built_in.filter(|_| has_hop && path != Path::Proxy);
         let overall = target.overall.map(|limit| now.saturating_add(limit));
         Self {
             rules,
@@ -97,15 +105,19 @@ impl Attempts {
             permit: None,
             change: None,
             sent: 0,
+            hops: 0,
             can_replay: body == Body::Kept,
+            is_touched: false,
+            has_hop,
             is_committed: false,
             target,
         }
     }
 
-    /// Says that the body can no longer be sent again.
+    /// Says that the body can no longer be sent again: bytes of it are gone that nobody kept.
     pub fn body_is_gone(&mut self) {
         self.can_replay = false;
+        self.is_touched = true;
     }
 
     /// Says that a part of the response went on to the caller.
@@ -158,6 +170,9 @@ impl Attempts {
     /// Tells how an attempt ended, and asks what comes next.
     pub fn next(&mut self, now: Duration, outcome: Outcome, rng: &mut impl Rng) -> Step {
         let is_success = outcome.is_success(self.path);
+        if let Some(step) = self.go_on(outcome) {
+            return step;
+        }
         if !is_success && let Some(step) = self.repeat(now, outcome, rng) {
             return step;
         }
@@ -248,6 +263,22 @@ impl Attempts {
         }
     }
 
+    /// Another address at once, within the same attempt: nothing arrived at this one, and nothing was used up.
+    fn go_on(&mut self, outcome: Outcome) -> Option<Step> {
+        let is_unreached = outcome.end == End::Failed(Failure::Unreachable);
+        let can_go = self.has_hop && !self.is_touched && !self.is_committed;
+        if !(is_unreached && outcome.elsewhere && can_go && self.hops < MAX_HOPS) {
+            return None;
+        }
+        self.hops += 1;
+        self.phase = Phase::Repetition;
+        Some(Step::Wait {
+            pause: Duration::ZERO,
+            level: Level::Address,
+            retry: self.hops,
+        })
+    }
+
     /// A built-in retry within the same attempt; `None` where the attempt ends.
     fn repeat(&mut self, now: Duration, outcome: Outcome, rng: &mut impl Rng) -> Option<Step> {
         self.cut = None;
@@ -261,7 +292,14 @@ impl Attempts {
             self.cut = Some(Stop::Exhausted { retries, level });
             return None;
         }
-        let pause = self.built_in_loop.pauses.next(&policy, rng);
+        let own = self.built_in_loop.pauses.next(&policy, rng);
+        // Time heals an address, not the way to another one; what was not reached had its other addresses.
+        let is_unreached = outcome.end == End::Failed(Failure::Unreachable);
+        let pause = if outcome.elsewhere && !is_unreached {
+            Duration::ZERO
+        } else {
+            own
+        };
         let wake = now.saturating_add(pause);
         if policy
             .max_elapsed

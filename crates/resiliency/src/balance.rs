@@ -1,8 +1,8 @@
 //! Which of several addresses gets the next attempt.
 //!
 //! Two addresses are drawn at random and the less loaded one is taken: load is the moving average of latency
-//! ([`load`]) times the calls under way. Refusals count as slow however fast they come. Addresses that failed
-//! too often are left out for a while ([`health`]), those that this call tried are avoided while others remain,
+//! (`load.rs`) times the calls under way. Refusals count as slow however fast they come. Addresses that failed
+//! too often are left out for a while (`health.rs`), those that this call tried are avoided while others remain,
 //! and a header can tie calls to an address. Drawing takes constant time; only when nothing usable is drawn are
 //! all addresses looked at. Owns no connection and finds no address. Source: resiliency-observability 6.2.
 
@@ -222,6 +222,12 @@ impl<K: Eq + Hash> Balancer<K> {
         }
         endpoint.load.end();
         self.pending = self.pending.saturating_sub(1);
+    }
+
+    /// Whether a usable address is left that the call did not try ([`Outcome::elsewhere`]).
+    #[must_use]
+    pub fn has_other(&self, now: Duration, tried: &Tried) -> bool {
+        (0..self.endpoints.len()).any(|at| self.is_usable(at, now, tried))
     }
 
     /// How many addresses are in which state.

@@ -14,6 +14,8 @@ pub struct Outcome {
     pub end: End,
     /// What the callee says about another attempt.
     pub pushback: Option<Pushback>,
+    /// A usable address is left that this call did not try.
+    pub elsewhere: bool,
 }
 
 /// What happened.
@@ -162,8 +164,11 @@ impl Outcome {
 
 impl From<End> for Outcome {
     fn from(end: End) -> Self {
-        let pushback = None;
-        Self { end, pushback }
+        Self {
+            end,
+            pushback: None,
+            elsewhere: false,
+        }
     }
 }
 

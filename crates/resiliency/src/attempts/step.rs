@@ -38,7 +38,7 @@ pub enum Route {
 pub enum Body {
     /// Its bytes are kept.
     Kept,
-    /// It is a stream that passes once.
+    /// It is a stream that passes once; until it is told to be gone, nothing of it was sent.
     Once,
 }
 
@@ -88,6 +88,8 @@ pub enum Step {
 /// Whose retry it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
+    /// None: the peer was not reached, and another address is left.
+    Address,
     /// That of the hop between sidecars.
     BuiltIn,
     /// That of a policy.

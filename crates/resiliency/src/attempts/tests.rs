@@ -60,6 +60,7 @@ const fn failed(failure: Failure) -> Outcome {
     Outcome {
         end: End::Failed(failure),
         pushback: None,
+        elsewhere: false,
     }
 }
 
@@ -67,6 +68,7 @@ const fn http(status: u16) -> Outcome {
     Outcome {
         end: End::Http(status),
         pushback: None,
+        elsewhere: false,
     }
 }
 
@@ -74,6 +76,7 @@ const fn grpc(code: u32) -> Outcome {
     Outcome {
         end: End::Grpc(code),
         pushback: None,
+        elsewhere: false,
     }
 }
 
@@ -424,6 +427,7 @@ fn a_callee_can_ask_for_a_pause() {
     let asked = |pushback| Outcome {
         end: End::Http(503),
         pushback: Some(pushback),
+        elsewhere: false,
     };
     let deaf = with_retry("{duration: 100ms, maxRetries: 1, maxInterval: 2s}");
     let polite =

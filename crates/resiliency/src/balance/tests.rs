@@ -102,6 +102,7 @@ fn addresses_that_were_tried_are_avoided() {
             let (ticket, key) = balancer.pick(ms(seed), &tried, None, &mut rng).unwrap();
             order.push(*key);
             tried.add(&ticket);
+            assert_eq!(balancer.has_other(ms(seed), &tried), order.len() < 5);
             balancer.release(ms(seed), ticket);
         }
         order.sort_unstable();

@@ -210,3 +210,108 @@ fn the_limit_of_an_attempt_cuts_the_built_in_retries() {
         Ok(Stop::Final),
     );
 }
+
+/// R-79; resiliency-observability 6.2, row "Retry on another endpoint": a call never needs more than one retry,
+/// and no delay, while a replica lives.
+#[test]
+fn another_address_is_tried_at_once() {
+    let elsewhere = |outcome: Outcome| Outcome {
+        elsewhere: true,
+        ..outcome
+    };
+    let one_is_down = |number| {
+        let outcome = if number == 1 {
+            elsewhere(DOWN)
+        } else {
+            http(200)
+        };
+        (0, outcome)
+    };
+    let stream = Call {
+        body: Body::Once,
+        ..POST
+    };
+    let proxy = Call {
+        path: Path::Proxy,
+        verb: None,
+        ..GET
+    };
+    for call in [GET, POST, stream] {
+        check(
+            run(&plain(), call, one_is_down),
+            &[0, 0],
+            0,
+            Ok(Stop::Success),
+        );
+    }
+    // Nothing was used up: it holds for entries without retries, and the built-in ones are all left.
+    let entry = target("{targets: {apps: {b: {}}}}");
+    check(
+        run(&entry, POST, one_is_down),
+        &[0, 0],
+        0,
+        Ok(Stop::Success),
+    );
+    let all_down = |number| (0, if number < 3 { elsewhere(DOWN) } else { DOWN });
+    let end = exhausted(3, Level::BuiltIn);
+    check(
+        run(&plain(), POST, all_down),
+        &[0, 0, 0, 1000, 2000, 3000],
+        3000,
+        end,
+    );
+    check(run(&entry, POST, all_down), &[0, 0, 0], 0, Ok(Stop::Final));
+    check(run(&entry, proxy, all_down), &[0, 0, 0], 0, Ok(Stop::Final));
+    // Only what never arrived goes on without being counted.
+    let lost = |number| {
+        (
+            0,
+            if number == 1 {
+                elsewhere(LOST)
+            } else {
+                http(200)
+            },
+        )
+    };
+    check(run(&plain(), GET, lost), &[0, 0], 0, Ok(Stop::Success));
+    check(run(&plain(), POST, lost), &[0], 0, Ok(Stop::Final));
+    check(
+        run(&plain(), GET, always(elsewhere(LOST))),
+        &[0, 0, 0, 0],
+        0,
+        end,
+    );
+    let own = Call {
+        route: Route::Own,
+        ..GET
+    };
+    check(
+        run(&plain(), own, always(elsewhere(DOWN))),
+        &[0],
+        0,
+        Ok(Stop::Final),
+    );
+    let many = run(&plain(), GET, always(elsewhere(DOWN)));
+    assert_eq!(many.sent.len(), 1 + MAX_HOPS as usize + 3);
+    assert_eq!((many.over, many.end), (3000, end));
+}
+
+#[test]
+fn a_body_that_is_gone_goes_nowhere_else() {
+    let mut rng = SmallRng::seed_from_u64(1);
+    let elsewhere = Outcome {
+        elsewhere: true,
+        ..DOWN
+    };
+    for commit in [true, false] {
+        let mut attempts = Attempts::begin(plain(), "m", POST, ms(0));
+        attempts.admit(ms(0));
+        if commit {
+            attempts.commit();
+        } else {
+            attempts.body_is_gone();
+        }
+        let step = attempts.next(ms(0), elsewhere, &mut rng);
+        assert_eq!(step, Step::Stop(Stop::Final));
+    }
+}
