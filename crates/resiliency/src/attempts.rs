@@ -415,6 +415,13 @@ impl Attempts {
     }
 }
 
+impl Drop for Attempts {
+    /// Whoever stops without a word gives its place at the breaker back, or a probe would never end.
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
 /// The pause that a callee asks for, if it may; `None` if it wants no retry.
 fn asked_for(pushback: Option<Pushback>, policy: &RetryPolicy) -> Option<Option<Duration>> {
     let capped = |pause: Duration| Some(pause.min(policy.max_interval));

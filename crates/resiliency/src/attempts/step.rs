@@ -47,12 +47,12 @@ pub enum Body {
 pub enum Go {
     /// Send the request.
     Send {
-        /// When to give up on it: tell [`Failure::Timeout`] then.
+        /// When to give up on it: tell [`crate::outcome::Failure::Timeout`] then.
         until: Option<Duration>,
         /// How often it was sent with this one.
         number: u32,
     },
-    /// Do not send: the limit of the attempt passed while waiting. Tell [`Failure::Timeout`].
+    /// Do not send: the limit of the attempt passed while waiting. Tell [`crate::outcome::Failure::Timeout`].
     TimedOut,
     /// Do not send, and never again.
     Refused(Refused),
@@ -72,7 +72,7 @@ pub enum Refused {
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Wait, then ask [`Attempts::admit`].
+    /// Wait, then ask [`super::Attempts::admit`].
     Wait {
         /// How long.
         pause: Duration,

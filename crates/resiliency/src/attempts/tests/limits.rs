@@ -286,3 +286,14 @@ fn a_call_refused_by_the_rate_is_none_for_the_breaker() {
     let end = run_at(&target, "m", GET, 2001, always(http(200))).end;
     assert_eq!(end, Ok(Stop::Success));
 }
+
+#[test]
+fn a_call_that_is_dropped_leaves_no_probe_behind() {
+    let target = with_breaker("{trip: consecutiveFailures >= 1, timeout: 1s}", "");
+    run(&target, GET, always(http(500)));
+    let mut probe = Attempts::begin(target.clone(), "m", GET, ms(2000));
+    assert!(matches!(probe.admit(ms(2000)), Go::Send { .. }));
+    drop(probe);
+    let end = run_at(&target, "m", GET, 2001, always(http(200))).end;
+    assert_eq!(end, Ok(Stop::Success));
+}
