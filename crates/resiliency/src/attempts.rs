@@ -8,6 +8,7 @@
 //! retries unless that does no harm, nothing is repeated once a part of a response went on, and denials are
 //! final. Source: resiliency-observability 1.3, 1.7 to 1.10, 6.2.
 
+mod decide;
 mod step;
 
 pub use step::{Body, Call, Go, Level, Refused, Route, Step, Stop};
@@ -19,7 +20,7 @@ use ironside_resources::resiliency::{RetryPolicy, Verb};
 use rand::Rng;
 
 use crate::breaker::{Cell, Change, Permit, Refusal};
-use crate::outcome::{End, Failure, Outcome, Path, Pushback};
+use crate::outcome::{Failure, Outcome, Path};
 use crate::pauses::Pauses;
 use crate::target::{Rules, Target};
 
@@ -50,9 +51,6 @@ pub struct Attempts {
     has_hop: bool,
     is_committed: bool,
 }
-
-/// Addresses that a call goes on to without using up a retry; more are not worth their caller's time.
-const MAX_HOPS: u32 = 7;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -262,175 +260,12 @@ impl Attempts {
             cell.lock().forget(permit);
         }
     }
-
-    /// Another address at once, within the same attempt: nothing arrived at this one, and nothing was used up.
-    fn go_on(&mut self, outcome: Outcome) -> Option<Step> {
-        let is_unreached = outcome.end == End::Failed(Failure::Unreachable);
-        let can_go = self.has_hop && !self.is_touched && !self.is_committed;
-        if !(is_unreached && outcome.elsewhere && can_go && self.hops < MAX_HOPS) {
-            return None;
-        }
-        self.hops += 1;
-        self.phase = Phase::Repetition;
-        Some(Step::Wait {
-            pause: Duration::ZERO,
-            level: Level::Address,
-            retry: self.hops,
-        })
-    }
-
-    /// A built-in retry within the same attempt; `None` where the attempt ends.
-    fn repeat(&mut self, now: Duration, outcome: Outcome, rng: &mut impl Rng) -> Option<Step> {
-        self.cut = None;
-        let policy = self.built_in.clone()?;
-        if !self.can_replay || self.is_committed || !self.is_harmless(outcome, &policy) {
-            return None;
-        }
-        let retries = self.built_in_loop.retries;
-        if policy.max_retries.is_some_and(|most| most <= retries) {
-            let level = Level::BuiltIn;
-            self.cut = Some(Stop::Exhausted { retries, level });
-            return None;
-        }
-        let own = self.built_in_loop.pauses.next(&policy, rng);
-        // Time heals an address, not the way to another one; what was not reached had its other addresses.
-        let is_unreached = outcome.end == End::Failed(Failure::Unreachable);
-        let pause = if outcome.elsewhere && !is_unreached {
-            Duration::ZERO
-        } else {
-            own
-        };
-        let wake = now.saturating_add(pause);
-        if policy
-            .max_elapsed
-            .is_some_and(|most| wake > self.started.saturating_add(most))
-        {
-            let level = Level::BuiltIn;
-            self.cut = Some(Stop::Exhausted { retries, level });
-            return None;
-        }
-        if self.deadline.is_some_and(|deadline| deadline <= wake) {
-            self.cut = Some(Stop::Deadline);
-            return None;
-        }
-        self.phase = Phase::Repetition;
-        let (level, retry) = (Level::BuiltIn, retries.saturating_add(1));
-        // The limit of the attempt passes first: it is waited for, and nothing is sent then.
-        if let Some(until) = self.until.filter(|until| *until <= wake) {
-            let pause = until.saturating_sub(now);
-            return Some(Step::Wait {
-                pause,
-                level,
-                retry,
-            });
-        }
-        let withdraw = |budget: &mut crate::Budget| budget.withdraw(now);
-        if self.target.shared.with_budget(withdraw) == Some(false) {
-            self.phase = Phase::Sending;
-            self.cut = Some(Stop::Budget);
-            return None;
-        }
-        self.built_in_loop.retries = retry;
-        Some(Step::Wait {
-            pause,
-            level,
-            retry,
-        })
-    }
-
-    /// Whether the hop failed in a way that another one repairs without doing anything twice.
-    fn is_harmless(&self, outcome: Outcome, policy: &RetryPolicy) -> bool {
-        match outcome.end {
-            End::Failed(Failure::Unreachable) => true,
-            End::Failed(Failure::Lost) => self
-                .verb
-                .is_some_and(|verb| verb.is_idempotent() || policy.matching.verbs.names(verb)),
-            End::Failed(
-                Failure::Unresolved
-                | Failure::Timeout
-                | Failure::Denied
-                | Failure::Caller
-                | Failure::Other,
-            )
-            | End::Http(_)
-            | End::Grpc(_) => false,
-        }
-    }
-
-    /// A retry of the policy.
-    fn retry(&mut self, now: Duration, outcome: Outcome, rng: &mut impl Rng) -> Result<Step, Stop> {
-        let rules = self.rules.clone();
-        let Some(retry) = &rules.retry else {
-            return Err(self.cut.unwrap_or(Stop::Final));
-        };
-        let policy = &retry.policy;
-        if self.is_committed {
-            return Err(Stop::Committed);
-        }
-        if !self.can_replay {
-            return Err(Stop::BodyGone);
-        }
-        if matches!(outcome.end, End::Failed(Failure::Denied | Failure::Caller)) {
-            return Err(Stop::Final);
-        }
-        let is_verb = self
-            .verb
-            .is_none_or(|verb| policy.matching.verbs.covers(verb));
-        if !is_verb || !outcome.is_retriable(&policy.matching) {
-            return Err(Stop::NotMatched);
-        }
-        let retries = self.policy_loop.retries;
-        let level = Level::Policy;
-        let exhausted = Stop::Exhausted { retries, level };
-        if policy.max_retries.is_some_and(|most| most <= retries) {
-            return Err(exhausted);
-        }
-        let own = self.policy_loop.pauses.next(policy, rng);
-        let pause = asked_for(outcome.pushback, policy).ok_or(Stop::Pushback)?;
-        let pause = pause.unwrap_or(own);
-        let wake = now.saturating_add(pause);
-        if policy
-            .max_elapsed
-            .is_some_and(|most| wake > self.started.saturating_add(most))
-        {
-            return Err(exhausted);
-        }
-        if self.deadline.is_some_and(|deadline| deadline <= wake) {
-            return Err(Stop::Deadline);
-        }
-        let withdraw = |budget: &mut crate::Budget| budget.withdraw(now);
-        let is_bound = self.target.budget_binds_policies;
-        if is_bound && self.target.shared.with_budget(withdraw) == Some(false) {
-            return Err(Stop::Budget);
-        }
-        self.phase = Phase::Attempt;
-        self.built_in_loop = Loop::default();
-        let retry = retries.saturating_add(1);
-        self.policy_loop.retries = retry;
-        Ok(Step::Wait {
-            pause,
-            level,
-            retry,
-        })
-    }
 }
 
 impl Drop for Attempts {
     /// Whoever stops without a word gives its place at the breaker back, or a probe would never end.
     fn drop(&mut self) {
         self.forget();
-    }
-}
-
-/// The pause that a callee asks for, if it may; `None` if it wants no retry.
-fn asked_for(pushback: Option<Pushback>, policy: &RetryPolicy) -> Option<Option<Duration>> {
-    let capped = |pause: Duration| Some(pause.min(policy.max_interval));
-    match pushback {
-        None => Some(None),
-        Some(Pushback::Never) => None,
-        Some(Pushback::After(pause)) => Some(capped(pause)),
-        Some(Pushback::RetryAfter(pause)) if policy.honor_retry_after => Some(capped(pause)),
-        Some(Pushback::RetryAfter(_)) => Some(None),
     }
 }
 

@@ -6,7 +6,9 @@ use ironside_resources::resiliency::decode;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
+use super::decide::MAX_HOPS;
 use super::*;
+use crate::outcome::{End, Pushback};
 use crate::{Id, Input, Table};
 
 mod bounds;
