@@ -4,7 +4,10 @@
 
 mod rig;
 
-use rig::{Daprd, NEVER, Plan, write};
+use ironside_testkit::http::{Connection, Request};
+use rig::{Daprd, NEVER, Plan, within, write};
+
+const DECISIONS: &str = "/v1.0-alpha1/accesscontrol/decisions";
 
 /// A Configuration with this block.
 fn block(rules: &str) -> String {
@@ -119,4 +122,48 @@ async fn both_forms_and_the_end_of_one_are_warned_of() {
         .await;
     assert_eq!(sidecar.terminate().await, 0);
     assert_eq!(count(&sidecar, &[both]), 1);
+}
+
+/// Without a token the list is for this machine only: loopback and the socket file, and no other address.
+#[tokio::test]
+async fn decisions_are_shown_to_this_machine_only() {
+    let words = ["--dapr-listen-addresses", ""];
+    let mut sidecar = Plan::new(NEVER).words(&words).start();
+    let port = sidecar.http_port().await;
+    let found = if_addrs::get_if_addrs().unwrap();
+    let addresses = found.iter().map(if_addrs::Interface::ip);
+    let mut asked = 0;
+    for address in addresses.filter(std::net::IpAddr::is_ipv4) {
+        let host = format!("{address}:{port}");
+        let mut connection = within("a connection", Connection::to(&host)).await.unwrap();
+        let reply = connection.send(&Request::get(DECISIONS)).await.unwrap();
+        if address.is_loopback() {
+            assert_eq!(
+                (reply.status(), reply.text().as_str()),
+                (200, "{\"decisions\":[]}\n")
+            );
+        } else {
+            assert_eq!(reply.status(), 403);
+            assert!(
+                reply.text().contains("\"ERR_ACCESS_CONTROL_DECISIONS\""),
+                "{}",
+                reply.text()
+            );
+        }
+        asked += 1;
+    }
+    assert!(asked > 0);
+    assert_eq!(sidecar.terminate().await, 0);
+
+    let plan = Plan::new(NEVER);
+    let folder = plan.path("sockets");
+    std::fs::create_dir(&folder).unwrap();
+    let words = ["--unix-domain-socket", folder.to_str().unwrap()];
+    let mut sidecar = plan.words(&words).start();
+    let socket = folder.join("dapr-appa-http.socket");
+    sidecar.line("HTTP server listening on").await;
+    let mut connection = Connection::unix(&socket).await.unwrap();
+    let reply = connection.send(&Request::get(DECISIONS)).await.unwrap();
+    assert_eq!(reply.status(), 200, "{}", reply.text());
+    assert_eq!(sidecar.terminate().await, 0);
 }

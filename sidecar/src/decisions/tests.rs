@@ -365,3 +365,21 @@ fn the_trace_is_that_of_a_traceparent() {
         assert_eq!(id(none), None, "{none:?}");
     }
 }
+
+/// What is noted of an allowed call costs no allocation once its caller is known and the ring is full.
+#[test]
+fn an_allowed_call_allocates_nothing() {
+    let rig = Rig::new();
+    let live = live(&[RULES]);
+    let id = web();
+    let path = format!("public/{}", "x".repeat(100));
+    let asked = asked(Caller::Peer(&id), &path, Verb::Get);
+    let note = || {
+        let decision = live.policy.decide(asked.caller, &asked.operation);
+        assert!(decision.is_allowed());
+        rig.recorder.record(&live, &asked, &decision);
+    };
+    (0..KEPT + 1).for_each(|_| note());
+    let counted = allocation_counter::measure(|| (0..1_000).for_each(|_| note()));
+    assert_eq!(counted.count_total, 0);
+}
