@@ -12,7 +12,12 @@ use std::{
 };
 
 use ironside_chassis::Clock;
-use ironside_resources::{AccessControl, access_control::Mode, configuration, loader};
+use ironside_resources::{
+    AccessControl,
+    access_control::Mode,
+    configuration,
+    loader::{self, Loaded},
+};
 use ironside_telemetry::metrics::{Metrics, ObjectState};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
@@ -45,6 +50,8 @@ const LOG: &str = "dapr.runtime.hotreload";
 pub(crate) struct Reloader {
     disk: Disk,
     last: Snapshot,
+    /// `last` holds objects of access control that the files do not: they may come back.
+    is_unsettled: bool,
     /// Why the files could not be read the last time.
     unreadable: Option<String>,
     told: Told,
@@ -92,6 +99,7 @@ impl Reloader {
         Self {
             disk,
             last,
+            is_unsettled: false,
             unreadable: None,
             told,
             hangup,
@@ -140,18 +148,21 @@ impl Reloader {
                 () = stop.cancelled() => return,
                 Some(()) = self.hangup.recv() => true,
                 Some(()) = watch.edits.recv() => {
-                    tokio::time::sleep(DEBOUNCE).await;
-                    while watch.edits.try_recv().is_ok() {}
+                    watch.debounce().await;
                     false
                 }
                 () = tokio::time::sleep(relist), if self.watches() => false,
             };
             let mut found = self.look(forced);
-            if !forced && self.removes_policy(&found) {
-                watch.settle().await;
-                found = self.look(forced);
+            if !forced && self.keep_removed(&mut found) {
+                let _said = self.take(found, forced);
+                // In the end what lies there counts, quiet or not.
+                let quiet = self.until_quiet(&mut watch);
+                let _quiet = tokio::time::timeout(REMOVAL_LIMIT, quiet).await;
+                let _said = self.settle();
+            } else {
+                let _said = self.take(found, forced);
             }
-            let _said = self.take(found, forced);
             if self.watches() {
                 // Directories that were replaced are watched anew; the others are already.
                 let files = self.disk.files();
@@ -166,7 +177,7 @@ impl Reloader {
             Ok(bytes) => bytes,
             Err(cause) => return Found::Unread(cause),
         };
-        if self.last.is_of(&bytes) && !forced {
+        if self.last.is_of(&bytes) && !forced && !self.is_unsettled {
             return Found::Same;
         }
         match self.disk.understand(&bytes) {
@@ -177,14 +188,49 @@ impl Reloader {
         }
     }
 
-    /// True if an object of access control is gone at the moment.
-    fn removes_policy(&self, found: &Found) -> bool {
+    /// Puts objects of access control that are gone at the moment back in their places; false if there are none.
+    ///
+    /// Files that will be refused remove nothing.
+    fn keep_removed(&mut self, found: &mut Found) -> bool {
         let Found::New(next) = found else {
             return false;
         };
-        let after = &next.loaded.access_controls;
-        let mut before = self.last.loaded.access_controls.iter();
-        before.any(|old| find_policy(after, old).is_none())
+        let Loaded {
+            access_controls,
+            policy_failures,
+            ..
+        } = &mut next.loaded;
+        if !policy_failures.is_empty() {
+            return false;
+        }
+        let mut is_removal = false;
+        for (place, old) in self.last.loaded.access_controls.iter().enumerate() {
+            if find_policy(access_controls, old).is_none() {
+                access_controls.insert(place.min(access_controls.len()), old.clone());
+                is_removal = true;
+            }
+        }
+        self.is_unsettled |= is_removal;
+        is_removal
+    }
+
+    /// Waits while files change. What else is edited meanwhile takes effect: only objects that are gone wait.
+    async fn until_quiet(&mut self, watch: &mut Watch) {
+        while let Ok(Some(())) = tokio::time::timeout(REMOVAL_QUIET, watch.edits.recv()).await {
+            watch.debounce().await;
+            let mut found = self.look(false);
+            self.keep_removed(&mut found);
+            let _said = self.take(found, false);
+        }
+    }
+
+    /// Looks again once the files are quiet: what is gone by now is removed.
+    fn settle(&mut self) -> Reloaded {
+        let found = self.look(false);
+        let is_read = !matches!(found, Found::Unread(_));
+        let reloaded = self.take(found, false);
+        self.is_unsettled &= !is_read;
+        reloaded
     }
 
     /// Compiles and publishes what was found.
@@ -196,8 +242,14 @@ impl Reloader {
                 self.last.seen_instead(bytes);
                 kept(&cause)
             }
+            // Objects that went and came back, or may yet, are no edit.
+            Found::New(next) if self.is_unsettled && !forced && next.says_as(&self.last) => {
+                self.last = *next;
+                Reloaded::Same
+            }
             Found::New(next) => self.publish(*next),
         };
+        self.is_unsettled &= !forced;
         self.unreadable = None;
         reloaded
     }
@@ -385,18 +437,10 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Waits until the files are quiet, but not for ever.
-    async fn settle(&mut self) {
-        let quiet = async {
-            loop {
-                tokio::time::sleep(REMOVAL_QUIET).await;
-                if self.edits.try_recv().is_err() {
-                    return;
-                }
-            }
-        };
-        // In the end what lies there counts, quiet or not.
-        let _quiet = tokio::time::timeout(REMOVAL_LIMIT, quiet).await;
+    /// Waits for what belongs to the same edit.
+    async fn debounce(&mut self) {
+        tokio::time::sleep(DEBOUNCE).await;
+        while self.edits.try_recv().is_ok() {}
     }
 
     fn add(

@@ -118,6 +118,60 @@ async fn a_bad_edit_is_told_once() {
     assert_eq!(reloader.reload(false), Reloaded::Published);
 }
 
+/// E: objects that are gone wait for quiet, and nothing else does; what comes back was never away.
+#[tokio::test]
+async fn a_removal_waits_alone() {
+    let object = |name: &str, action: &str| {
+        format!(
+            "apiVersion: dapr.io/v1alpha1\nkind: AccessControl\nmetadata: {{name: {name}}}\nspec: {{defaultAction: {action}}}\n"
+        )
+    };
+    let folder = Folder::new();
+    folder.write("a.yaml", &object("a", "deny"));
+    folder.write("b.yaml", &object("b", "deny"));
+    let words = ["--resources-path", folder.resources()];
+    let disk = folder.disk(&words, Environment::default());
+    let snapshot = disk.read().unwrap();
+    let first = disk.compile(&snapshot).unwrap();
+    let (sender, live) = watch::channel(Arc::new(first.live));
+    let (_hangup, asked) = mpsc::channel(1);
+    let mut reloader = Reloader::new(disk, snapshot, told(sender), asked);
+    let objects = || -> Vec<String> {
+        let objects = live.borrow().policy.objects();
+        objects
+            .iter()
+            .map(|object| object.name.to_string())
+            .collect()
+    };
+
+    folder.remove("a.yaml");
+    folder.write("c.yaml", &object("c", "allow"));
+    let mut found = reloader.look(false);
+    assert!(reloader.keep_removed(&mut found));
+    assert_eq!(reloader.take(found, false), Reloaded::Published);
+    assert_eq!(objects(), ["a", "b", "c"]);
+    // It is still gone after the wait.
+    assert_eq!(reloader.settle(), Reloaded::Published);
+    assert_eq!(objects(), ["b", "c"]);
+    assert_eq!(reloader.reload(false), Reloaded::Same);
+
+    folder.remove("b.yaml");
+    let mut found = reloader.look(false);
+    assert!(reloader.keep_removed(&mut found));
+    assert_eq!(reloader.take(found, false), Reloaded::Same);
+    // It came back meanwhile.
+    folder.write("b.yaml", &object("b", "deny"));
+    assert_eq!(reloader.settle(), Reloaded::Same);
+    assert_eq!(objects(), ["b", "c"]);
+
+    // A bad edit takes nothing away, and is told at once.
+    folder.write("b.yaml", &object("b", "maybe"));
+    let mut found = reloader.look(false);
+    assert!(!reloader.keep_removed(&mut found));
+    assert_eq!(reloader.take(found, false), Reloaded::Kept);
+    assert_eq!(objects(), ["b", "c"]);
+}
+
 #[test]
 fn only_files_that_are_read_are_watched() {
     let watched = Watched::new(&["/etc/d/conf".into()], &["/res".into()]);
