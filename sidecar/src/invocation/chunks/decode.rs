@@ -57,6 +57,10 @@ pub(crate) struct Decoder {
     message: usize,
     /// Bytes of the present payload that are not consumed.
     payload: usize,
+    /// Whether the present message has had its payload, and the payload its data: a second one would be another
+    /// body to a reader that takes the last.
+    had_payload: bool,
+    had_data: bool,
     /// Number that the payload under way declared.
     seq: u64,
     /// Number that the next payload must have.
@@ -83,6 +87,8 @@ impl Decoder {
             state: State::LeadingPrefix,
             message: 0,
             payload: 0,
+            had_payload: false,
+            had_data: false,
             seq: 0,
             expected: 0,
             limit,
@@ -135,6 +141,7 @@ impl Decoder {
                         return Ok(Event::NeedMore);
                     };
                     self.message = size;
+                    self.had_payload = false;
                     self.state = if self.state == State::LeadingPrefix {
                         State::LeadingBody
                     } else {
@@ -234,10 +241,15 @@ impl Decoder {
                 if length > self.message {
                     return Err(FrameError::Malformed("payload longer than its message"));
                 }
+                if self.had_payload {
+                    return Err(FrameError::Malformed("two payloads in one message"));
+                }
                 self.payload = length;
+                (self.had_payload, self.had_data) = (true, false);
                 self.seq = 0;
                 self.state = State::PayloadField;
             }
+            (1 | 2, Wire::Fixed | Wire::Varint(_)) => return Err(WRONG_WIRE),
             (_, Wire::Bytes | Wire::Fixed) => {
                 self.state = State::Skip {
                     left: length,
@@ -260,9 +272,16 @@ impl Decoder {
                 if length > self.payload {
                     return Err(FrameError::Malformed("data longer than its payload"));
                 }
+                if self.had_data {
+                    return Err(FrameError::Malformed("data twice in one payload"));
+                }
+                self.had_data = true;
                 self.state = State::Data(length);
             }
             (2, Wire::Varint(value)) => self.seq = value,
+            (1, Wire::Fixed | Wire::Varint(_)) | (2, Wire::Fixed | Wire::Bytes) => {
+                return Err(WRONG_WIRE);
+            }
             (_, Wire::Bytes | Wire::Fixed) => {
                 self.state = State::Skip {
                     left: length,
@@ -301,6 +320,9 @@ impl Decoder {
         let Some(tag) = peek.varint()? else {
             return self.wanting(available);
         };
+        if tag >> 3 == 0 || tag > u64::from(u32::MAX) {
+            return Err(FrameError::Malformed("field number"));
+        }
         let (wire, length) = match tag & 7 {
             0 => {
                 let Some(value) = peek.varint()? else {
@@ -336,6 +358,9 @@ impl Decoder {
         Ok(None)
     }
 }
+
+/// A field that is known, in an encoding that its type does not have.
+const WRONG_WIRE: FrameError = FrameError::Malformed("wire type of a field");
 
 #[derive(Debug, Clone, Copy)]
 enum Wire {
@@ -436,6 +461,9 @@ impl Peek<'_> {
             let Some(byte) = self.byte() else {
                 return Ok(None);
             };
+            if shift == 63 && byte > 1 {
+                return Err(FrameError::Malformed("varint of more than 64 bits"));
+            }
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return Ok(Some(value));
