@@ -1,23 +1,32 @@
 //! The recipe book: every command that a person or CI runs over the whole workspace.
 //!
 //! `cargo xtask check` judges the tree, `gen` writes generated files, `e2e` runs the tests with real
-//! parts, `soak` the long ones. It owns the order of the steps and the messages about missing
+//! parts, `soak` the long ones, `fuzz` parsers with
+//! made inputs. It owns the order of the steps and the messages about missing
 //! tools; what is tested lives in `e2e/`, what is generated lives beside its source.
 
 mod check;
 mod deny;
 mod e2e;
+mod fuzz;
 mod sdk;
 mod soak;
 mod steps;
 mod surroundings;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{e2e::Suite, soak::Soak, steps::Steps, surroundings::Surroundings};
+use crate::{
+    e2e::Suite,
+    fuzz::{Run, Target},
+    soak::Soak,
+    steps::Steps,
+    surroundings::Surroundings,
+};
 
 /// What to do with the workspace.
 #[derive(Debug, Parser)]
@@ -42,6 +51,20 @@ enum Command {
         /// The suite to run.
         suite: Option<Suite>,
     },
+    /// Parsers and decisions with made inputs; without a target, all of them.
+    Fuzz {
+        /// The target.
+        target: Option<Target>,
+        /// How many inputs, for each target.
+        #[arg(long, default_value_t = fuzz::COUNT)]
+        count: u64,
+        /// What the inputs are made from.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Runs this file alone: a crash is replayed.
+        #[arg(long, requires = "target")]
+        input: Option<PathBuf>,
+    },
     /// Long runs outside CI; without a name, all of them.
     Soak {
         /// The soak to run.
@@ -63,13 +86,26 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<()> {
     let around = Surroundings::read()?;
     let mut steps = Steps::new();
-    match *command {
+    match command {
         Command::Check { no_tests } => {
-            check::run(&around, &mut steps, check::Tests::from_flag(no_tests))?
+            check::run(&around, &mut steps, check::Tests::from_flag(*no_tests))?
         }
         Command::Gen => check::generate(&around, &mut steps)?,
-        Command::E2e { suite } => e2e::run(&around, &mut steps, suite)?,
-        Command::Soak { soak } => soak::run(&around, &mut steps, soak)?,
+        Command::E2e { suite } => e2e::run(&around, &mut steps, *suite)?,
+        Command::Fuzz {
+            target,
+            count,
+            seed,
+            input,
+        } => {
+            let run = Run {
+                count: *count,
+                seed: *seed,
+                input: input.clone(),
+            };
+            fuzz::run(&around, &mut steps, *target, &run)?
+        }
+        Command::Soak { soak } => soak::run(&around, &mut steps, *soak)?,
     }
     steps.close()
 }

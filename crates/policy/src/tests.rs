@@ -1,6 +1,7 @@
 //! The tables of the security sheet, and agreement with an evaluator that is nothing but them.
 
 mod agreement;
+mod fuzz;
 mod legacy;
 mod lint;
 mod malicious;

@@ -4,6 +4,7 @@
 //! product's rules. Parts panic where a test should fail.
 
 pub mod certs;
+pub mod fuzz;
 pub mod grpc;
 pub mod http;
 pub mod kube;

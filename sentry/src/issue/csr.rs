@@ -91,4 +91,6 @@ fn check_kind(key: &x509_parser::x509::SubjectPublicKeyInfo<'_>) -> Result<(), C
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

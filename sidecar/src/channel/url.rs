@@ -124,6 +124,9 @@ fn escape_query(query: &str, out: &mut String) {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

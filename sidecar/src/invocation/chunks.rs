@@ -18,4 +18,6 @@ pub(crate) const MAX_PIECE: usize = 64 * 1024;
 pub(crate) const PREFIX: usize = 5;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
