@@ -3,6 +3,8 @@
 
 #[path = "process/jwt.rs"]
 mod jwt;
+#[path = "process/rows.rs"]
+mod rows;
 mod support;
 
 use base64::Engine as _;

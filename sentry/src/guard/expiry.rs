@@ -108,6 +108,35 @@ impl End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ironside_chassis::health::Health;
+    use ironside_testkit::certs::{Ca, now};
+
+    /// Fact: security.md O-S11: a warning an hour below 30 days, health lost below one.
+    #[test]
+    fn a_person_is_told_hourly_and_probes_on_the_last_day() {
+        let (now, hour) = (now(), DAY / 24);
+        let ca = Ca::builder()
+            .issuer_valid(now - DAY, now + 20 * DAY)
+            .build();
+        let texts = [ca.root_pem(), ca.issuer_pem(), ca.issuer_key_pem()];
+        let [root, issuer, key] = texts.each_ref().map(String::as_bytes);
+        let authority = Authority::from_pem(root, issuer, key, now).unwrap();
+        let health = Health::new();
+        let mut herald = Herald {
+            health: health.register("security-provider"),
+            again: None,
+        };
+        let mut look = |at| {
+            herald.look(&authority, Tender::User, at);
+            (herald.again, health.is_ready())
+        };
+        let first = look(now);
+        assert_eq!(first, (Some(now + hour), true));
+        assert_eq!(look(now + hour / 2), first, "told already");
+        assert_eq!(look(now + hour), (Some(now + 2 * hour), true));
+        let last = now + 19 * DAY + hour;
+        assert_eq!(look(last), (Some(last + hour), false));
+    }
 
     /// Fact: security.md O-S11.
     #[test]

@@ -237,6 +237,15 @@ impl Sentry {
         Client::over(tcp, id, bundle).await
     }
 
+    /// Resident memory in KiB, as the kernel counts it.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(status).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let count = line.and_then(|line| line.split_whitespace().nth(1));
+        count.unwrap().parse().unwrap()
+    }
+
     /// Asks it to stop and returns its exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");
