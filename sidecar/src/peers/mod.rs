@@ -19,7 +19,7 @@ use ironside_chassis::{
     clock::{Clock, Tick},
     tasks::Group,
 };
-use ironside_identity::{AppId, Namespace};
+use ironside_identity::{AppId, Namespace, SpiffeId, TrustBundle, VerifiedPeer};
 use ironside_resolution::Authority;
 use ironside_transport::{ExpectedPeer, IdentityRx, TlsClient};
 use tokio::net::TcpStream;
@@ -304,14 +304,14 @@ impl Inner {
                 })?;
         self.verified.record(&peer, self.clock.now());
         tracing::debug!(target: "dapr.runtime.grpc.internal", { peer.id = %peer.id }, "peer verified");
-        let not_after = peer.not_after;
+        let shown = peer.clone();
         let dialled = Dialled {
             io,
             peer: Some(peer),
             generation,
         };
         let (tell, told) = tokio::sync::oneshot::channel();
-        let expiry = Arc::clone(self).expiry(key.clone(), not_after, told);
+        let expiry = Arc::clone(self).expiry(key.clone(), shown, told);
         let connection = Connection::open(dialled, &self.clock, &self.tasks, expiry).await?;
         // The receiver lives in the connection's own task, which may already have ended.
         drop(tell.send((Arc::downgrade(&connection), connection.activity())));
@@ -322,27 +322,35 @@ impl Inner {
     fn expiry(
         self: Arc<Self>,
         key: PeerKey,
-        not_after: SystemTime,
+        shown: VerifiedPeer,
         told: Told,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(self.until_expired(key, not_after, told))
+        Box::pin(self.until_expired(key, shown, told))
     }
 
-    /// Ends when a connection must close because of its peer's certificate.
+    /// Ends when a connection must close because of its peer's certificate: it has run out, or the trust anchors
+    /// have changed so that it holds no more (O-C8).
     ///
     /// Before that, while streams are open, it dials a successor: that verifies the peer's renewed certificate,
     /// and shows the peer ours.
-    async fn until_expired(self: Arc<Self>, key: PeerKey, mut not_after: SystemTime, told: Told) {
+    async fn until_expired(self: Arc<Self>, key: PeerKey, shown: VerifiedPeer, told: Told) {
         let Ok((connection, activity)) = told.await else {
             return std::future::pending().await;
         };
+        let mut not_after = shown.not_after;
         let mut own = self.identity.clone();
         loop {
             let left = left_until(not_after, &self.clock);
             let margin = (left / 10).max(REFRESH_FLOOR).min(left);
             tokio::select! {
                 () = tokio::time::sleep(left.saturating_sub(margin)) => {}
-                () = changed(&mut own) => {}
+                () = changed(&mut own) => {
+                    let is_valid = left_until(shown.not_after, &self.clock) > Duration::ZERO;
+                    if is_valid && !self.still_trusts(&shown) {
+                        self.retire(&key, &connection);
+                        return;
+                    }
+                }
             }
             if activity.streams() == 0 {
                 if left_until(not_after, &self.clock) > margin {
@@ -356,13 +364,16 @@ impl Inner {
                 }
             }
             // A failure to dial is met at the expiry below.
-            let successor = self.successor(&key, &connection, not_after).await;
+            let successor = self.successor_apart(&key, &connection, not_after).await;
             if let Err(error) = &successor {
                 tracing::warn!(
                     target: "dapr.runtime.grpc.internal",
                     "no successor for the connection to {}, whose peer's certificate expires: {error}",
                     key.app_id
                 );
+            }
+            if !self.still_trusts(&shown) {
+                return;
             }
             let left = left_until(not_after, &self.clock);
             if left > margin && successor.is_ok() {
@@ -372,16 +383,53 @@ impl Inner {
             let id = successor
                 .ok()
                 .and_then(|next| next.peer().map(|peer| peer.id.clone()));
-            let until = id.and_then(|id| self.verified.valid_until(&id));
-            match until {
+            match id.and_then(|id| self.proved_until(&id)) {
                 Some(later) if later > self.clock.now() && later > not_after => not_after = later,
                 _ => return,
             }
         }
     }
+
+    fn still_trusts(&self, peer: &VerifiedPeer) -> bool {
+        let anchors = self.anchors();
+        anchors.is_none_or(|anchors| self.verified.still_trusts(peer, &anchors, self.clock.now()))
+    }
+
+    fn proved_until(&self, id: &SpiffeId) -> Option<SystemTime> {
+        let anchors = self.anchors()?;
+        self.verified.valid_until(id, &anchors, self.clock.now())
+    }
+
+    fn anchors(&self) -> Option<Arc<TrustBundle>> {
+        let identity = self.identity.as_ref()?.borrow();
+        identity.as_ref().map(|own| Arc::clone(&own.bundle))
+    }
 }
 
 impl Inner {
+    /// [`Self::successor`] in a task of its own: the connection that asks may end meanwhile, with its last stream,
+    /// and must not break a handshake off that way.
+    async fn successor_apart(
+        self: &Arc<Self>,
+        key: &PeerKey,
+        old: &Weak<Connection>,
+        not_after: SystemTime,
+    ) -> Result<Arc<Connection>, DialError> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let (pool, its_key, old) = (Arc::clone(self), key.clone(), Weak::clone(old));
+        self.tasks.spawn(async move {
+            let successor = pool.successor(&its_key, &old, not_after).await;
+            // Nobody waits any more; the pool has it.
+            drop(tell.send(successor));
+        });
+        told.await.unwrap_or_else(|_stopped| {
+            Err(DialError::Tcp {
+                authority: key.authority.clone(),
+                cause: "operation was canceled".to_owned(),
+            })
+        })
+    }
+
     /// A connection whose peer showed a certificate that outlives `not_after`, dialled anew if the pool has none.
     async fn successor(
         self: &Arc<Self>,

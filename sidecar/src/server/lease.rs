@@ -82,11 +82,16 @@ impl Lease {
     }
 
     fn at_expiry(&mut self, now: SystemTime, streams: &Streams) -> Verdict {
-        match self
-            .verified
-            .valid_until(&self.peer.id)
-            .filter(|until| *until > now)
-        {
+        let anchors = self
+            .identity
+            .borrow()
+            .as_ref()
+            .map(|own| own.bundle.clone());
+        let until = anchors.and_then(|anchors| {
+            let id = &self.peer.id;
+            self.verified.valid_until(id, &anchors, now)
+        });
+        match until.filter(|until| *until > now) {
             Some(until) if streams.is_busy() => {
                 self.until = until;
                 Verdict::GoAway
@@ -95,13 +100,13 @@ impl Lease {
         }
     }
 
-    /// True if the chain still leads to an anchor in effect. A certificate that has run out meanwhile is
-    /// judged at its last instant: whether it may be outlived is a question of its own.
+    /// True if the peer is still believed by the anchors in effect.
     fn is_trusted(&self) -> bool {
         let Some(identity) = self.identity.borrow().clone() else {
             return true;
         };
-        let at = self.clock.now().min(self.peer.not_after);
-        self.peer.verify_again(&identity.bundle, at).is_ok()
+        let now = self.clock.now();
+        self.verified
+            .still_trusts(&self.peer, &identity.bundle, now)
     }
 }

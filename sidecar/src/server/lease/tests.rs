@@ -128,3 +128,48 @@ async fn anchors_that_no_longer_hold_the_peer_close_the_connection() {
         .send_replace(Some(identity(&rig.ca, Ca::new().bundle(), 3)));
     assert_eq!(lease.next(&streams).await, Verdict::Close);
 }
+
+/// K090: a stream that began under the first root outlives its withdrawal, if the peer has proved itself by the second;
+/// the certificate that opened it has run out long since.
+#[tokio::test(start_paused = true)]
+async fn a_root_that_is_withdrawn_in_peace_cuts_no_stream() {
+    let rig = Rig::new();
+    let (mut lease, streams) = (rig.lease(), Arc::new(Streams::default()));
+    let _open = streams.open();
+    let next = Ca::new();
+    let both = rig.ca.bundle().merge(&next.bundle());
+    rig.identity
+        .send_replace(Some(identity(&rig.ca, both.clone(), 2)));
+    let renewed = next
+        .svid(PEER)
+        .valid(rig.start, rig.start + LIFETIME * 3)
+        .svid();
+    let renewed = verify(renewed.chain(), &both, rig.start).unwrap();
+    rig.verified.record(&renewed, rig.start);
+    rig.hand.advance(LIFETIME + Duration::from_secs(1));
+    assert_eq!(lease.next(&streams).await, Verdict::GoAway);
+    rig.identity
+        .send_replace(Some(identity(&next, next.bundle(), 3)));
+    let withdrawn = tokio::time::timeout(Duration::from_secs(1), lease.next(&streams)).await;
+    assert!(withdrawn.is_err(), "the newer proof holds: {withdrawn:?}");
+    rig.identity
+        .send_replace(Some(identity(&next, Ca::new().bundle(), 4)));
+    assert_eq!(lease.next(&streams).await, Verdict::Close);
+}
+
+/// A proof under a root that is gone lets nothing live on.
+#[tokio::test(start_paused = true)]
+async fn a_proof_by_a_withdrawn_root_is_none() {
+    let rig = Rig::new();
+    let (mut lease, streams) = (rig.lease(), Arc::new(Streams::default()));
+    let _open = streams.open();
+    let other = Ca::new();
+    let svid = other
+        .svid(PEER)
+        .valid(rig.start, rig.start + LIFETIME * 3)
+        .svid();
+    let proof = verify(svid.chain(), &other.bundle(), rig.start).unwrap();
+    rig.verified.record(&proof, rig.start);
+    rig.hand.advance(LIFETIME);
+    assert_eq!(lease.next(&streams).await, Verdict::Close);
+}
