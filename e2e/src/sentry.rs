@@ -45,6 +45,20 @@ impl Sentry {
         port: u16,
         mtls: &str,
     ) -> Result<Self> {
+        Self::start_over(world, credentials, port, mtls, &[]).await
+    }
+
+    /// The same with more flags.
+    ///
+    /// # Errors
+    /// When it does not become healthy.
+    pub async fn start_over(
+        world: &World,
+        credentials: PathBuf,
+        port: u16,
+        mtls: &str,
+        flags: &[&str],
+    ) -> Result<Self> {
         let health = ports::free();
         let config = world.write(
             &world.fresh("sentry", "yaml"),
@@ -73,7 +87,7 @@ impl Sentry {
         ] {
             command.args([flag, "127.0.0.1"]);
         }
-        let program = Program::start(world, "sentry", &mut command);
+        let program = Program::start(world, "sentry", command.args(flags));
         let sentry = Self {
             program,
             port,

@@ -34,5 +34,12 @@ fn selfhosted(around: &Surroundings, steps: &mut Steps) -> Result<()> {
     steps.run(
         "self-hosted suite",
         around.cargo().args(["test", "--package", "ironside-e2e"]),
+    )?;
+    let mut short = around.cargo();
+    short.args(["test", "--package", "ironside-e2e", "--test", "soak", "--"]);
+    // Too long for the suite, and not long enough for a soak.
+    steps.run(
+        "one rotation of the root",
+        short.args(["--ignored", "roots::one_rotation"]),
     )
 }

@@ -10,6 +10,8 @@ use crate::{steps::Steps, surroundings::Surroundings};
 pub(crate) enum Soak {
     /// Calls and a stream of ten minutes while certificates of 60 s rotate.
     Rotation,
+    /// Ten rotations of root and issuer under load, Sentry killed in every phase.
+    Roots,
     /// Bodies of 1 GiB both ways, and the memory of the sidecars meanwhile.
     Body,
     /// 2,000 calls while the callee's sidecar restarts.
@@ -23,6 +25,7 @@ impl Soak {
     fn test(self) -> &'static str {
         match self {
             Self::Rotation => "rotation",
+            Self::Roots => "roots",
             Self::Body => "body",
             Self::Restart => "restart",
             Self::Policy => "policy",

@@ -27,7 +27,7 @@ fn echo(mut call: Exchange) -> Running {
 }
 
 /// Local ports of the established connections to a port of this machine.
-fn connections_to(port: u16) -> Result<BTreeSet<u16>> {
+pub(crate) fn connections_to(port: u16) -> Result<BTreeSet<u16>> {
     let table = fs::read_to_string("/proc/net/tcp")?;
     let rows = table.lines().skip(1).filter_map(|line| {
         let mut words = line.split_whitespace().skip(1);
