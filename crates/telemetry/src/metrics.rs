@@ -248,6 +248,16 @@ impl Metrics {
         self.with(|inner| inner.security.initialised());
     }
 
+    /// A request for the first certificate failed.
+    pub fn mtls_initialisation_failed(&self, reason: RotationFailure) {
+        self.with(|inner| inner.security.init_failed(reason));
+    }
+
+    /// When the own certificate and the first of the trust anchors end, in Unix seconds.
+    pub fn certificates_expire(&self, own: i64, anchors: Option<i64>) {
+        self.with(|inner| inner.security.expiry(own, anchors));
+    }
+
     /// A certificate was obtained, the first or a later one.
     pub fn certificate_rotated(&self) {
         self.with(|inner| inner.security.rotated());

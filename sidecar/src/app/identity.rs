@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ironside_chassis::{Clock, Tasks, health::Target};
@@ -157,31 +157,43 @@ fn count(metrics: &Metrics, event: Event) {
             metrics.certificate_rotated();
         }
         Event::Renewed => metrics.certificate_rotated(),
-        Event::InitFailed { reason } | Event::RenewalFailed { reason } => {
-            metrics.certificate_rotation_failed(match reason {
-                "sentry_conn" => RotationFailure::SentryConnection,
-                "sentry_token" => RotationFailure::SentryToken,
-                "invalid_ts" => RotationFailure::InvalidTime,
-                _ => RotationFailure::Sign,
-            });
+        Event::InitFailed { reason } => {
+            let reason = failure(reason);
+            metrics.mtls_initialisation_failed(reason);
+            metrics.certificate_rotation_failed(reason);
         }
+        Event::RenewalFailed { reason } => metrics.certificate_rotation_failed(failure(reason)),
     }
 }
 
-/// Keeps `target` ready for as long as the own certificate is valid (O-C5).
+fn failure(reason: &str) -> RotationFailure {
+    match reason {
+        "sentry_conn" => RotationFailure::SentryConnection,
+        "sentry_token" => RotationFailure::SentryToken,
+        "invalid_ts" => RotationFailure::InvalidTime,
+        _ => RotationFailure::Sign,
+    }
+}
+
+/// Keeps `target` ready for as long as the own certificate is valid (O-C5), and shows when that and the trust anchors
+/// end (O-C12).
 pub(super) async fn watch_validity(
     mut identity: IdentityRx,
     target: Target,
+    metrics: Arc<Metrics>,
     clock: Clock,
     stop: CancellationToken,
 ) {
     /// The wall clock may be set; so it is read at least this often.
     const LOOK: Duration = Duration::from_secs(30);
     loop {
-        let not_after = identity
-            .borrow_and_update()
-            .as_ref()
-            .map(|held| held.svid.not_after());
+        let held = identity.borrow_and_update().clone();
+        let not_after = held.as_ref().map(|held| held.svid.not_after());
+        if let Some(held) = held {
+            let anchors = held.bundle.valid_at(clock.now());
+            let anchors = anchors.map(|anchor| unix_seconds(anchor.not_after())).min();
+            metrics.certificates_expire(unix_seconds(held.svid.not_after()), anchors);
+        }
         let left = not_after.and_then(|end| end.duration_since(clock.now()).ok());
         match left {
             Some(left) if !left.is_zero() => target.ready(),
@@ -193,6 +205,11 @@ pub(super) async fn watch_validity(
             () = tokio::time::sleep(left.map_or(LOOK, |left| left.min(LOOK))) => {}
         }
     }
+}
+
+fn unix_seconds(instant: SystemTime) -> i64 {
+    let since = instant.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 // === impl Held ===

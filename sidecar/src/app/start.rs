@@ -237,8 +237,13 @@ fn secured(
         return Some(target);
     };
     held.events.measure(metrics);
-    let watching =
-        identity::watch_validity(held.identity.clone(), target, clock.clone(), tasks.token());
+    let watching = identity::watch_validity(
+        held.identity.clone(),
+        target,
+        Arc::clone(metrics),
+        clock.clone(),
+        tasks.token(),
+    );
     tasks.spawn("security", watching);
     None
 }

@@ -28,7 +28,7 @@ use crate::{
         stream::{Direction, Ending, Fault, Outgoing, Pieces},
         wire,
     },
-    peers::{PeerError, PeerKey},
+    peers::{DialError, PeerError, PeerKey},
     worker::Worker,
 };
 
@@ -232,6 +232,9 @@ impl Exchange<'_> {
                 let status = Status::unavailable(error.to_string());
                 match (fault.get(), error) {
                     (Some(broken), _) => Failure::Final(broken.into()),
+                    (None, PeerError::Dial(DialError::OwnExpired { .. })) => {
+                        Failure::Final(InvokeError::Hop(Box::new(status)))
+                    }
                     (None, PeerError::Dial(_) | PeerError::Unsent(_)) => {
                         Failure::Unreachable(status)
                     }

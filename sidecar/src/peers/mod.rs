@@ -21,7 +21,7 @@ use ironside_chassis::{
 };
 use ironside_identity::{AppId, Namespace, SpiffeId, TrustBundle, VerifiedPeer};
 use ironside_resolution::Authority;
-use ironside_transport::{ExpectedPeer, IdentityRx, TlsClient};
+use ironside_transport::{ConnectError, ExpectedPeer, IdentityRx, TlsClient};
 use tokio::net::TcpStream;
 
 pub(crate) mod connection;
@@ -61,6 +61,12 @@ pub(crate) enum DialError {
     #[error("connection error: desc = \"transport: authentication handshake failed: {}\"", cause.replace('"', "\\\""))]
     Tls {
         /// Why.
+        cause: String,
+    },
+    /// Our own certificate has run out: no peer would believe it, and no other try would change that (O-C5).
+    #[error("connection error: desc = \"transport: authentication handshake failed: {cause}\"")]
+    OwnExpired {
+        /// What to tell.
         cause: String,
     },
     /// HTTP/2.
@@ -296,12 +302,13 @@ impl Inner {
             namespace: key.namespace.clone(),
             app_id: key.app_id.clone(),
         };
-        let (io, peer, generation) =
-            tls.connect(tcp, &expected)
-                .await
-                .map_err(|error| DialError::Tls {
-                    cause: error.to_string(),
-                })?;
+        let (io, peer, generation) = tls.connect(tcp, &expected).await.map_err(|error| {
+            let cause = error.to_string();
+            if matches!(error, ConnectError::OwnExpired { .. }) {
+                return DialError::OwnExpired { cause };
+            }
+            DialError::Tls { cause }
+        })?;
         self.verified.record(&peer, self.clock.now());
         tracing::debug!(target: "dapr.runtime.grpc.internal", { peer.id = %peer.id }, "peer verified");
         let shown = peer.clone();

@@ -6,6 +6,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use prometheus_client::metrics::{family::Family, gauge::Gauge};
+
 use super::bounded::Bounded;
 use super::family::{Count, Counts, Families};
 
@@ -55,9 +57,15 @@ pub enum AclOutcome {
 #[derive(Clone, Debug)]
 pub struct AclCaller(Option<Arc<AclSeries>>);
 
+/// A gauge of one instant.
+type Instants = Family<Vec<(&'static str, String)>, Gauge>;
+
 #[derive(Debug)]
 pub(super) struct SecurityFamilies {
     initialised: Counts,
+    init_failed: Counts,
+    own_expiry: Instants,
+    anchor_expiry: Instants,
     rotated: Counts,
     rotation_failed: Counts,
     component_loaded: Counts,
@@ -121,6 +129,19 @@ impl SecurityFamilies {
                 "The number of successful mTLS authenticator initialization",
                 &[],
             ),
+            init_failed: families.counts(
+                "runtime_mtls_init_fail_total",
+                "The number of failed attempts to initialise the mTLS authenticator",
+                &["reason"],
+            ),
+            own_expiry: families.gauges(
+                "runtime_mtls_workload_cert_expiry_timestamp",
+                "When the certificate in use ends, in Unix seconds",
+            ),
+            anchor_expiry: families.gauges(
+                "runtime_mtls_trust_anchor_expiry_timestamp",
+                "When the first of the trust anchors in use ends, in Unix seconds",
+            ),
             rotated: families.counts(
                 "runtime_mtls_workload_cert_rotated_total",
                 "The number of the successful workload certificate rotations",
@@ -148,6 +169,17 @@ impl SecurityFamilies {
 
     pub(super) fn initialised(&self) {
         self.initialised.series(&[]).inc();
+    }
+
+    pub(super) fn init_failed(&self, reason: RotationFailure) {
+        self.init_failed.series(&[reason.as_str()]).inc();
+    }
+
+    pub(super) fn expiry(&self, own: i64, anchors: Option<i64>) {
+        self.own_expiry.get_or_create(&Vec::new()).set(own);
+        if let Some(anchors) = anchors {
+            self.anchor_expiry.get_or_create(&Vec::new()).set(anchors);
+        }
     }
 
     pub(super) fn rotated(&self) {

@@ -232,6 +232,8 @@ fn security_and_components_are_counted() {
         .acl_caller("web", "public", "prod")
         .decided(AclScope::App, AclOutcome::Blocked);
     metrics.mtls_initialised();
+    metrics.mtls_initialisation_failed(RotationFailure::SentryToken);
+    metrics.certificates_expire(1_800_000_000, Some(1_900_000_000));
     metrics.certificate_rotated();
     metrics.certificate_rotation_failed(RotationFailure::SentryConnection);
     metrics.component_loaded();
@@ -243,6 +245,9 @@ fn security_and_components_are_counted() {
             r#"dapr_runtime_acl_global_policy_action_allowed_total{app_id="",trustDomain="",namespace=""} 1"#,
             r#"dapr_runtime_acl_app_policy_action_blocked_total{app_id="web",trustDomain="public",namespace="prod"} 2"#,
             r#"dapr_runtime_mtls_init_total{app_id="appa"} 1"#,
+            r#"dapr_runtime_mtls_init_fail_total{app_id="appa",reason="sentry_token"} 1"#,
+            r#"dapr_runtime_mtls_workload_cert_expiry_timestamp{app_id="appa"} 1800000000"#,
+            r#"dapr_runtime_mtls_trust_anchor_expiry_timestamp{app_id="appa"} 1900000000"#,
             r#"dapr_runtime_mtls_workload_cert_rotated_total{app_id="appa"} 1"#,
             r#"dapr_runtime_mtls_workload_cert_rotated_fail_total{app_id="appa",reason="sentry_conn"} 1"#,
             r#"dapr_runtime_component_loaded{app_id="appa"} 1"#,
