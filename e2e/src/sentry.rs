@@ -59,6 +59,44 @@ impl Sentry {
         mtls: &str,
         flags: &[&str],
     ) -> Result<Self> {
+        let (sentry, health) = Self::spawn(world, credentials, port, mtls, flags);
+        let healthy = || async {
+            let reply = http::send(health, &Request::get("/healthz")).await;
+            reply.is_ok_and(|reply| reply.status() == 200).then_some(())
+        };
+        wait::until("health of sentry", Duration::from_secs(20), healthy)
+            .await
+            .inspect_err(|_| sentry.program.show())?;
+        Ok(sentry)
+    }
+
+    /// As [`Sentry::start_at`], of one that serves and need not be healthy, as on the last day of its issuer.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub async fn start_ending(
+        world: &World,
+        credentials: PathBuf,
+        port: u16,
+        mtls: &str,
+    ) -> Result<Self> {
+        let (sentry, _health) = Self::spawn(world, credentials, port, mtls, &[]);
+        sentry
+            .program
+            .logged("Running gRPC server on port")
+            .await
+            .inspect_err(|_| sentry.program.show())?;
+        Ok(sentry)
+    }
+
+    /// Starts one; returns it and its health port.
+    fn spawn(
+        world: &World,
+        credentials: PathBuf,
+        port: u16,
+        mtls: &str,
+        flags: &[&str],
+    ) -> (Self, u16) {
         let health = ports::free();
         let config = world.write(
             &world.fresh("sentry", "yaml"),
@@ -93,14 +131,7 @@ impl Sentry {
             port,
             credentials,
         };
-        let healthy = || async {
-            let reply = http::send(health, &Request::get("/healthz")).await;
-            reply.is_ok_and(|reply| reply.status() == 200).then_some(())
-        };
-        wait::until("health of sentry", Duration::from_secs(20), healthy)
-            .await
-            .inspect_err(|_| sentry.program.show())?;
-        Ok(sentry)
+        (sentry, health)
     }
 
     /// Its gRPC port.

@@ -30,16 +30,44 @@ use crate::{
 /// When nobody listens, or the other side refuses the handshake at once. With TLS 1.3 it may do so later: at the
 /// first read.
 pub async fn dial(port: u16, issued: Issued) -> io::Result<impl Io + 'static> {
+    dial_as(port, Some(issued), Version::Any).await
+}
+
+/// Which TLS versions a crafted peer offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// All there are.
+    Any,
+    /// 1.2 alone.
+    Only12,
+}
+
+/// As [`dial`], without a certificate if there is none.
+///
+/// # Errors
+/// As [`dial`].
+pub async fn dial_as(
+    port: u16,
+    issued: Option<Issued>,
+    version: Version,
+) -> io::Result<impl Io + 'static> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let anyone = Anyone(provider.signature_verification_algorithms);
-    let Issued { chain, key } = issued;
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has the default versions")
+    let versions = match version {
+        Version::Any => rustls::ALL_VERSIONS,
+        Version::Only12 => &[&rustls::version::TLS12],
+    };
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .expect("the provider has these versions")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(anyone))
-        .with_client_auth_cert(chain, key)
-        .map_err(io::Error::other)?;
+        .with_custom_certificate_verifier(Arc::new(anyone));
+    let mut config = match issued {
+        Some(Issued { chain, key }) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(io::Error::other)?,
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"h2".to_vec()];
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;

@@ -6,6 +6,8 @@
 
 #![cfg(test)]
 
+mod handshakes;
+mod identity;
 mod legacy;
 mod objects;
 mod paths;

@@ -384,7 +384,7 @@ async fn under_load(rig: Rig, story: impl AsyncFnOnce(&mut Rig) -> Result<usize>
     Ok(())
 }
 
-/// Done 3 of the issue: ten rotations by the clock alone, Sentry killed in each phase and at each step.
+/// K090: ten rotations by the clock alone, Sentry killed in each phase and at each step.
 #[tokio::test]
 #[ignore = "takes 25 minutes: cargo xtask soak roots"]
 async fn ten_rotations_of_root_and_issuer() -> Result<()> {
@@ -450,7 +450,7 @@ async fn ten_rotations_of_root_and_issuer() -> Result<()> {
     .await
 }
 
-/// The same in short. A phase lasts so that everybody can hear of the new root; here the test waits until everybody
+/// K090 in short. A phase lasts so that everybody can hear of the new root; here the test waits until everybody
 /// has renewed, and then, while Sentry is dead, lets the phase have begun long ago.
 #[tokio::test]
 #[ignore = "takes 80 seconds: cargo xtask e2e"]

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 /// Where Kubernetes puts the token that the injector asked for.
-const PROJECTED: &str = "/var/run/secrets/dapr.io/sentrytoken/token";
+const PROJECTED: &str = "var/run/secrets/dapr.io/sentrytoken/token";
 /// Where Kubernetes puts the token of the service account.
-const LEGACY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+const LEGACY: &str = "var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Where the token comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,13 +97,7 @@ impl TokenSource {
                 validator: TokenValidator::Unknown,
             }),
             Self::File { path, validator } => read(path, (*validator).into()),
-            Self::Kubernetes if Path::new(PROJECTED).exists() => {
-                read(Path::new(PROJECTED), TokenValidator::Kubernetes)
-            }
-            Self::Kubernetes => {
-                warn!(target: super::SCOPE, "Using the legacy service account token: {LEGACY}");
-                read(Path::new(LEGACY), TokenValidator::Kubernetes)
-            }
+            Self::Kubernetes => kubernetes(Path::new("/")),
         }
     }
 }
@@ -128,6 +122,17 @@ impl fmt::Debug for Token {
             .field("validator", &self.validator)
             .finish()
     }
+}
+
+/// The token that Kubernetes put below `root`.
+fn kubernetes(root: &Path) -> Result<Token, TokenError> {
+    let projected = root.join(PROJECTED);
+    if projected.exists() {
+        return read(&projected, TokenValidator::Kubernetes);
+    }
+    let legacy = root.join(LEGACY);
+    warn!(target: super::SCOPE, "Using the legacy service account token: {}", legacy.display());
+    read(&legacy, TokenValidator::Kubernetes)
 }
 
 fn read(path: &Path, validator: TokenValidator) -> Result<Token, TokenError> {
@@ -162,6 +167,34 @@ mod tests {
         assert!(matches!(
             TokenSource::choose(Some(""), false),
             Err(TokenError::EmptyPath)
+        ));
+    }
+
+    /// Fact: security.md 2.2, K070.
+    #[test]
+    fn kubernetes_tokens_are_the_projected_one_and_else_the_legacy_one() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let found = kubernetes(root.path());
+        assert!(
+            matches!(found, Err(TokenError::Unreadable { path, .. }) if path.ends_with(LEGACY))
+        );
+        for (path, text) in [(LEGACY, "old"), (PROJECTED, "new"), (PROJECTED, "newer")] {
+            write(path, text);
+            let token = kubernetes(root.path()).unwrap();
+            assert_eq!(
+                (token.text.as_str(), token.validator),
+                (text, TokenValidator::Kubernetes)
+            );
+        }
+        write(PROJECTED, "");
+        assert!(matches!(
+            kubernetes(root.path()),
+            Err(TokenError::Empty { .. })
         ));
     }
 
