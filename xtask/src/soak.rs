@@ -36,7 +36,7 @@ impl Soak {
     fn needs_release(self) -> bool {
         match self {
             Self::Policy => true,
-            Self::Rotation | Self::Body | Self::Restart => false,
+            Self::Rotation | Self::Roots | Self::Body | Self::Restart => false,
         }
     }
 }
@@ -58,7 +58,8 @@ pub(crate) fn run(around: &Surroundings, steps: &mut Steps, soak: Option<Soak>) 
             // A soak measures; nothing else runs beside it.
             steps.run(
                 &format!("soak {name}"),
-                command.args(["--test-threads", "1", name]),
+                // The module: tests of others may hold the word.
+                command.args(["--test-threads", "1", &format!("{name}::")]),
             )?;
         }
     }
