@@ -5,7 +5,10 @@
 //! `cargo test` drives each target over its corpus and a bounded number of inputs; `cargo xtask fuzz` drives it for as
 //! long as one likes, through the variables below. What is true of an input is the target's matter.
 
-#![expect(clippy::panic, reason = "a target that cannot be driven is a failed test")]
+#![expect(
+    clippy::panic,
+    reason = "a target that cannot be driven is a failed test"
+)]
 
 mod mutate;
 
