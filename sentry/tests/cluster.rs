@@ -5,6 +5,8 @@
 mod authority;
 #[path = "cluster/flood.rs"]
 mod flood;
+#[path = "cluster/jwt.rs"]
+mod jwt;
 #[path = "cluster/names.rs"]
 mod names;
 #[path = "cluster/rig.rs"]
@@ -13,3 +15,5 @@ mod rig;
 mod start;
 #[expect(dead_code, reason = "the other tests of the program use the rest")]
 mod support;
+#[path = "cluster/trouble.rs"]
+mod trouble;

@@ -4,6 +4,7 @@
 
 use ironside_testkit::kube::{ApiServer, Fault, Rule, Token, When};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -181,6 +182,36 @@ async fn faults_strike_as_often_as_they_were_asked_to() {
     assert!(maps.get("b").await.is_ok());
     hold.release();
     assert!(held.await.is_ok());
+}
+
+/// A Lease is taken by whoever names the revision in effect, and by nobody who names none.
+#[tokio::test]
+async fn a_lease_has_one_holder() {
+    let server = ApiServer::start();
+    let leases: Api<Lease> = Api::namespaced(client(&server).await, "ns");
+    let lease: Lease = serde_json::from_value(json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "leader"},
+        "spec": {"holderIdentity": "one", "leaseDurationSeconds": 15},
+    }))
+    .unwrap();
+    let how = PostParams::default();
+    let held = leases.create(&how, &lease).await.unwrap();
+    assert_eq!(code(leases.create(&how, &lease).await.unwrap_err()), 409);
+    let by = |holder: &str, revision: Option<String>| {
+        let mut lease = lease.clone();
+        lease.metadata.resource_version = revision;
+        lease.spec.as_mut().unwrap().holder_identity = Some(holder.to_owned());
+        lease
+    };
+    let replace = async |lease: &Lease| leases.replace("leader", &how, lease).await;
+    let blind = replace(&by("two", None)).await;
+    assert_eq!(code(blind.unwrap_err()), 422);
+    let revision = held.resource_version();
+    assert!(replace(&by("two", revision.clone())).await.is_ok());
+    assert_eq!(
+        code(replace(&by("three", revision)).await.unwrap_err()),
+        409
+    );
 }
 
 #[tokio::test]

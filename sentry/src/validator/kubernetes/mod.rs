@@ -22,6 +22,9 @@ use workload::{Expected, Role};
 
 /// Time that a judgement may take, waiting included (fact O-S12).
 const LIMIT: Duration = Duration::from_secs(3);
+/// Time that a claim waits for the cluster to be known: longer than a sidecar's patience of three seconds, for a sidecar
+/// asks again after silence and ends after a refusal (security 2.2).
+const SYNC_LIMIT: Duration = Duration::from_secs(5);
 /// Claims that are judged at once: so many calls to the API server are under way at most.
 const MAX_JUDGED: usize = 16;
 /// Claims that wait for that; more are sent away.
@@ -113,7 +116,7 @@ impl Kubernetes {
 
     /// Judges a claim by its token and the pod that the token belongs to.
     pub(super) async fn validate(&self, claim: &Claim<'_>) -> Result<Granted, Refused> {
-        let synced = tokio::time::timeout(LIMIT, self.workloads.synced()).await;
+        let synced = tokio::time::timeout(SYNC_LIMIT, self.workloads.synced()).await;
         synced.map_err(|_elapsed| Refused::with_text(NOT_READY))?;
         // What a pod says of its trust domain does not count; what its configuration says does.
         let asked = common::check(&Claim {
