@@ -48,6 +48,12 @@ impl Backoff {
         Self::new(Duration::from_millis(250), Duration::from_secs(5))
     }
 
+    /// The pauses of a stream from the control plane: 0.5 s to 30 s (security 4.8).
+    #[must_use]
+    pub fn stream() -> Self {
+        Self::new(Duration::from_millis(500), Duration::from_secs(30))
+    }
+
     fn new(first: Duration, longest: Duration) -> Self {
         Self {
             first,

@@ -146,6 +146,12 @@ impl PolicySet {
         Self { state }
     }
 
+    /// Returns whether the set still waits for its first policy.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        matches!(self.state, State::Pending)
+    }
+
     pub(crate) fn rules(&self) -> Option<&Compiled> {
         match &self.state {
             State::Compiled(compiled) | State::Expired(compiled) => Some(compiled),

@@ -11,7 +11,7 @@ mod check;
 mod document;
 
 pub use check::{Flaw, Problem};
-pub use document::{AccessControlError, decode};
+pub use document::{AccessControlError, decode, decode_json};
 
 use crate::yaml;
 

@@ -162,6 +162,36 @@ impl TlsClient {
                 app_id: expect.app_id.clone(),
             });
         }
+        self.shake(io, Expectation::Path(expect.path())).await
+    }
+
+    /// Shakes hands with a server of the control plane that must be exactly `server`, showing the newest
+    /// identity.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; nothing but the handshake has been sent.
+    /// # Source
+    /// security 2.5, sidecar to operator.
+    pub async fn connect_control_plane<S>(
+        &self,
+        io: S,
+        server: &SpiffeId,
+    ) -> Result<TlsStream<S>, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let shaken = self.shake(io, Expectation::Exact(server.clone())).await;
+        shaken.map(|(stream, _server, _generation)| stream)
+    }
+
+    async fn shake<S>(
+        &self,
+        io: S,
+        expectation: Expectation,
+    ) -> Result<(TlsStream<S>, VerifiedPeer, u64), ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let identity = self
             .identity
             .borrow()
@@ -177,7 +207,7 @@ impl TlsClient {
             .map_err(ConnectError::Handshake)?;
         let handshake = Handshake {
             bundle: Arc::clone(&credentials.identity.bundle),
-            expectation: Expectation::Path(expect.path()),
+            expectation,
             own: Some(Arc::clone(&credentials.key)),
             now: Arc::clone(&self.now),
             min_tls: self.min_tls,

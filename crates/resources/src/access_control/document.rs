@@ -16,6 +16,9 @@ pub enum AccessControlError {
     /// No YAML, or of another shape.
     #[error("{0}")]
     Shape(YamlError),
+    /// No JSON, or of another shape.
+    #[error("{0}")]
+    Json(Box<str>),
     /// It can be read, but not used; never empty.
     #[error("{}", list(.0))]
     Problems(Vec<Located>),
@@ -33,10 +36,8 @@ pub struct Located {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Document {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
+    api_version: String,
+    kind: String,
     metadata: Metadata,
     #[serde(default, deserialize_with = "yaml::list")]
     scopes: Vec<String>,
@@ -64,20 +65,7 @@ pub fn decode(document: &str) -> Result<AccessControl, AccessControlError> {
     let Some(decoded) = decoded else {
         return Ok(AccessControl::default());
     };
-    let Document {
-        _api_version: _,
-        _kind: _,
-        metadata: Metadata { name, namespace },
-        scopes,
-        spec,
-        _status: _,
-    } = decoded;
-    let object = AccessControl {
-        name,
-        namespace,
-        scopes,
-        spec,
-    };
+    let object = decoded.object();
     let problems = object.problems();
     if problems.is_empty() {
         return Ok(object);
@@ -90,6 +78,52 @@ pub fn decode(document: &str) -> Result<AccessControl, AccessControlError> {
     Err(AccessControlError::Problems(
         problems.into_iter().map(locate).collect(),
     ))
+}
+
+/// Decodes and checks one object as an API server stores it.
+///
+/// # Errors
+/// [`AccessControlError`] with every problem, not the first.
+pub fn decode_json(json: &[u8]) -> Result<AccessControl, AccessControlError> {
+    let decoded = serde_json::from_slice::<Document>(json);
+    let decoded = decoded.map_err(|error| AccessControlError::Json(error.to_string().into()))?;
+    let (version, kind) = (decoded.api_version.as_str(), decoded.kind.as_str());
+    if (version, kind) != ("dapr.io/v1alpha1", "AccessControl") {
+        let text = format!("apiVersion {version} and kind {kind} are not known here");
+        return Err(AccessControlError::Json(text.into()));
+    }
+    let object = decoded.object();
+    let problems = object.problems();
+    if problems.is_empty() {
+        return Ok(object);
+    }
+    let locate = |problem| Located {
+        line: None,
+        problem,
+    };
+    let problems = problems.into_iter().map(locate).collect();
+    Err(AccessControlError::Problems(problems))
+}
+
+// === impl Document ===
+
+impl Document {
+    fn object(self) -> AccessControl {
+        let Self {
+            api_version: _,
+            kind: _,
+            metadata: Metadata { name, namespace },
+            scopes,
+            spec,
+            _status: _,
+        } = self;
+        AccessControl {
+            name,
+            namespace,
+            scopes,
+            spec,
+        }
+    }
 }
 
 fn list(problems: &[Located]) -> String {

@@ -42,6 +42,7 @@ fn texts(document: &str) -> Vec<String> {
             .map(|located| located.problem.flaw.to_string())
             .collect(),
         Err(AccessControlError::Shape(error)) => vec![format!("shape: {error}")],
+        Err(AccessControlError::Json(error)) => vec![format!("json: {error}")],
     }
 }
 
@@ -263,4 +264,50 @@ fn what_is_written_is_read_again() {
         serde_json::from_str::<AccessControlSpec>(&text).unwrap(),
         spec
     );
+}
+
+/// Facts F13, K209: what a newer schema knows and this one does not is an error, as in a file.
+#[test]
+fn json_is_read_as_strictly_as_yaml() {
+    let object = |spec: &str| {
+        format!(
+            r#"{{"apiVersion":"dapr.io/v1alpha1","kind":"AccessControl","metadata":{{"name":"n","namespace":"a","uid":"u","generation":3,"managedFields":[]}},"scopes":["x"],"spec":{spec},"status":{{"policyCount":1}}}}"#
+        )
+    };
+    let read = |spec: &str| decode_json(object(spec).as_bytes());
+    let good = read(r#"{"defaultAction":"Deny","policies":[{"appId":"b","namespace":"a","operations":[{"name":"/\u0061/\ud83d\ude00","action":"allow"}]}]}"#).unwrap();
+    assert_eq!((good.name.as_str(), good.namespace.as_str()), ("n", "a"));
+    assert_eq!(good.spec.policies[0].operations[0].name, "/a/\u{1f600}");
+    for (spec, want) in [
+        (
+            r#"{"mode":"Shadow","defaultAction":"deny"}"#,
+            "unknown variant `Shadow`",
+        ),
+        (
+            r#"{"defaultAction":"deny","sourceIps":[]}"#,
+            "unknown field `sourceIps`",
+        ),
+        (
+            r#"{"defaultAction":"deny","defaultAction":"allow"}"#,
+            "duplicate field",
+        ),
+        (r#"{"defaultAction":true}"#, "expected"),
+        ("{}", "/spec: set defaultAction or at least one policy"),
+        (
+            r#"{"policies":[{"appId":"b","namespace":"a","operations":[{"name":"/a/","action":"allow"}]}]}"#,
+            "/spec/policies/0/operations/0/name: empty segments",
+        ),
+    ] {
+        let error = read(spec).unwrap_err().to_string();
+        assert!(error.contains(want), "{spec}: {error}");
+    }
+    assert!(decode_json(b"").is_err() && decode_json(b"[]").is_err());
+    let newer = object(r#"{"defaultAction":"deny"}"#).replace("v1alpha1", "v1beta1");
+    let error = decode_json(newer.as_bytes()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "apiVersion dapr.io/v1beta1 and kind AccessControl are not known here"
+    );
+    let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+    assert!(read(&deep).is_err());
 }
