@@ -215,6 +215,12 @@ fn unix_seconds(instant: SystemTime) -> i64 {
 // === impl Held ===
 
 impl Held {
+    /// The calling side of TLS, for control work.
+    pub(super) fn client(&self) -> TlsClient {
+        let client = TlsClient::new(self.identity.clone(), Arc::clone(&self.now));
+        client.min_tls(self.min_tls)
+    }
+
     /// Both sides of TLS for one data thread; each caches its own configuration.
     pub(super) fn tls(&self) -> Tls {
         let server = TlsServer::new(self.identity.clone(), Arc::clone(&self.now));

@@ -40,6 +40,7 @@ use crate::{
         compile::Compiled,
         disk::{Disk, DiskError, Snapshot},
         reload::{Reloader, Told},
+        stream::{self, Streamed, Update},
     },
     worker::Shared,
 };
@@ -158,13 +159,18 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     let keys = KeySource::new(&tasks.scope(), &clock);
     let disk = Disk::new(Arc::clone(&config), env.clone(), clock.clone(), keys);
     let snapshot = disk.read()?;
-    let mut compiled = disk.compile(&snapshot).map_err(DiskError::from)?;
-    compiled.live.snapshot = access::first(clock.now());
+    let streamed = match &config.stream {
+        Some(_) => Streamed::Pending,
+        None => Streamed::Absent,
+    };
+    let compiled = disk.compile(&snapshot, &streamed);
+    let mut compiled = compiled.map_err(DiskError::from)?;
+    compiled.live.snapshot = access::first(&streamed, clock.now());
     lines::configured(&config, &snapshot.configuration, compiled.live.trace);
     warn_all(&compiled);
     let health = Health::new();
     let metrics = measure::metrics(&config, &snapshot, &health, tasks).await?;
-    access::measure(&metrics, &compiled.live, 0);
+    access::measure(&metrics, &compiled.live, &streamed, 0);
     let security = secured(held.as_ref(), &health, &metrics, &clock, tasks);
     // One more than the components: the name resolver is one of its own.
     (0..=compiled.components.len()).for_each(|_| metrics.component_loaded());
@@ -207,7 +213,8 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     });
     let advice = advice::follow(shared.live.clone(), tasks.token());
     tasks.spawn("policy-advice", advice);
-    let hangup = reloading(disk, snapshot, live_sender, &shared, tasks)?;
+    let updates = streaming(&shared, held.as_ref(), tasks);
+    let hangup = reloading(disk, snapshot, live_sender, (&shared, updates), tasks)?;
     let served = serve(&shared, held, internal, tasks, &fatal_sender).await?;
     let app_up = getting_ready(&shared, began, tasks);
     Ok(Running {
@@ -291,12 +298,35 @@ fn own_variables(env: Environment, config: &Config, internal_port: u16) -> Envir
     ])
 }
 
+/// Watches the operator from now on, if there is one.
+fn streaming(
+    shared: &Shared,
+    held: Option<&Held>,
+    tasks: &Tasks,
+) -> Option<mpsc::Receiver<Update>> {
+    let (config, held) = shared.config.stream.clone().zip(held)?;
+    let (updates, received) = mpsc::channel(1);
+    let parts = stream::Parts {
+        config,
+        namespace: shared.config.namespace.clone(),
+        tls: Arc::new(held.client()),
+        updates,
+        target: shared.health.register("access-control"),
+        tally: Arc::clone(shared.decisions.tally()),
+        metrics: Arc::clone(&shared.metrics),
+        clock: shared.clock.clone(),
+    };
+    let source = stream::Source::new(parts, tasks);
+    tasks.spawn("access-control", source.run(tasks.token()));
+    Some(received)
+}
+
 /// Watches files from now on.
 fn reloading(
     disk: Disk,
     snapshot: Snapshot,
     live: watch::Sender<Arc<Live>>,
-    shared: &Shared,
+    (shared, updates): (&Shared, Option<mpsc::Receiver<Update>>),
     tasks: &Tasks,
 ) -> Result<mpsc::Sender<()>, StartError> {
     let (hangup, asked) = mpsc::channel(1);
@@ -305,7 +335,10 @@ fn reloading(
         metrics: Arc::clone(&shared.metrics),
         clock: shared.clock.clone(),
     };
-    let reloader = Reloader::new(disk, snapshot, told, asked);
+    let mut reloader = Reloader::new(disk, snapshot, told, asked);
+    if let Some(updates) = updates {
+        reloader = reloader.streaming(updates);
+    }
     let watch = reloader.watch()?;
     if reloader.watches() {
         lines::hot_reload();

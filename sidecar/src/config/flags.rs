@@ -159,7 +159,7 @@ pub(crate) const TABLE: &[Flag] = &[
     Flag::text(
         "control-plane-address",
         "",
-        "host:port of the operator; without effect outside of Kubernetes",
+        "host:port of the operator, from which AccessControl objects come; needs --enable-mtls",
     ),
     Flag::text(
         "control-plane-trust-domain",
@@ -170,6 +170,16 @@ pub(crate) const TABLE: &[Flag] = &[
         "control-plane-namespace",
         "default",
         "namespace of the control plane; when absent, DAPR_CONTROLPLANE_NAMESPACE",
+    ),
+    Flag::text(
+        "access-control",
+        "auto",
+        "with an operator: required refuses calls until it sends policy, auto does without if it has none to offer; when absent, DAPR_ACCESS_CONTROL",
+    ),
+    Flag::duration(
+        "access-control-max-staleness",
+        "0",
+        "time without a word from the operator after which calls are refused where AccessControl objects apply; 0 means never",
     ),
     Flag::bool(
         "enable-api-logging",

@@ -59,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) block_shutdown: Option<Duration>,
     /// `--enable-mtls` and what belongs to it; `None` while mTLS is off.
     pub(crate) identity: Option<IdentityConfig>,
+    /// The operator's stream of access control; `None` without one.
+    pub(crate) stream: Option<StreamConfig>,
     /// Files that are read at the start and watched.
     pub(crate) files: Files,
     /// `--allowed-origins`, as written.
@@ -112,6 +114,30 @@ pub(crate) struct IdentityConfig {
     pub(crate) jwt_audiences: Vec<String>,
     /// `--tls-min-version`.
     pub(crate) min_tls: MinTls,
+}
+
+/// Where access control comes from besides files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StreamConfig {
+    /// `--control-plane-address`.
+    pub(crate) address: Box<str>,
+    /// Who the operator must be.
+    pub(crate) operator: SpiffeId,
+    /// `--access-control`, else `DAPR_ACCESS_CONTROL`.
+    pub(crate) demand: Demand,
+    /// `--access-control-max-staleness`.
+    pub(crate) max_staleness: Option<Duration>,
+    /// `POD_NAME`, else the machine's: what the operator calls this sidecar.
+    pub(crate) name: Box<str>,
+}
+
+/// What holds if the operator does not offer access control (fact F3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// Files and Configuration alone decide.
+    Auto,
+    /// Calls are refused.
+    Required,
 }
 
 /// Files and directories.

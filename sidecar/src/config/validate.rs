@@ -18,6 +18,7 @@ use super::{
     flags::Given,
 };
 
+mod access;
 mod access_log;
 mod identity;
 mod limits;
@@ -96,6 +97,9 @@ pub(crate) fn startup(
     let listen = listen(given, env)?;
     let app = app(given, &listen)?;
     let (host_address, announced_host) = hosts(env, &machine, &listen)?;
+    let identity = identity(given, env, &app_id)?;
+    let machine_name = &machine.hostname;
+    let stream = access::stream(given, env, identity.as_ref(), machine_name, &mut warnings)?;
     let config = Config {
         app,
         app_max_concurrency: usize::try_from(given.int("app-max-concurrency"))
@@ -131,7 +135,8 @@ pub(crate) fn startup(
                 .to_std()
                 .unwrap_or_default()
         }),
-        identity: identity(given, env, &app_id)?,
+        identity,
+        stream,
         files: files(given),
         allowed_origins: given.text("allowed-origins").into(),
         api_logging: given

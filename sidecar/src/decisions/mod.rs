@@ -17,7 +17,7 @@ use self::{
     record::{Protocol, Record, TraceNumber},
     throttle::Throttle,
 };
-use crate::live::Live;
+use crate::{live::Live, sources::stream::Tally};
 
 mod book;
 pub(crate) mod file;
@@ -71,6 +71,7 @@ struct Common {
     throttle: Throttle,
     /// For the access log file.
     bell: Bell,
+    tally: Arc<Tally>,
 }
 
 // === impl Decisions ===
@@ -83,12 +84,18 @@ impl Decisions {
             clock,
             throttle: Throttle::default(),
             bell: Bell::default(),
+            tally: Arc::default(),
         };
         Self {
             common: Arc::new(common),
             recorders: Mutex::default(),
             is_filed,
         }
+    }
+
+    /// What each object refused, for the operator.
+    pub(crate) fn tally(&self) -> &Arc<Tally> {
+        &self.common.tally
     }
 
     /// A recorder for one more data thread.
@@ -132,6 +139,7 @@ impl Recorder {
                 self.common.clock.monotonic(),
                 &record,
             );
+            self.common.tally.record(&live.policy, decision);
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
 pub(crate) fn authorise(recorder: &Recorder, live: &Live, asked: &Asked<'_>) -> Result<(), Status> {
     let decision = live.policy.decide(asked.caller, &asked.operation);
     recorder.record(live, asked, &decision);
-    outcome(asked, &decision)
+    outcome(live, asked, &decision)
 }
 
 /// Asks policy again about a call that was allowed. That one was noted already, so only a refusal is noted besides.
@@ -39,7 +39,7 @@ pub(crate) fn recheck(recorder: &Recorder, live: &Live, asked: &Asked<'_>) -> Re
     if !decision.is_allowed() {
         recorder.record(live, asked, &decision);
     }
-    outcome(asked, &decision)
+    outcome(live, asked, &decision)
 }
 
 /// Takes note of a call that is for another app: this sidecar relays nothing (O-C11).
@@ -47,11 +47,12 @@ pub(crate) fn refused_relay(recorder: &Recorder, live: &Live, asked: &Asked<'_>)
     recorder.record(live, asked, &Decision::deny(Reason::RelayRefused));
 }
 
-fn outcome(asked: &Asked<'_>, decision: &Decision) -> Result<(), Status> {
+fn outcome(live: &Live, asked: &Asked<'_>, decision: &Decision) -> Result<(), Status> {
     if decision.is_allowed() {
         return Ok(());
     }
-    if decision.verdict.matched().reason == Reason::PolicyUnavailable {
+    let is_late = decision.verdict.matched().reason == Reason::PolicyUnavailable;
+    if is_late && live.policy.is_pending() {
         return Err(Status::unavailable(
             "access control policy is not available yet",
         ));

@@ -1,15 +1,17 @@
-//! Who may call what here: the block of the Configuration and the AccessControl objects of the folders.
+//! Who may call what here: the block of the Configuration, and the AccessControl objects of the folders and of the
+//! operator, which are one set: a denial in one source cannot be lifted by the other.
 //!
 //! Pure. Owns what a person is told about them, and that a rule which cannot be used is never left out: the
 //! whole is refused, so that a start fails and a reload keeps what is in force (security F10).
 
-use std::time::SystemTime;
+use std::{borrow::Cow, time::SystemTime};
 
 use ironside_identity::TrustDomain;
 use ironside_policy::{AppKind, Block, Callee, CompileProblem, Input, Namespaces, PolicySet};
 use ironside_resources::{Configuration, loader::Loaded};
 use ironside_telemetry::metrics::{Metrics, ObjectState, SourceState};
 
+use super::stream::Streamed;
 use crate::{
     config::{AppProtocol, Config},
     live::{Live, PolicySnapshot},
@@ -34,6 +36,7 @@ pub(super) fn compile(
     configuration: &Configuration,
     loaded: &Loaded,
     config: &Config,
+    streamed: &Streamed,
 ) -> Result<(PolicySet, Vec<String>), AccessError> {
     if !loaded.policy_failures.is_empty() {
         return Err(AccessError::Objects(joined(&loaded.policy_failures)));
@@ -45,23 +48,33 @@ pub(super) fn compile(
         spec,
         is_strict: config.access_control_strict,
     });
+    let held = streamed.held();
+    let mut objects = Cow::Borrowed(loaded.access_controls.as_slice());
+    if let Some(held) = held {
+        objects.to_mut().extend_from_slice(&held.objects);
+    }
     let input = Input {
         callee: &callee(config),
         block,
-        objects: &loaded.access_controls,
-        refused: &[],
-        // The loader has chosen already.
+        objects: &objects,
+        refused: held.map(|held| held.refused.as_slice()).unwrap_or_default(),
+        // The loader, or the stream, has chosen already.
         namespaces: Namespaces::Any,
-        deny_by_default: false,
+        deny_by_default: held.is_some_and(|held| held.deny_by_default),
     };
     let set = PolicySet::compile(&input).map_err(refusal)?;
+    let set = match streamed {
+        Streamed::Absent | Streamed::Unsupported | Streamed::Held(_) => set,
+        Streamed::Pending => PolicySet::pending(),
+        Streamed::Expired(_) => set.expired(),
+    };
     Ok((set, warnings(block, loaded, config)))
 }
 
-/// The first state of the rules, in force since `now`.
-pub(crate) fn first(now: SystemTime) -> PolicySnapshot {
+/// The first state of the rules, in force since `now`; that of a stream is none.
+pub(crate) fn first(streamed: &Streamed, now: SystemTime) -> PolicySnapshot {
     PolicySnapshot {
-        number: 1,
+        number: u64::from(matches!(streamed, Streamed::Absent)),
         since: now,
     }
 }
@@ -82,15 +95,19 @@ pub(super) fn invalid(loaded: &Loaded) -> usize {
 }
 
 /// Tells the series which rules are in force, and how many cannot be used.
-pub(crate) fn measure(metrics: &Metrics, live: &Live, invalid: usize) {
+pub(crate) fn measure(metrics: &Metrics, live: &Live, streamed: &Streamed, invalid: usize) {
+    let refused = streamed.held().map_or(0, |held| held.refused.len());
     let objects = live.policy.objects();
     let audited = objects.iter().filter(|object| object.is_audit).count();
     metrics.access_control_snapshot(live.snapshot.number);
-    metrics.access_control_source(SourceState::File);
+    // Of a stream its task knows more.
+    if matches!(streamed, Streamed::Absent) {
+        metrics.access_control_source(SourceState::File);
+    }
     for (state, count) in [
         (ObjectState::Ok, objects.len() - audited),
         (ObjectState::Audit, audited),
-        (ObjectState::Invalid, invalid),
+        (ObjectState::Invalid, invalid + refused),
     ] {
         metrics.access_control_objects(state, count);
     }

@@ -12,7 +12,10 @@ use ironside_resources::{
 };
 use ironside_telemetry::sampling::{Exporter, Sampling};
 
-use super::access::{self, AccessError};
+use super::{
+    access::{self, AccessError},
+    stream::Streamed,
+};
 use crate::{
     api::{
         access::{ApiAccess, Rule},
@@ -40,6 +43,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) otel_endpoint: Option<&'a str>,
     /// For `envRef`.
     pub(crate) env: &'a EnvAccess<'a>,
+    /// What the operator says.
+    pub(crate) streamed: &'a Streamed,
     /// What handlers are built with.
     pub(crate) tools: &'a Tools<'a>,
 }
@@ -107,6 +112,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         env,
         tools: _,
         otel_endpoint,
+        streamed,
     } = inputs;
     if let Some(problem) = configuration.problems().into_iter().next() {
         return Err(problem.into());
@@ -117,7 +123,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(loaded.other_errors());
     warnings.extend(unused(configuration, *otel_endpoint, loaded));
-    let (policy, notes) = access::compile(configuration, loaded, config)?;
+    let (policy, notes) = access::compile(configuration, loaded, config, streamed)?;
     warnings.extend(notes);
     let handlers = handlers(inputs, &mut warnings)?;
     let live = Live {

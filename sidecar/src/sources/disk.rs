@@ -9,13 +9,18 @@ use std::{
     sync::Arc,
 };
 
+use ironside_policy::PolicySet;
 use ironside_resources::{
     Configuration, EnvAccess,
     configuration::{self, ConfigFile},
     loader::{self, Loaded, Loader, ResourceFile},
 };
 
-use super::compile::{CompileError, Compiled, Inputs, compile};
+use super::{
+    access::{self, AccessError},
+    compile::{CompileError, Compiled, Inputs, compile},
+    stream::Streamed,
+};
 use crate::{
     config::{Config, Files, env::Environment},
     middleware::{KeySource, Tools},
@@ -173,7 +178,11 @@ impl Disk {
     ///
     /// # Errors
     /// [`CompileError`] if it cannot be used.
-    pub(crate) fn compile(&self, snapshot: &Snapshot) -> Result<Compiled, CompileError> {
+    pub(crate) fn compile(
+        &self,
+        snapshot: &Snapshot,
+        streamed: &Streamed,
+    ) -> Result<Compiled, CompileError> {
         let lookup = |name: &str| self.env.get(name).map(str::to_owned);
         compile(&Inputs {
             configuration: &snapshot.configuration,
@@ -186,11 +195,28 @@ impl Disk {
                 keys: self.env.get("DAPR_ENV_KEYS"),
                 lookup: &lookup,
             },
+            streamed,
             tools: &Tools {
                 clock: &self.clock,
                 keys: &self.keys,
             },
         })
+    }
+}
+
+impl Disk {
+    /// Compiles the rules of access control alone.
+    ///
+    /// # Errors
+    /// [`AccessError`] if they cannot be used.
+    pub(super) fn policy(
+        &self,
+        snapshot: &Snapshot,
+        streamed: &Streamed,
+    ) -> Result<PolicySet, AccessError> {
+        let (configuration, loaded) = (&snapshot.configuration, &snapshot.loaded);
+        let (policy, _warnings) = access::compile(configuration, loaded, &self.config, streamed)?;
+        Ok(policy)
     }
 }
 

@@ -8,3 +8,4 @@ pub(crate) mod advice;
 pub(crate) mod compile;
 pub(crate) mod disk;
 pub(crate) mod reload;
+pub(crate) mod stream;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use ironside_chassis::Clock;
+use ironside_policy::PolicySet;
 use ironside_resources::{
     AccessControl,
     access_control::Mode,
@@ -31,8 +32,9 @@ use super::{
     access,
     compile::Compiled,
     disk::{Bytes, Disk, DiskError, Snapshot},
+    stream::{Streamed, Update},
 };
-use crate::live::Live;
+use crate::live::{Live, PolicySnapshot};
 
 #[cfg(test)]
 mod tests;
@@ -56,6 +58,9 @@ pub(crate) struct Reloader {
     unreadable: Option<String>,
     told: Told,
     hangup: mpsc::Receiver<()>,
+    /// What the operator says.
+    streamed: Streamed,
+    updates: Option<mpsc::Receiver<Update>>,
 }
 
 /// Who is told of a new state, and the clock that says since when.
@@ -103,7 +108,17 @@ impl Reloader {
             unreadable: None,
             told,
             hangup,
+            streamed: Streamed::Absent,
+            updates: None,
         }
+    }
+
+    /// Takes what an operator says, too; nothing came yet.
+    #[must_use]
+    pub(crate) fn streaming(mut self, updates: mpsc::Receiver<Update>) -> Self {
+        self.streamed = Streamed::Pending;
+        self.updates = Some(updates);
+        self
     }
 
     /// True unless the Configuration at the start switched watching off (feature `HotReload`).
@@ -147,6 +162,10 @@ impl Reloader {
             let forced = tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = self.hangup.recv() => true,
+                Some(update) = next(&mut self.updates) => {
+                    self.follow(update);
+                    continue;
+                }
                 Some(()) = watch.edits.recv() => {
                     watch.debounce().await;
                     false
@@ -168,6 +187,38 @@ impl Reloader {
                 let files = self.disk.files();
                 let _gone = watch.add(&files.configurations, &files.resources);
             }
+        }
+    }
+
+    /// Puts in force what the operator says: the rules are new, everything else stays as it is.
+    fn follow(&mut self, update: Update) {
+        let Update { state, applied } = update;
+        self.streamed = state;
+        let policy = self.disk.policy(&self.last, &self.streamed);
+        let policy = policy.unwrap_or_else(|cause| {
+            error!(target: LOG, "access control cannot be put in force: {cause}; calls are refused");
+            PolicySet::pending()
+        });
+        let mut live = Live::clone(&self.told.live.borrow());
+        live.policy = Arc::new(policy);
+        live.snapshot = self.number(false);
+        access::measure(&self.told.metrics, &live, &self.streamed, 0);
+        self.told.live.send_replace(Arc::new(live));
+        // Whoever asked may be gone.
+        let _gone = applied.send(());
+    }
+
+    /// The number of the state that is about to be published, with the same rules as the last one or others.
+    fn number(&self, is_same: bool) -> PolicySnapshot {
+        let last = self.told.live.borrow().snapshot;
+        let next = access::next(last, self.told.clock.now());
+        match self.streamed.held() {
+            _ if is_same => last,
+            Some(held) => PolicySnapshot {
+                number: held.snapshot,
+                ..next
+            },
+            None => next,
         }
     }
 
@@ -265,7 +316,7 @@ impl Reloader {
     }
 
     fn publish(&mut self, next: Snapshot) -> Reloaded {
-        match self.disk.compile(&next) {
+        match self.disk.compile(&next, &self.streamed) {
             Ok(Compiled {
                 mut live,
                 components: _,
@@ -275,14 +326,9 @@ impl Reloader {
                 for warning in warnings {
                     warn!(target: LOG, "{warning}");
                 }
-                let last = self.told.live.borrow().snapshot;
-                live.snapshot = if same_rules(&self.last, &next) {
-                    last
-                } else {
-                    access::next(last, self.told.clock.now())
-                };
+                live.snapshot = self.number(same_rules(&self.last, &next));
                 self.last = next;
-                access::measure(&self.told.metrics, &live, 0);
+                access::measure(&self.told.metrics, &live, &self.streamed, 0);
                 self.told.live.send_replace(Arc::new(live));
                 info!(target: LOG, "configuration and resources are in force; ports and connections stay");
                 Reloaded::Published
@@ -302,6 +348,13 @@ impl Reloader {
 fn same_rules(before: &Snapshot, after: &Snapshot) -> bool {
     before.configuration.spec.access_control == after.configuration.spec.access_control
         && before.loaded.access_controls == after.loaded.access_controls
+}
+
+async fn next(updates: &mut Option<mpsc::Receiver<Update>>) -> Option<Update> {
+    match updates {
+        Some(updates) => updates.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn kept(cause: &DiskError) -> Reloaded {

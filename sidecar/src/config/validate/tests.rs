@@ -469,3 +469,84 @@ fn what_the_injector_passes_is_understood() {
     assert_eq!(config.app_max_concurrency, Some(5));
     assert_eq!(config.listen.http_port, 3500);
 }
+
+/// Facts F1, F3, F5: where access control comes from, and how urgently it is needed.
+#[test]
+fn access_control_comes_from_an_operator_with_mutual_tls() {
+    use crate::config::Demand;
+    const MTLS: [&str; 3] = ["--enable-mtls", "--sentry-address", "s:1"];
+    let roots = ("DAPR_TRUST_ANCHORS", "pem");
+    let start = |words: &[&str], env: &[(&str, &str)]| {
+        let mut all = Environment::from([roots]);
+        for (name, value) in env {
+            all = all.with([(*name, (*value).to_owned())]);
+        }
+        let words: Vec<&str> = MTLS.iter().chain(words).copied().collect();
+        with_env(&words, &all)
+    };
+    let operator = ["--control-plane-address", "op:443"];
+    let with = |more: &[&'static str], env: &[(&str, &str)]| {
+        let words: Vec<&str> = operator.iter().chain(more).copied().collect();
+        start(&words, env).unwrap()
+    };
+    let plain = with(&[], &[]).config.stream.unwrap();
+    assert_eq!(&*plain.address, "op:443");
+    assert_eq!(
+        plain.operator.to_string(),
+        "spiffe://localhost/ns/default/dapr-operator"
+    );
+    assert_eq!((plain.demand, plain.max_staleness), (Demand::Auto, None));
+    assert_eq!(&*plain.name, "rig");
+    let required = [
+        ("DAPR_ACCESS_CONTROL", "required"),
+        ("POD_NAME", "po d\n-1"),
+    ];
+    let stream = with(&[], &required).config.stream.unwrap();
+    assert_eq!((stream.demand, &*stream.name), (Demand::Required, "pod-1"));
+    // A flag beats the environment.
+    let stream = with(&["--access-control=auto"], &required).config.stream;
+    assert_eq!(stream.unwrap().demand, Demand::Auto);
+    let limited = with(&["--access-control-max-staleness=45s"], &[]);
+    assert_eq!(
+        limited.config.stream.unwrap().max_staleness,
+        Some(Duration::from_secs(45))
+    );
+    assert!(limited.warnings.is_empty());
+    let short = with(&["--access-control-max-staleness=2s"], &[]).warnings;
+    assert!(short[0].contains("less than three heartbeats"), "{short:?}");
+
+    assert!(start(&[], &[]).unwrap().config.stream.is_none());
+    for (words, env, text) in [
+        (
+            &[][..],
+            &[("DAPR_ACCESS_CONTROL", "required")][..],
+            "access control is required",
+        ),
+        (
+            &["--access-control=required"][..],
+            &[][..],
+            "access control is required",
+        ),
+        (
+            &["--access-control=of course"][..],
+            &[][..],
+            "is not auto or required",
+        ),
+        (
+            &[][..],
+            &[("DAPR_ACCESS_CONTROL", "Required")][..],
+            "is not auto or required",
+        ),
+        (
+            &["--access-control-max-staleness=-1s"][..],
+            &[][..],
+            "-1s is negative",
+        ),
+    ] {
+        let refused = start(words, env).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains(text), "{words:?} {env:?}: {refused}");
+    }
+    let without = with_env(&operator, &Environment::default()).unwrap();
+    assert!(without.config.stream.is_none());
+    assert!(without.warnings[0].contains("--control-plane-address has no effect"));
+}

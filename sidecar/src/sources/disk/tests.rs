@@ -63,7 +63,8 @@ pub(in crate::sources) fn component(name: &str, kind: &str, rest: &str) -> Strin
 
 fn read(disk: &Disk) -> Result<Compiled, String> {
     let snapshot = disk.read().map_err(|err| err.to_string())?;
-    disk.compile(&snapshot).map_err(|err| err.to_string())
+    disk.compile(&snapshot, &Streamed::Absent)
+        .map_err(|err| err.to_string())
 }
 
 #[test]

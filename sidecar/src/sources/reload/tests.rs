@@ -54,7 +54,7 @@ async fn edits_are_published_and_bad_ones_keep_the_last_good_state() {
     ];
     let disk = folder.disk(&words, Environment::default());
     let snapshot = disk.read().unwrap();
-    let first = disk.compile(&snapshot).unwrap();
+    let first = disk.compile(&snapshot, &Streamed::Absent).unwrap();
     let (sender, mut live) = watch::channel(Arc::new(first.live));
     let (hangup, asked) = mpsc::channel(1);
     let reloader = Reloader::new(disk, snapshot, told(sender), asked);
@@ -102,7 +102,7 @@ async fn a_bad_edit_is_told_once() {
     let words = ["--config", config.to_str().unwrap()];
     let disk = folder.disk(&words, Environment::default());
     let snapshot = disk.read().unwrap();
-    let first = disk.compile(&snapshot).unwrap();
+    let first = disk.compile(&snapshot, &Streamed::Absent).unwrap();
     let (sender, _live) = watch::channel(Arc::new(first.live));
     let (_hangup, asked) = mpsc::channel(1);
     let mut reloader = Reloader::new(disk, snapshot, told(sender), asked);
@@ -132,7 +132,7 @@ async fn a_removal_waits_alone() {
     let words = ["--resources-path", folder.resources()];
     let disk = folder.disk(&words, Environment::default());
     let snapshot = disk.read().unwrap();
-    let first = disk.compile(&snapshot).unwrap();
+    let first = disk.compile(&snapshot, &Streamed::Absent).unwrap();
     let (sender, live) = watch::channel(Arc::new(first.live));
     let (_hangup, asked) = mpsc::channel(1);
     let mut reloader = Reloader::new(disk, snapshot, told(sender), asked);

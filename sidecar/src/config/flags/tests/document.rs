@@ -37,6 +37,8 @@ const TAIL: &str = "
 | `DAPR_SENTRY_TOKEN_FILE` | file with the token for the certificate request |
 | `SENTRY_LOCAL_IDENTITY` | app ID to ask Sentry for, in place of `--app-id` |
 | `DAPR_CONTROLPLANE_TRUST_DOMAIN`, `DAPR_CONTROLPLANE_NAMESPACE` | stand in for the two flags |
+| `DAPR_ACCESS_CONTROL` | stands in for `--access-control` |
+| `POD_NAME` | what the operator calls this sidecar; otherwise the name of the machine |
 | `DAPR_HTTP_DISABLE_H2C` | `y yes true t on 1`: no HTTP/2 on the HTTP API port |
 | `DAPR_GRPC_MAX_CONN_IDLE`, `DAPR_GRPC_CONN_COLLECTOR_INTERVAL` | idle limit (3m) and sweep (45s) of connections to other sidecars |
 | `DAPR_ENV_KEYS` | space-separated names that `envRef` may read; unset allows all but `DAPR_*` and `APP_API_TOKEN` |
