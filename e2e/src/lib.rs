@@ -12,6 +12,7 @@
 )]
 
 pub mod binaries;
+pub mod operator;
 pub mod ports;
 pub mod program;
 pub mod rows;
@@ -20,6 +21,7 @@ pub mod sidecar;
 pub mod wait;
 pub mod world;
 
+pub use operator::{Operator, Scripted};
 pub use rows::Rows;
 pub use sentry::Sentry;
 pub use sidecar::{Sidecar, Spec};

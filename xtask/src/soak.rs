@@ -18,6 +18,8 @@ pub(crate) enum Soak {
     Restart,
     /// 1,000 edits of policy in a minute under 2,000 calls a second, in release.
     Policy,
+    /// Decisions of ten minutes without an operator, and a stream that falls silent.
+    Operator,
 }
 
 impl Soak {
@@ -29,6 +31,7 @@ impl Soak {
             Self::Body => "body",
             Self::Restart => "restart",
             Self::Policy => "policy",
+            Self::Operator => "operator",
         }
     }
 
@@ -36,7 +39,7 @@ impl Soak {
     fn needs_release(self) -> bool {
         match self {
             Self::Policy => true,
-            Self::Rotation | Self::Roots | Self::Body | Self::Restart => false,
+            Self::Rotation | Self::Roots | Self::Body | Self::Restart | Self::Operator => false,
         }
     }
 }
