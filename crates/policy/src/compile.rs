@@ -24,7 +24,7 @@ use crate::{
 };
 
 mod block;
-mod fixed;
+pub(crate) mod fixed;
 
 pub use block::{Block, BlockError};
 
@@ -143,13 +143,7 @@ impl PolicySet {
     /// Every problem of every object that applies.
     pub fn compile(input: &Input<'_>) -> Result<Self, Vec<CompileProblem>> {
         let mut problems = Vec::new();
-        let mut compiler = Compiler {
-            app: input.callee.app,
-            builder: Builder::default(),
-            objects: Vec::new(),
-            entries: Vec::new(),
-            replaced: Vec::new(),
-        };
+        let mut compiler = Compiler::new(input.callee.app);
         if let Some(block) = &input.block
             && let Err(error) = compiler.block(block)
         {
@@ -170,6 +164,29 @@ impl PolicySet {
             return Err(problems);
         }
         Ok(Self::compiled(compiler.finish(input)))
+    }
+}
+
+impl Compiled {
+    /// One object by itself, whatever is wrong with it, for no app in particular.
+    pub(crate) fn alone(object: &AccessControl, app: AppKind) -> Option<Self> {
+        // No caller has an empty namespace, so none is the callee.
+        let callee = Callee {
+            app_id: AppId::parse("callee").ok()?,
+            namespace: Namespace::parse("").ok()?,
+            trust_domain: TrustDomain::default(),
+            app,
+        };
+        let mut compiler = Compiler::new(app);
+        compiler.object(object);
+        Some(compiler.finish(&Input {
+            callee: &callee,
+            block: None,
+            objects: &[],
+            refused: &[],
+            namespaces: Namespaces::Any,
+            deny_by_default: false,
+        }))
     }
 }
 
@@ -215,6 +232,16 @@ impl Callee {
 // === impl Compiler ===
 
 impl Compiler {
+    fn new(app: AppKind) -> Self {
+        Self {
+            app,
+            builder: Builder::default(),
+            objects: Vec::new(),
+            entries: Vec::new(),
+            replaced: Vec::new(),
+        }
+    }
+
     fn object(&mut self, object: &AccessControl) {
         let spec = &object.spec;
         let style = match spec.evaluation {

@@ -5,10 +5,16 @@
 
 use std::fmt;
 
+mod nearest;
+
+pub use nearest::Nearest;
+
 use crate::{
     Caller, Decision, Operation, PolicySet, RuleId, Verdict,
+    compile::{Compiled, fixed},
     engine::reading,
-    object::{Object, Style},
+    object::{Entry, Object, Question, Style},
+    survey::Spelled,
 };
 
 /// Where a rule stands.
@@ -34,17 +40,21 @@ pub struct Explanation {
     pub canonical: String,
     /// Ways to read it, and the answer to each; empty if there are none to speak of.
     pub readings: Vec<(String, Verdict)>,
-    /// Objects that apply, in order, and what decided if they stood alone.
+    /// Objects that apply, in order, and what each of them says by itself of the path as it is.
     pub objects: Vec<ObjectAnswer>,
+    /// For a denial, the rule that comes nearest to allowing it.
+    pub nearest: Option<Nearest>,
 }
 
-/// An object of a set.
+/// An object of a set, and what it says by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectAnswer {
     /// `namespace/name`, or `Configuration/name`.
     pub name: Box<str>,
     /// Watched only.
     pub is_audit: bool,
+    /// What it says; `None` if it was not asked, as when the app calls itself.
+    pub verdict: Option<Verdict>,
 }
 
 // === impl Place ===
@@ -111,8 +121,21 @@ impl PolicySet {
         let answer = |object: &Object| ObjectAnswer {
             name: object.name.clone(),
             is_audit: object.is_audit,
+            verdict: None,
         };
         objects.unwrap_or_default().iter().map(answer).collect()
+    }
+
+    /// Returns what each object that applies says by itself.
+    fn answers(&self, caller: Caller<'_>, operation: &Operation<'_>) -> Vec<ObjectAnswer> {
+        let mut answers = self.objects();
+        let objects = self.rules().map(|rules| (rules, (0..).zip(&rules.objects)));
+        if let Some((set, objects)) = objects {
+            for (answer, (id, object)) in answers.iter_mut().zip(objects) {
+                answer.verdict = says(set, id, object, caller, operation);
+            }
+        }
+        answers
     }
 
     /// Returns a decision with everything that led to it.
@@ -135,11 +158,54 @@ impl PolicySet {
             (text, verdict)
         };
         let relative = operation.method.strip_prefix('/');
+        let decision = self.decide(caller, operation);
+        let nearest = if decision.is_allowed() {
+            None
+        } else {
+            self.nearest(caller, operation)
+        };
         Explanation {
-            decision: self.decide(caller, operation),
+            decision,
             canonical: format!("/{}", relative.unwrap_or(operation.method)),
             readings: texts.into_iter().map(judge).collect(),
-            objects: self.objects(),
+            objects: self.answers(caller, operation),
+            nearest,
         }
     }
+}
+
+/// What one object says of the path as it is (security 4.4, rule M7).
+fn says(
+    set: &Compiled,
+    id: u32,
+    object: &Object,
+    caller: Caller<'_>,
+    operation: &Operation<'_>,
+) -> Option<Verdict> {
+    let default = fixed::default_of(id, object);
+    let peer = match caller {
+        Caller::Peer(peer) if !set.callee.is(peer) || object.style == Style::Block => peer,
+        Caller::Own if object.style == Style::Block => return Some(default),
+        Caller::Peer(_) | Caller::Own => return None,
+        Caller::Anonymous => return Some(fixed::anonymous_of(id, object)),
+    };
+    let spelled = Spelled::new(set.app, operation.method);
+    let question = Question {
+        form: operation.form,
+        ..spelled.ask(set.app, operation.verb)
+    };
+    let mut entries: Vec<&Entry> = set
+        .entries
+        .iter()
+        .filter(|entry| entry.object == id && entry.names(peer))
+        .collect();
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.rank()));
+    let mut answers = entries
+        .iter()
+        .filter_map(|entry| entry.ask(object.style, &set.forest, question));
+    Some(match answers.next() {
+        Some(answer) if answer.allows => Verdict::Allow(answer.matched),
+        Some(answer) => Verdict::Deny(answer.matched),
+        None => default,
+    })
 }

@@ -16,13 +16,10 @@ use ironside_identity::SpiffeId;
 pub use code::{Code, Finding, Level};
 
 use crate::{
-    AppKind, Form, PolicySet, RuleId, Verb,
+    AppKind, PolicySet, RuleId, Verb,
     compile::Compiled,
-    engine::{
-        forest::{NodeId, Rule},
-        reading,
-    },
-    object::{Entry, Object, Paths, Question, Style},
+    engine::forest::{NodeId, Rule},
+    object::{Entry, Object},
     survey::{Children, MOST_REQUESTS, Sample, Tree, callers},
 };
 
@@ -145,15 +142,7 @@ impl<'a> Check<'a> {
     }
 
     fn tree(&self, entry: &Entry) -> Tree<'_> {
-        let style = self.object(entry).map(|object| object.style);
-        let written = style != Some(Style::Specific);
-        Tree {
-            forest: &self.set.forest,
-            children: &self.children,
-            root: entry.root,
-            written,
-            folds: written && self.set.app == AppKind::Http,
-        }
+        Tree::of(self.set, &self.children, entry)
     }
 
     /// Takes so many requests out of the bound.
@@ -188,35 +177,6 @@ fn rules(set: &Compiled, children: &Children, entry: &Entry) -> Vec<RuleSeen> {
     });
     rules.sort_by_key(|seen| seen.rule.operation);
     rules
-}
-
-/// A path with the spelling that each kind of object sees.
-struct Spelled<'a> {
-    path: &'a str,
-    folded: String,
-}
-
-impl<'a> Spelled<'a> {
-    fn new(app: AppKind, path: &'a str) -> Self {
-        let mut folded = String::new();
-        match app {
-            AppKind::Http => reading::lower(path, &mut folded),
-            AppKind::Grpc => folded.push_str(path),
-        }
-        Self { path, folded }
-    }
-
-    fn ask(&self, app: AppKind, verb: Verb) -> Question<'_> {
-        Question {
-            app,
-            form: Form::Invoke,
-            verb,
-            paths: Paths {
-                specific: self.path,
-                compatible: &self.folded,
-            },
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,11 @@ mod segment;
 
 use ironside_identity::SpiffeId;
 
-use crate::{AppKind, Verb, VerbSet, engine::forest::Rule};
+use crate::{
+    AppKind, Form, Verb, VerbSet,
+    engine::{forest::Rule, reading},
+    object::{Paths, Question},
+};
 
 pub(crate) use caller::callers;
 pub(crate) use path::{Children, Tree, paths};
@@ -62,6 +66,35 @@ pub(crate) fn verbs<'a>(app: AppKind, rules: impl Iterator<Item = &'a Rule>) -> 
         }
     }
     chosen.into_iter().map(|(_, verb)| verb).collect()
+}
+
+/// A path with the spelling that each kind of object sees.
+pub(crate) struct Spelled<'a> {
+    path: &'a str,
+    pub(crate) folded: String,
+}
+
+impl<'a> Spelled<'a> {
+    pub(crate) fn new(app: AppKind, path: &'a str) -> Self {
+        let mut folded = String::new();
+        match app {
+            AppKind::Http => reading::lower(path, &mut folded),
+            AppKind::Grpc => folded.push_str(path),
+        }
+        Self { path, folded }
+    }
+
+    pub(crate) fn ask(&self, app: AppKind, verb: Verb) -> Question<'_> {
+        Question {
+            app,
+            form: Form::Invoke,
+            verb,
+            paths: Paths {
+                specific: self.path,
+                compatible: &self.folded,
+            },
+        }
+    }
 }
 
 impl std::fmt::Display for Sample {

@@ -1,10 +1,10 @@
 //! The tables of the security sheet, and agreement with an evaluator that is nothing but them.
 
-mod agreement;
+pub(crate) mod agreement;
 mod fuzz;
 mod legacy;
 mod lint;
 mod malicious;
-mod naive;
+pub(crate) mod naive;
 mod objects;
 pub(crate) mod support;

@@ -73,12 +73,22 @@ fn without_identity(objects: &[(u32, &Object)]) -> Option<Verdict> {
     strictest
 }
 
-fn default_of(id: u32, object: &Object) -> Verdict {
+/// What an object says where no entry decides.
+pub(crate) fn default_of(id: u32, object: &Object) -> Verdict {
     let matched = matched(Reason::GlobalDefault, Some(id));
     if object.allows {
         Verdict::Allow(matched)
     } else {
         Verdict::Deny(matched)
+    }
+}
+
+/// What an object says of callers without identity.
+pub(crate) fn anonymous_of(id: u32, object: &Object) -> Verdict {
+    if object.needs_identity {
+        Verdict::Deny(matched(Reason::NoIdentity, Some(id)))
+    } else {
+        default_of(id, object)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What becomes of rules among the other rules of their entry.
 
-use super::{Check, Spelled};
+use super::Check;
 use crate::{
     AppKind, Verb,
     engine::{
@@ -9,7 +9,7 @@ use crate::{
         relative, specific,
     },
     object::{Entry, Question, Style},
-    survey::{Sample, paths, verbs},
+    survey::{Sample, Spelled, paths, verbs},
 };
 
 impl Check<'_> {

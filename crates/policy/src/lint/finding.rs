@@ -6,7 +6,7 @@ use crate::{
     engine::forest::Rule,
     explain::Place,
     object::{Entry, Object, Style},
-    survey::{Sample, is_legal},
+    survey::{Sample, Spelled, is_legal},
 };
 
 /// A route that the sidecar asks the app for its settings.
@@ -300,7 +300,7 @@ impl Check<'_> {
         }
         let callers = self.entries.iter().filter_map(|seen| seen.caller.as_ref());
         callers.into_iter().find_map(|caller| {
-            let spelled = super::Spelled::new(self.set.app, APP_ROUTE);
+            let spelled = Spelled::new(self.set.app, APP_ROUTE);
             let question = spelled.ask(self.set.app, Verb::Get);
             let verdict = self.set.peer(caller).decide(question).verdict;
             let by = verdict.matched().rule.filter(|_| verdict.is_allowed())?;

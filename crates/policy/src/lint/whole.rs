@@ -2,12 +2,12 @@
 
 use ironside_identity::SpiffeId;
 
-use super::{Check, Spelled};
+use super::Check;
 use crate::{
     RuleId, Verb,
     engine::forest::{Forest, NodeId},
     object::{Answer, Entry, Question, Style},
-    survey::{Sample, paths, verbs},
+    survey::{Sample, Spelled, paths, verbs},
 };
 
 /// Two objects that say different things about one request, both on purpose.

@@ -9,7 +9,12 @@ use super::{
     MOST_BYTES, MOST_PATHS, TooMuch,
     segment::{Pattern, segments},
 };
-use crate::engine::forest::{Forest, Node, NodeId};
+use crate::{
+    AppKind,
+    compile::Compiled,
+    engine::forest::{Forest, Node, NodeId},
+    object::{Entry, Style},
+};
 
 /// The children of each node of a forest.
 #[derive(Debug)]
@@ -25,6 +30,23 @@ pub(crate) struct Tree<'a> {
     pub(crate) written: bool,
     /// Letters beyond ASCII are folded.
     pub(crate) folds: bool,
+}
+
+// === impl Tree ===
+
+impl<'a> Tree<'a> {
+    /// The tree of an entry.
+    pub(crate) fn of(set: &'a Compiled, children: &'a Children, entry: &Entry) -> Self {
+        let object = set.objects.get(entry.object as usize);
+        let written = object.is_none_or(|object| object.style != Style::Specific);
+        Self {
+            forest: &set.forest,
+            children,
+            root: entry.root,
+            written,
+            folds: written && set.app == AppKind::Http,
+        }
+    }
 }
 
 /// Where the trees stand: tree and node.

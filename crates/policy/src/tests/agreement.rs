@@ -52,10 +52,10 @@ const NAMESPACES: [&str; 3] = ["shop", "shopper", "ops"];
 const DOMAINS: [&str; 2] = ["public", "other"];
 const VERBS: [Verb; 5] = [Verb::None, Verb::Get, Verb::Post, Verb::Delete, Verb::Get];
 
-pub(super) struct Maker(SmallRng);
+pub(crate) struct Maker(pub(crate) SmallRng);
 
 impl Maker {
-    fn pick<T: Copy>(&mut self, list: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, list: &[T]) -> T {
         *list.choose(&mut self.0).unwrap()
     }
 
@@ -100,7 +100,7 @@ impl Maker {
         }
     }
 
-    fn method(&mut self) -> String {
+    pub(crate) fn method(&mut self) -> String {
         let count = self.0.random_range(0..5);
         let odd = self.chance(30);
         let segment = |maker: &mut Self| {
@@ -234,12 +234,12 @@ impl Maker {
     }
 
     /// From a seed.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(SmallRng::seed_from_u64(seed))
     }
 
     /// A small set of a block, an object or two, never nothing.
-    pub(super) fn few(&mut self) -> Given {
+    pub(crate) fn few(&mut self) -> Given {
         let count = self.0.random_range(0..3);
         let mut given = Given {
             app: if self.chance(80) {
@@ -284,7 +284,7 @@ impl Maker {
         }
     }
 
-    fn peer(&mut self) -> SpiffeId {
+    pub(crate) fn peer(&mut self) -> SpiffeId {
         let domain = if self.chance(85) {
             DOMAINS[0]
         } else {

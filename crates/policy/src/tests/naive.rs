@@ -697,7 +697,7 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 /// Simple lower case, letter by letter.
-pub(super) fn lower(text: &str) -> String {
+pub(crate) fn lower(text: &str) -> String {
     let one = |c: char| match c {
         'İ' => 'i',
         c => c.to_lowercase().next().unwrap(),

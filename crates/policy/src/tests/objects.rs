@@ -389,3 +389,60 @@ fn an_explanation_names_readings_and_rules() {
         "/spec/defaultAction"
     );
 }
+
+/// Which rule would have allowed: the same path with another verb, another path, another caller.
+#[test]
+fn a_denial_names_the_rule_that_comes_nearest() {
+    let spec = rules(
+        &[
+            "{name: /orders, httpVerb: [POST], action: allow}".to_owned(),
+            "{name: /public/**, action: allow}".to_owned(),
+            "{name: /health, pathMatch: Exact, action: allow}".to_owned(),
+            "{name: /orders/admin, action: deny}".to_owned(),
+        ],
+        "",
+    );
+    let set = set_of(&[
+        &spec,
+        "{policies: [{appId: '*', namespace: '*', operations: [{name: /public/secret, action: deny}]}]}",
+    ]);
+    let nearest = |path: &str, verb: Verb| {
+        let operation = Operation::invoke(path, verb);
+        let nearest = set.explain(Caller::Peer(&web()), &operation).nearest?;
+        let place = set.place(nearest.rule)?.to_string();
+        Some((
+            place.rsplit('/').next()?.to_owned(),
+            nearest.sample.to_string(),
+        ))
+    };
+    let from = "from spiffe://public/ns/shop/web";
+    for (path, verb, rule, want) in [
+        ("orders", Verb::Get, "0", "POST /orders"),
+        ("orders/7", Verb::Put, "0", "POST /orders/7"),
+        ("health/x", Verb::Get, "2", "GET /health"),
+        ("publik", Verb::Get, "1", "GET /public"),
+        ("orders/admin", Verb::Post, "1", "POST /public/admin"),
+        ("public/secret", Verb::Get, "0", "POST /orders/secret"),
+    ] {
+        let (found, sample) = nearest(path, verb).unwrap_or_default();
+        assert_eq!(
+            (found.as_str(), sample),
+            (rule, format!("{want} {from}")),
+            "{path}"
+        );
+    }
+    assert_eq!(nearest("public/a", Verb::Get), None);
+    let other = id("spiffe://public/ns/ops/other");
+    let explained = set.explain(
+        Caller::Peer(&other),
+        &Operation::invoke("health", Verb::Get),
+    );
+    let sample = explained.nearest.unwrap().sample;
+    assert_eq!(sample.to_string(), format!("GET /health {from}"));
+    let says: Vec<bool> = explained
+        .objects
+        .iter()
+        .map(|object| object.verdict.unwrap().is_allowed())
+        .collect();
+    assert_eq!(says, [false, false]);
+}
