@@ -167,7 +167,7 @@ async fn an_expired_issuer_signs_nothing() {
     let cluster = Cluster::new();
     let (from, to) = (
         now() - Duration::from_secs(60),
-        now() + Duration::from_secs(12),
+        now() + Duration::from_secs(15),
     );
     cluster.supply(&Ca::builder().issuer_valid(from, to).build());
     let sentry = cluster.spawn(&[]);
