@@ -411,7 +411,8 @@ async fn tokens_are_asked_for_where_a_key_set_is_configured() {
     fs::write(&config, text).unwrap();
     let credentials = folder.path().join("credentials");
     fs::create_dir(&credentials).unwrap();
-    let sentry = Sentry::start(&credentials, &["--config", config.to_str().unwrap()]);
+    let flags = ["--log-level=debug", "--config", config.to_str().unwrap()];
+    let sentry = Sentry::start(&credentials, &flags);
     sentry.line("Using validator 'jwks'");
     let health = get(sentry.healthz(), "/healthz").await;
     assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
@@ -445,7 +446,13 @@ async fn tokens_are_asked_for_where_a_key_set_is_configured() {
         ask(jwks, &other).await.unwrap_err(),
         denied("token validation failed: \"sub\" not satisfied")
     );
+    // K224: each decision has been written down, and no token, key or request with it.
+    sentry.lines("decision=", 5);
     sentry.line("validator=jwks");
+    let all = sentry.lines("", 1).join("\n");
+    for secret in [good.as_str(), &other, "CERTIFICATE REQUEST", "PRIVATE KEY"] {
+        assert!(!all.contains(secret), "{all}");
+    }
 }
 
 /// A set with one key, called `k`.

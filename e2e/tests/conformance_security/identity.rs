@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use ironside_e2e::{Rows, Sentry, Sidecar, Spec, World, ports, program::Program, wait};
 use ironside_testkit::{
     certs::{Ca, now},
+    grpc::{Exchange, GrpcApp, Running},
     http::{self, Answer, HttpApp, Request},
 };
 use rustix::process::Signal;
@@ -178,6 +179,63 @@ async fn an_outage_longer_than_a_certificate_ends_without_a_restart() {
         pair.caller.healthy("/v1.0/healthz").await?;
         pair.callee.healthy("/v1.0/healthz").await?;
         same("call", (200, "ok".to_owned()), pair.call().await?)
+    })
+    .await;
+    rows.close();
+}
+
+fn echo(mut call: Exchange) -> Running {
+    Box::pin(async move {
+        call.begin_reply(&[]);
+        while let Some(message) = call.message().await {
+            call.reply(&message);
+        }
+        call.end(0, "", &[]);
+    })
+}
+
+/// O-C8 at the calling side, where the callee's own side has no reason to close: the caller's Sentry and its file of
+/// roots go over to another root, below which the callee has nothing to show.
+#[tokio::test]
+async fn a_root_that_is_taken_away_takes_its_connections_along() {
+    let (world, ca, port) = (World::new(), ending(16 * SECOND), ports::free());
+    let mut rows = Rows::of("security");
+    rows.row("O-C8", "anchors by which a peer is nobody", async {
+        let [lasting, short] = ["lasting", "short"].map(|name| world.path().join(name));
+        put(&ca.new_issuer(), &lasting)?;
+        put(&ca, &short)?;
+        let of_callee = Sentry::start_at(&world, lasting, ports::free(), "").await?;
+        let mut of_caller = Sentry::start_ending(&world, short.clone(), port, "").await?;
+        let roots = world.write("roots.pem", &ca.root_pem());
+        let app = GrpcApp::start(echo).await?;
+        let callee = Spec::new("callee").app(app.port()).protocol("grpc");
+        let _callee = callee.mtls(&of_callee).ready(&world).await?;
+        let caller = Spec::new("caller")
+            .argument("--enable-mtls")
+            .flag("--sentry-address", &format!("127.0.0.1:{port}"))
+            .env("DAPR_TRUST_ANCHORS_FILE", &roots.display().to_string());
+        let caller = caller.start(&world).await?;
+        let (client, metadata) = (caller.client().await?, [("dapr-app-id", "callee")]);
+        let mut stream = client.open("/x.Y/Z", &metadata).await?;
+        stream.send(b"m");
+        let echoed = wait::within("echo", wait::LONG, stream.message()).await?;
+        same("echo", Some(b"m".to_vec()), echoed)?;
+
+        of_caller.program.signal(Signal::KILL);
+        of_caller.program.exit(wait::LONG).await?;
+        let next = Ca::new();
+        put(&next, &short)?;
+        fs::write(&roots, next.root_pem())?;
+        let _next = Sentry::start_at(&world, short, port, "").await?;
+        let end = wait::within("the end of the stream", 25 * SECOND, stream.finish()).await?;
+        ensure!(end.code() != Some(0), "it ended well: {end:?}");
+        let renewed = "Successfully renewed workload identity";
+        ensure!(caller.program.log().contains(renewed), "it ended too early");
+        let reply = client.call("/x.Y/Z", &metadata, &[b"m"]).await?;
+        same("a new call", Some(14), reply.code())?;
+        let text = reply.message();
+        ensure!(text.contains("signed by an unknown authority"), "{text}");
+        Ok(())
     })
     .await;
     rows.close();
