@@ -4,8 +4,14 @@
 
 mod rig;
 
+use ironside_proto::{
+    common::{HttpExtension, InvokeRequest, http_extension::Verb},
+    internals::InternalInvokeRequest,
+};
 use ironside_testkit::http::{Connection, Request};
-use rig::{Daprd, NEVER, Plan, within, write};
+use prost::Message as _;
+use rig::{Daprd, NEVER, Plan, app, rpc, within, write};
+use serde_json::Value;
 
 const DECISIONS: &str = "/v1.0-alpha1/accesscontrol/decisions";
 
@@ -165,5 +171,80 @@ async fn decisions_are_shown_to_this_machine_only() {
     let mut connection = Connection::unix(&socket).await.unwrap();
     let reply = connection.send(&Request::get(DECISIONS)).await.unwrap();
     assert_eq!(reply.status(), 200, "{}", reply.text());
+    assert_eq!(sidecar.terminate().await, 0);
+}
+
+/// Fact 4.9, rows K162, K164: what a peer sends that speaks to the port itself is told as it came, and what is
+/// refused before any rule is told too.
+#[tokio::test]
+async fn calls_of_a_strange_peer_are_told_as_they_came() {
+    let app = app().await;
+    let mut sidecar = Plan::new(app.port()).start();
+    sidecar.ready().await;
+    let port = sidecar.internal_port().await;
+    let message = InternalInvokeRequest {
+        ver: 1,
+        message: Some(InvokeRequest {
+            method: "public/..//admin".to_owned(),
+            http_extension: Some(HttpExtension {
+                verb: Verb::Put.into(),
+                querystring: "token=s3cret".to_owned(),
+            }),
+            ..InvokeRequest::default()
+        }),
+        ..InternalInvokeRequest::default()
+    };
+    let unary = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
+    let reply = rpc(port, unary, &[], &message.encode_to_vec()).await;
+    assert_eq!(reply.code(), Some(0), "{}", reply.message());
+    for (path, callee) in [
+        ("/pkg.S/M", "other"),
+        ("/dapr.proto.runtime.v1.AppCallback/OnInvoke", "appa"),
+    ] {
+        let reply = rpc(port, path, &[("dapr-callee-app-id", callee)], b"").await;
+        assert_eq!(reply.code(), Some(7), "{path}");
+    }
+    let text = sidecar.get(DECISIONS).await.text();
+    assert!(!text.contains("s3cret"), "{text}");
+    let list: Value = serde_json::from_str(&text).unwrap();
+    let told = |at: usize| {
+        let field = |name: &str| {
+            list["decisions"][at][name]
+                .as_str()
+                .unwrap_or("-")
+                .to_owned()
+        };
+        let names = [
+            "decision",
+            "reason",
+            "operation",
+            "rawOperation",
+            "verb",
+            "protocol",
+            "caller",
+        ];
+        names.map(field).join(" ")
+    };
+    let want = [
+        "deny reserved-service /dapr.proto.runtime.v1.AppCallback/OnInvoke - NONE proxy ",
+        "deny relay-refused /pkg.S/M - NONE proxy ",
+        "allow no-policy /admin public/..//admin PUT http ",
+    ];
+    assert_eq!([told(0), told(1), told(2)], want);
+    assert_eq!(sidecar.terminate().await, 0);
+}
+
+/// A warning that stands is said once, however often something else is edited.
+#[tokio::test]
+async fn an_edit_of_something_else_repeats_no_warning() {
+    let rules = "    policies:\n    - {appId: web, namespace: default, trustDomain: public}\n";
+    let mut sidecar = start(&block(rules), &[]);
+    sidecar.line("has policies and no defaultAction").await;
+    sidecar.http_port().await;
+    let skip = sidecar.log().len();
+    let endpoint = "apiVersion: dapr.io/v1alpha1\nkind: HTTPEndpoint\nmetadata: {name: ep}\nspec: {baseUrl: 'http://127.0.0.1:1'}\n";
+    write(&sidecar.path("resources").join("ep.yaml"), endpoint);
+    sidecar.line_after(skip, "resources are in force").await;
+    assert_eq!(count(&sidecar, &["has policies and no defaultAction"]), 1);
     assert_eq!(sidecar.terminate().await, 0);
 }

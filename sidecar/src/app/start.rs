@@ -31,7 +31,6 @@ use crate::{
     channel::admission::Admission,
     config::{Config, Listen, env::Environment},
     decisions::{self, Decisions, file::Writing},
-    live::Live,
     middleware::KeySource,
     peers::verified::VerifiedPeers,
     server::{accept::Listener, data::DataThread, public},
@@ -213,8 +212,14 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     });
     let advice = advice::follow(shared.live.clone(), tasks.token());
     tasks.spawn("policy-advice", advice);
+    let told = Told {
+        live: live_sender,
+        metrics: Arc::clone(&shared.metrics),
+        clock: shared.clock.clone(),
+        said: compiled.warnings,
+    };
     let updates = streaming(&shared, held.as_ref(), tasks);
-    let hangup = reloading(disk, snapshot, live_sender, (&shared, updates), tasks)?;
+    let hangup = reloading(disk, snapshot, told, updates, tasks)?;
     let served = serve(&shared, held, internal, tasks, &fatal_sender).await?;
     let app_up = getting_ready(&shared, began, tasks);
     Ok(Running {
@@ -325,16 +330,11 @@ fn streaming(
 fn reloading(
     disk: Disk,
     snapshot: Snapshot,
-    live: watch::Sender<Arc<Live>>,
-    (shared, updates): (&Shared, Option<mpsc::Receiver<Update>>),
+    told: Told,
+    updates: Option<mpsc::Receiver<Update>>,
     tasks: &Tasks,
 ) -> Result<mpsc::Sender<()>, StartError> {
     let (hangup, asked) = mpsc::channel(1);
-    let told = Told {
-        live,
-        metrics: Arc::clone(&shared.metrics),
-        clock: shared.clock.clone(),
-    };
     let mut reloader = Reloader::new(disk, snapshot, told, asked);
     if let Some(updates) = updates {
         reloader = reloader.streaming(updates);

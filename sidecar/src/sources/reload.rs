@@ -71,6 +71,8 @@ pub(crate) struct Told {
     pub(crate) metrics: Arc<Metrics>,
     /// Time.
     pub(crate) clock: Clock,
+    /// The warnings of the state in force.
+    pub(crate) said: Vec<String>,
 }
 
 /// What the files say at one time.
@@ -323,9 +325,11 @@ impl Reloader {
                 warnings,
             }) => {
                 report(&self.last, &next);
-                for warning in warnings {
+                // A warning that stands is not news with each edit of something else.
+                for warning in warnings.iter().filter(|one| !self.told.said.contains(one)) {
                     warn!(target: LOG, "{warning}");
                 }
+                self.told.said = warnings;
                 live.snapshot = self.number(same_rules(&self.last, &next));
                 self.last = next;
                 access::measure(&self.told.metrics, &live, &self.streamed, 0);

@@ -15,6 +15,7 @@ fn told(live: watch::Sender<Arc<Live>>) -> Told {
         live,
         metrics: Arc::new(Metrics::disabled()),
         clock: Clock::system(),
+        said: Vec::new(),
     }
 }
 
