@@ -105,6 +105,12 @@ impl InvokeError {
 
 impl From<&BodyError> for InvokeError {
     fn from(error: &BodyError) -> Self {
+        // Policy may end a call when its answer has begun: to a caller that saw none of it that is a denial.
+        if let BodyError::Peer { code, message } = error
+            && *code == Code::PermissionDenied
+        {
+            return Self::Hop(Box::new(Status::new(*code, message.as_ref())));
+        }
         Self::Body(error.to_string())
     }
 }
@@ -196,4 +202,24 @@ async fn local(
     Ok(app
         .deliver(call, context, live, &worker.shared.admission)
         .await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Facts K198, 3.10: a denial is 403, also when it comes where the body of the answer was expected.
+    #[test]
+    fn a_denial_after_the_head_of_an_answer_is_one() {
+        for (code, status) in [(Code::PermissionDenied, 403), (Code::Internal, 500)] {
+            let error = BodyError::Peer {
+                code,
+                message: "no".into(),
+            };
+            let error = InvokeError::from(&error);
+            assert_eq!(error.http_status().as_u16(), status);
+            let text = format!("rpc error: code = {code:?} desc = no");
+            assert_eq!(error.to_string(), text);
+        }
+    }
 }
