@@ -286,22 +286,31 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// Reads a regular file: a pipe or a device would hold the control thread, or never end.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     use std::io::Read as _;
-    let refused = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text.to_owned());
+    let refused = |kind, text: &str| io::Error::new(kind, text.to_owned());
     // Asked before it is opened: opening a pipe waits for its writer.
     if !std::fs::metadata(path)?.is_file() {
-        return Err(refused("it is no regular file"));
+        return Err(refused(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
     }
     let mut bytes = Vec::new();
     std::fs::File::open(path)?
         .take(MAX_FILE + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(refused("it is larger than 16 MiB"));
+        return Err(refused(
+            io::ErrorKind::FileTooLarge,
+            "it is larger than 16 MiB",
+        ));
     }
     Ok(bytes)
 }
 
 /// The files of a directory itself, in name order. Files that are no YAML are named but not read.
+///
+/// A file that is there and cannot be read may hold rules of access control: it is not left out, but an error
+/// (security 4.6, F10).
 fn list(directory: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
@@ -324,7 +333,10 @@ fn list(directory: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
             Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => {
                 tracing::warn!(target: "dapr.runtime.loader.disk", "resource file {} is skipped: {cause}", path.display());
             }
-            Err(cause) => return Err(cause),
+            Err(cause) => {
+                let text = format!("{}: {cause}", path.display());
+                return Err(io::Error::new(cause.kind(), text));
+            }
         }
     }
     files.sort_unstable_by(|a, b| a.0.cmp(&b.0));

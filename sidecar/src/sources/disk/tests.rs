@@ -220,12 +220,23 @@ fn only_regular_files_of_bounded_size_are_read() {
     let path = |name: &str| folder.path().join(name);
     fs::write(path("a.yaml"), "kind: Component").unwrap();
     std::os::unix::fs::symlink("/dev/zero", path("b.yaml")).unwrap();
-    let big = fs::File::create(path("c.yaml")).unwrap();
-    big.set_len(MAX_FILE + 1).unwrap();
     let listed = list(folder.path()).unwrap();
     let names: Vec<_> = listed
         .iter()
         .map(|(path, _)| path.file_name().unwrap().to_str().unwrap())
         .collect();
     assert_eq!(names, ["a.yaml"]);
+}
+
+/// A file that nobody can look into may hold the rule that keeps somebody out (fact F10).
+#[test]
+fn a_file_that_is_too_large_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let big = fs::File::create(folder.path().join("rules.yaml")).unwrap();
+    big.set_len(MAX_FILE + 1).unwrap();
+    let error = list(folder.path()).unwrap_err().to_string();
+    assert!(
+        error.ends_with("rules.yaml: it is larger than 16 MiB"),
+        "{error}"
+    );
 }
