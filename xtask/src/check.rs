@@ -9,7 +9,7 @@ use crate::{deny, steps::Steps, surroundings::Surroundings};
 /// Tests that compare a generated file with its source, and write it under `UPDATE=1`: what, cargo target, name.
 ///
 /// All run over the whole workspace, so that features and with them the builds are those of the other steps.
-const GENERATED: [(&str, &[&str], &str); 2] = [
+const GENERATED: [(&str, &[&str], &str); 3] = [
     (
         "wire contract",
         &["--test", "generated"],
@@ -19,6 +19,11 @@ const GENERATED: [(&str, &[&str], &str); 2] = [
         "configuration reference",
         &["--lib"],
         "config::flags::tests::the_document_shows_the_table",
+    ),
+    (
+        "CRD of AccessControl",
+        &["--lib"],
+        "access_control::crd::tests::the_crd_is_made_from_the_types",
     ),
 ];
 

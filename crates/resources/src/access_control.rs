@@ -9,9 +9,13 @@ use serde::{Deserialize, Serialize};
 
 mod check;
 mod document;
+mod outline;
+mod status;
 
 pub use check::{Flaw, Problem};
 pub use document::{AccessControlError, decode, decode_json};
+pub use outline::{Outline, outlines};
+pub use status::{AccessControlStatus, Condition, Denials, LintEntry, SidecarCounts, WouldDeny};
 
 use crate::yaml;
 
@@ -29,6 +33,7 @@ pub struct AccessControl {
 }
 
 /// The rules of an object.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessControlSpec {
@@ -53,6 +58,7 @@ pub struct AccessControlSpec {
 }
 
 /// What one caller, or a group of callers, may do.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CallerPolicy {
@@ -76,6 +82,7 @@ pub struct CallerPolicy {
 }
 
 /// A rule by path and verb.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OperationRule {
@@ -96,6 +103,7 @@ pub struct OperationRule {
 }
 
 /// Whether an object decides.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Mode {
     /// It does.
@@ -106,6 +114,7 @@ pub enum Mode {
 }
 
 /// How rules are matched.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Evaluation {
     /// The most specific rule wins; order means nothing.
@@ -116,6 +125,7 @@ pub enum Evaluation {
 }
 
 /// What a rule says.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -128,6 +138,7 @@ pub enum Action {
 }
 
 /// What holds for callers without identity.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Unauthenticated {
     /// They are refused.
@@ -138,6 +149,7 @@ pub enum Unauthenticated {
 }
 
 /// Whether a pattern without trailing wildcard covers deeper paths.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum PathMatch {
     /// It does.
@@ -148,6 +160,7 @@ pub enum PathMatch {
 }
 
 /// A verb of a rule.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum HttpVerb {
@@ -186,5 +199,7 @@ impl CallerPolicy {
     }
 }
 
+#[cfg(test)]
+mod crd;
 #[cfg(test)]
 mod tests;

@@ -113,8 +113,16 @@ struct DocumentLines {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct SpecLines {
+    policies: Vec<Spanned<EntryLines>>,
+    /// The block of a Configuration.
+    access_control: BlockLines,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BlockLines {
     policies: Vec<Spanned<EntryLines>>,
 }
 
@@ -132,16 +140,20 @@ pub(crate) fn policy_lines(document: &str) -> PolicyLines {
         let operations = operations.map(|rule| rule.referenced.line()).collect();
         (entry.referenced.line(), operations)
     };
-    let policies = lines.unwrap_or_default().spec.policies;
+    let spec = lines.unwrap_or_default().spec;
+    let policies = spec.policies.into_iter();
+    let block = spec.access_control.policies;
     PolicyLines {
-        policies: policies.into_iter().map(entry).collect(),
+        policies: policies.chain(block).map(entry).collect(),
     }
 }
 
 impl PolicyLines {
     /// Returns the line of the rule or entry that a JSON pointer goes into.
     pub(crate) fn line_of(&self, pointer: &str) -> Option<u64> {
-        let mut parts = pointer.strip_prefix("/spec/policies/")?.split('/');
+        let rest = pointer.strip_prefix("/spec/policies/");
+        let rest = rest.or_else(|| pointer.strip_prefix("/spec/accessControl/policies/"));
+        let mut parts = rest?.split('/');
         let (line, operations) = self.policies.get(parts.next()?.parse::<usize>().ok()?)?;
         let rule = match (parts.next(), parts.next()) {
             (Some("operations"), Some(index)) => index.parse::<usize>().ok(),

@@ -11,17 +11,17 @@ use thiserror::Error;
 use super::{AccessControl, CallerPolicy, Evaluation, HttpVerb, OperationRule};
 
 /// Most app IDs in `scopes` (security 4.2).
-const MAX_SCOPES: usize = 256;
+pub(super) const MAX_SCOPES: usize = 256;
 /// Most entries of an object, and most operations of an entry (security 4.2).
-const MAX_LIST: usize = 128;
+pub(super) const MAX_LIST: usize = 128;
 /// Longest operation name, in characters (security 4.2).
-const MAX_NAME: usize = 256;
+pub(super) const MAX_NAME: usize = 256;
 /// Longest app ID, in bytes (security 4.2).
-const MAX_APP_ID: usize = 64;
+pub(super) const MAX_APP_ID: usize = 64;
 /// Longest DNS label, in bytes.
-const MAX_LABEL: usize = 63;
+pub(super) const MAX_LABEL: usize = 63;
 /// Longest trust domain, in bytes (security 4.2).
-const MAX_TRUST_DOMAIN: usize = 255;
+pub(super) const MAX_TRUST_DOMAIN: usize = 255;
 
 /// Something that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

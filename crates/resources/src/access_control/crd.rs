@@ -1,0 +1,349 @@
+//! The CustomResourceDefinition of AccessControl, made from the types of this module.
+//!
+//! Owns what a schema cannot say by itself: bounds, keys of lists, and the rules V1 to V10 in CEL, with the texts and
+//! the bounds of the checks beside it. Compiled for tests only: `cargo xtask gen` writes the file by running the
+//! test that compares it. Source: security 4.1 to 4.3.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    AccessControlSpec, AccessControlStatus, Flaw,
+    check::{MAX_APP_ID, MAX_LABEL, MAX_LIST, MAX_NAME, MAX_SCOPES, MAX_TRUST_DOMAIN},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// A rule of the API server.
+pub(super) struct CelRule {
+    /// Where it stands, as a JSON pointer into the schema of the object.
+    at: &'static str,
+    flaw: Flaw,
+    rule: String,
+}
+
+const SPEC: &str = "/properties/spec";
+const POLICY: &str = "/properties/spec/properties/policies/items";
+const OPERATION: &str = "/properties/spec/properties/policies/items/properties/operations/items";
+const STATUS: &str = "/properties/status/properties";
+
+/// Rules V1 to V10.
+pub(super) fn cel_rules() -> Vec<CelRule> {
+    let rule = |at, flaw, rule: &str| CelRule {
+        at,
+        flaw,
+        rule: rule.to_owned(),
+    };
+    // Waived for a block that was pasted as it is.
+    let name = |flaw, rule: &str| CelRule {
+        at: SPEC,
+        flaw,
+        rule: format!(
+            "(has(self.evaluation) && self.evaluation == 'DaprCompatible') || !has(self.policies) || \
+             self.policies.all(p, !has(p.operations) || p.operations.all(o, {rule}))"
+        ),
+    };
+    let wildcard = |field: &str| {
+        format!(
+            "self.{field} == '*' || !self.{field}.contains('*') || \
+             (self.{field}.endsWith('*') && self.{field}.indexOf('*') == size(self.{field}) - 1)"
+        )
+    };
+    vec![
+        rule(
+            SPEC,
+            Flaw::Empty,
+            "has(self.defaultAction) || (has(self.policies) && size(self.policies) > 0)",
+        ),
+        name(
+            Flaw::ForbiddenCharacter,
+            r"!o.name.contains('#') && !o.name.contains('?') && !o.name.matches('[\\x00-\\x1f\\x7f]')",
+        ),
+        name(
+            Flaw::EmptySegment,
+            "!o.name.contains('//') && (o.name == '/' || !o.name.endsWith('/'))",
+        ),
+        name(Flaw::DotSegment, r"!o.name.matches('(^|/)\\.{1,2}(/|$)')"),
+        name(
+            Flaw::DoubleStar,
+            "!o.name.contains('**') || ((o.name == '**' || o.name.endsWith('/**')) && \
+             o.name.indexOf('**') == size(o.name) - 2)",
+        ),
+        name(Flaw::Percent, "!o.name.contains('%')"),
+        rule(
+            OPERATION,
+            Flaw::StarNotAlone,
+            "!has(self.httpVerb) || !('*' in self.httpVerb) || size(self.httpVerb) == 1",
+        ),
+        rule(POLICY, Flaw::Wildcard, &wildcard("appId")),
+        // `namespace` is a reserved word of CEL.
+        rule(POLICY, Flaw::Wildcard, &wildcard("__namespace__")),
+        rule(
+            SPEC,
+            Flaw::NotCompatible,
+            "!has(self.evaluation) || self.evaluation != 'DaprCompatible' || (!has(self.unauthenticated) && \
+             (!has(self.policies) || self.policies.all(p, !p.appId.contains('*') && \
+             !p.__namespace__.contains('*') && (!has(p.trustDomain) || !p.trustDomain.contains('*')) && \
+             (!has(p.operations) || p.operations.all(o, !has(o.pathMatch))))))",
+        ),
+        rule(
+            "",
+            Flaw::AppId,
+            "!has(self.scopes) || self.scopes.all(a, a.matches('^[A-Za-z0-9_-]{1,64}$'))",
+        ),
+    ]
+}
+
+/// The schema of the whole object, structural as the API server wants it.
+pub(super) fn schema() -> Value {
+    let mut schema = json!({
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "scopes": {
+                "description": "The called apps it is for; empty means all of the namespace.",
+                "type": "array",
+                "items": {"type": "string", "minLength": 1, "maxLength": MAX_APP_ID},
+            },
+            "spec": structural::<AccessControlSpec>(),
+            "status": structural::<AccessControlStatus>(),
+        },
+    });
+    bounds(&mut schema);
+    for CelRule { at, flaw, rule } in cel_rules() {
+        let place = at_mut(&mut schema, at);
+        let rules = place
+            .entry("x-kubernetes-validations")
+            .or_insert_with(|| json!([]));
+        let rule = json!({"rule": rule, "message": flaw.to_string()});
+        rules.as_array_mut().unwrap().push(rule);
+    }
+    schema
+}
+
+/// What types do not say: lengths, patterns, sets, keys.
+fn bounds(schema: &mut Value) {
+    let policy = format!("{POLICY}/properties");
+    let operation = format!("{OPERATION}/properties");
+    let mut set = |at: &str, members: Value| {
+        at_mut(schema, at).extend(members.as_object().unwrap().clone());
+    };
+    let policies = json!({
+        "maxItems": MAX_LIST,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["appId", "namespace", "trustDomain"],
+    });
+    set(
+        "/properties/scopes",
+        json!({"maxItems": MAX_SCOPES, "x-kubernetes-list-type": "set"}),
+    );
+    set(&format!("{SPEC}/properties/policies"), policies);
+    let domain = format!("^[a-z0-9._-]{{1,{MAX_TRUST_DOMAIN}}}$");
+    set(
+        &format!("{SPEC}/properties/trustDomain"),
+        json!({"minLength": 1, "maxLength": MAX_TRUST_DOMAIN, "pattern": domain}),
+    );
+    // Where the star may stand is said by a rule, with its own message.
+    let app_id = format!("^[A-Za-z0-9_*-]{{1,{MAX_APP_ID}}}$");
+    set(
+        &format!("{policy}/appId"),
+        json!({"minLength": 1, "maxLength": MAX_APP_ID, "pattern": app_id}),
+    );
+    set(
+        &format!("{policy}/namespace"),
+        json!({
+            "minLength": 1,
+            "maxLength": MAX_LABEL,
+            "pattern": "^[a-z0-9*]([a-z0-9*-]*[a-z0-9*])?$",
+        }),
+    );
+    let domain = format!("^([a-z0-9._-]{{1,{MAX_TRUST_DOMAIN}}}|\\*)$");
+    set(
+        &format!("{policy}/trustDomain"),
+        json!({
+            "default": crate::configuration::DEFAULT_TRUST_DOMAIN,
+            "minLength": 1,
+            "maxLength": MAX_TRUST_DOMAIN,
+            "pattern": domain,
+        }),
+    );
+    set(
+        &format!("{policy}/operations"),
+        json!({"maxItems": MAX_LIST, "x-kubernetes-list-type": "atomic"}),
+    );
+    set(
+        &format!("{operation}/name"),
+        json!({"minLength": 1, "maxLength": MAX_NAME}),
+    );
+    set(
+        &format!("{operation}/httpVerb"),
+        json!({"maxItems": 10, "x-kubernetes-list-type": "set"}),
+    );
+    let conditions = json!({
+        "maxItems": 8,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    });
+    set(&format!("{STATUS}/conditions"), conditions);
+    set(
+        &format!("{STATUS}/conditions/items/properties/lastTransitionTime"),
+        json!({"format": "date-time"}),
+    );
+    set(
+        &format!("{STATUS}/conditions/items/properties/status"),
+        json!({"enum": ["True", "False", "Unknown"]}),
+    );
+    set(
+        &format!("{STATUS}/apps"),
+        json!({"maxItems": 64, "x-kubernetes-list-type": "set"}),
+    );
+    set(
+        &format!("{STATUS}/lint"),
+        json!({"maxItems": 16, "x-kubernetes-list-type": "atomic"}),
+    );
+}
+
+fn at_mut<'a>(schema: &'a mut Value, pointer: &str) -> &'a mut Map<String, Value> {
+    let place = schema.pointer_mut(pointer);
+    place
+        .unwrap_or_else(|| panic!("no {pointer}"))
+        .as_object_mut()
+        .unwrap()
+}
+
+/// The schema of a type without references and without `null`.
+fn structural<T: schemars::JsonSchema>() -> Value {
+    let settings = schemars::generate::SchemaSettings::draft07().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    let mut schema = schema.to_value();
+    tidy(&mut schema);
+    schema
+}
+
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.remove("title");
+            // Structural schemas say what is known; the rest is pruned or refused by the strictness of the client.
+            members.remove("additionalProperties");
+            flatten_choice(members);
+            drop_null(members);
+            if members.get("default").is_some_and(is_empty) {
+                members.remove("default");
+            }
+            for member in members.values_mut() {
+                tidy(member);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(tidy),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Defaults that say no more than that a value is absent.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(_) => true,
+    }
+}
+
+/// A choice of single words becomes an enumeration; an optional choice loses its `null`.
+fn flatten_choice(members: &mut Map<String, Value>) {
+    if let Some(Value::Array(options)) = members.remove("anyOf") {
+        let is_null = |option: &Value| option.get("type") == Some(&json!("null"));
+        for option in options.into_iter().filter(|option| !is_null(option)) {
+            let Value::Object(option) = option else {
+                continue;
+            };
+            for (name, value) in option {
+                members.entry(name).or_insert(value);
+            }
+        }
+    }
+    if let Some(Value::Array(options)) = members.remove("oneOf") {
+        let words = options.iter().flat_map(|option| {
+            let one = option.get("const").cloned();
+            let several = option.get("enum").and_then(Value::as_array).cloned();
+            one.into_iter().chain(several.into_iter().flatten())
+        });
+        let words: Vec<Value> = words.flat_map(spellings).collect();
+        members.insert("type".to_owned(), json!("string"));
+        members.insert("enum".to_owned(), json!(words));
+    }
+}
+
+/// The words of an action are taken in three spellings.
+fn spellings(word: Value) -> Vec<Value> {
+    match word.as_str() {
+        Some("allow") => vec![json!("allow"), json!("Allow"), json!("ALLOW")],
+        Some("deny") => vec![json!("deny"), json!("Deny"), json!("DENY")],
+        _ => vec![word],
+    }
+}
+
+fn drop_null(members: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = members.get("type") {
+        let first = types.iter().find(|one| **one != json!("null")).cloned();
+        members.insert("type".to_owned(), first.unwrap());
+    }
+    if let Some(Value::Array(words)) = members.get_mut("enum") {
+        words.retain(|word| !word.is_null());
+    }
+}
+
+/// The whole definition.
+pub(super) fn definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": "accesscontrols.dapr.io",
+            // A chart must not take over a definition of this name that is another project's.
+            "labels": {"app.kubernetes.io/part-of": "ironside"},
+        },
+        "spec": {
+            "group": "dapr.io",
+            "scope": "Namespaced",
+            "names": {
+                "kind": "AccessControl",
+                "listKind": "AccessControlList",
+                "plural": "accesscontrols",
+                "singular": "accesscontrol",
+                "shortNames": ["acl"],
+                "categories": ["dapr"],
+            },
+            "versions": [{
+                "name": "v1alpha1",
+                "served": true,
+                "storage": true,
+                "schema": {"openAPIV3Schema": schema()},
+                "subresources": {"status": {}},
+                "additionalPrinterColumns": columns(),
+            }],
+        },
+    })
+}
+
+fn columns() -> Value {
+    let condition = |kind: &str| format!(".status.conditions[?(@.type=='{kind}')].status");
+    json!([
+        {"name": "Mode", "type": "string", "jsonPath": ".spec.mode"},
+        {"name": "Default", "type": "string", "jsonPath": ".spec.defaultAction"},
+        {"name": "Policies", "type": "integer", "jsonPath": ".status.policyCount"},
+        {"name": "Applied", "type": "string", "jsonPath": ".status.sidecars.summary"},
+        {"name": "Accepted", "type": "string", "jsonPath": condition("Accepted")},
+        {"name": "Programmed", "type": "string", "jsonPath": condition("Programmed"), "priority": 1},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ])
+}
