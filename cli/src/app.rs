@@ -70,6 +70,13 @@ fn run(name: &str, parsed: &Parsed) -> ExitCode {
         | "scheduler" | "status" | "upgrade" | "workflow" => {
             command::absent::run(&session, command)
         }
+        "accesscontrol" => {
+            let below = path.get(2).map_or("", |command| command.name);
+            if below.is_empty() {
+                return show_help(name, path);
+            }
+            finish(&session, command::access::run(&session, below))
+        }
         "mtls" => {
             let below = path.get(2).map_or("", |command| command.name);
             finish(&session, command::mtls::run(&session, below))

@@ -31,6 +31,7 @@ pub(crate) const ROOT: &Command = &Command::new(
 )
 .flags(&[Flag::switch("version", "Print the versions").short('v')])
 .commands(&[
+    ACCESSCONTROL,
     ANNOTATE,
     BUILD_INFO,
     COMPLETION,
@@ -435,6 +436,113 @@ const MTLS: Command = Command::new("mtls", "Look after the certificates of a Sen
         ]),
     ]);
 
+const RULES_FILE: Flag = Flag::repeated(
+    "file",
+    "A file of AccessControls, or a Configuration; may be repeated",
+)
+.short('f');
+const RULES_FOLDER: Flag =
+    Flag::list("resources-path", "The folders of the resource files").short('d');
+const RULES_CONFIG: Flag = Flag::list(
+    "config",
+    "The Configuration files, whose accessControl counts too",
+)
+.short('c');
+const RULES_APP: Flag = Flag::text(
+    "app-protocol",
+    "The protocol of the called app: http, https, h2c, grpc, grpcs",
+)
+.short('P')
+.or("http");
+const RULES_CALLEE: Flag = Flag::text(
+    "callee",
+    "The called app, as namespace/app-id (default: every app that the rules tell apart)",
+);
+const RULES_STRICT: Flag = Flag::switch(
+    "strict",
+    "An omitted defaultAction denies, as with the sidecar's --access-control-strict",
+);
+const RULES_OUTPUT: Flag = Flag::text("output", "text or json").short('o').or("text");
+const ACCESSCONTROL: Command = Command::new(
+    "accesscontrol",
+    "Try, explain, check, convert and compare rules of access control",
+)
+.aliases(&["acl"])
+.examples(&[
+    Example {
+        what: "See what the rules of a folder say of one request, and why",
+        how: "accesscontrol check -d ./resources --caller shop/web --callee shop/orders --verb GET --path /orders/7",
+    },
+    Example {
+        what: "See why the last call to an app of this machine was decided as it was",
+        how: "accesscontrol why last --app-id orders",
+    },
+    Example {
+        what: "Find rules that do not do what they look like",
+        how: "accesscontrol lint -d ./resources",
+    },
+    Example {
+        what: "See what an edit changes, also for the calls of a recorded log",
+        how: "accesscontrol diff old.yaml new.yaml --callee shop/orders --replay calls.jsonl",
+    },
+])
+.commands(&[
+    Command::new("check", "Say what rules decide about one request, and why").flags(&[
+        RULES_FILE,
+        RULES_FOLDER,
+        RULES_CONFIG,
+        Flag::text(
+            "caller",
+            "The caller, as namespace/app-id or SPIFFE ID; - for one without identity",
+        )
+        .required(),
+        Flag::text("callee", "The called app, as namespace/app-id").required(),
+        Flag::text("verb", "The HTTP verb").or("GET"),
+        Flag::text("path", "The path below the app, as a client writes it").required(),
+        Flag::text(
+            "api",
+            "How the call comes: http (the path is decoded once), grpc, or proxy for a gRPC call passed on",
+        )
+        .or("http"),
+        RULES_STRICT,
+        RULES_APP,
+        RULES_OUTPUT,
+    ]),
+    Command::new("convert", "Turn the accessControl of a Configuration into an AccessControl").flags(
+        &[
+            Flag::text("file", "The Configuration").short('f').required(),
+            Flag::list("scopes", "The apps that use the Configuration"),
+            RULES_APP,
+        ],
+    ),
+    Command::new("diff", "Say which requests an edit of the rules decides otherwise")
+        .words("OLD NEW")
+        .flags(&[
+            RULES_CALLEE,
+            Flag::text("replay", "The recorded calls of an --access-log-file to try as well"),
+            RULES_STRICT,
+        RULES_APP,
+            RULES_OUTPUT,
+        ]),
+    Command::new("lint", "Find rules that are dead, shadowed, duplicated or contradicting")
+        .words("[file]...")
+        .flags(&[
+            RULES_FILE,
+            RULES_FOLDER,
+            RULES_CONFIG,
+            RULES_CALLEE,
+            RULES_STRICT,
+        RULES_APP,
+            RULES_OUTPUT,
+        ]),
+    Command::new("why", "Say why a call to an app of this machine was decided as it was")
+        .words("<trace-id|last>")
+        .flags(&[
+            Flag::text("app-id", "The id of the called app").short('a'),
+            RULES_OUTPUT,
+        ]),
+]);
+
 // Recognised, and answered with one line.
 const ANNOTATE: Command =
     Command::new("annotate", "Add annotations to manifests (Kubernetes)").raw();
@@ -490,7 +598,9 @@ mod tests {
     fn the_guide_names_every_flag() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
         let guide = std::fs::read_to_string(path).unwrap();
-        for command in [RUN, STOP, INVOKE, DEMO, MTLS] {
+        let below = ACCESSCONTROL.commands.iter().copied();
+        let all = [RUN, STOP, INVOKE, DEMO, MTLS].into_iter().chain(below);
+        for command in all {
             for flag in command
                 .flags
                 .iter()

@@ -1,6 +1,7 @@
 //! One module a command, and what they all get.
 
 pub(crate) mod absent;
+pub(crate) mod access;
 pub(crate) mod build_info;
 pub(crate) mod completion;
 pub(crate) mod help;

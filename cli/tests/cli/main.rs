@@ -9,6 +9,7 @@
     reason = "a part of the rig that fails is a failed test"
 )]
 
+mod access;
 mod demo;
 mod general;
 mod instances;

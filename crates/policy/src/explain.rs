@@ -126,6 +126,24 @@ impl PolicySet {
         objects.unwrap_or_default().iter().map(answer).collect()
     }
 
+    /// What is decided if a path has this reading only.
+    fn one_reading(&self, caller: Caller<'_>, operation: &Operation<'_>, text: &str) -> Verdict {
+        let (Some(set), Caller::Peer(peer)) = (self.rules(), caller) else {
+            return self.decide(caller, operation).verdict;
+        };
+        let spelled = Spelled::new(set.app, text);
+        let view = set.peer(peer);
+        let ask = |verb| {
+            let question = Question {
+                form: operation.form,
+                ..spelled.ask(set.app, verb)
+            };
+            view.decide(question).verdict
+        };
+        let others = operation.overrides.iter();
+        others.fold(ask(operation.verb), |verdict, verb| verdict.and(ask(verb)))
+    }
+
     /// Returns what each object that applies says by itself.
     fn answers(&self, caller: Caller<'_>, operation: &Operation<'_>) -> Vec<ObjectAnswer> {
         let mut answers = self.objects();
@@ -150,24 +168,28 @@ impl PolicySet {
             });
         }
         let judge = |text: String| {
-            let operation = Operation {
-                method: &text,
-                ..*operation
-            };
-            let verdict = self.decide(caller, &operation).verdict;
+            let verdict = self.one_reading(caller, operation, &text);
             (text, verdict)
         };
+        let readings: Vec<(String, Verdict)> = texts.into_iter().map(judge).collect();
         let relative = operation.method.strip_prefix('/');
         let decision = self.decide(caller, operation);
+        // Of a path that can be read in several ways, the one that is denied.
+        let denied = readings.iter().find(|(_, verdict)| !verdict.is_allowed());
+        let method = denied.map_or(operation.method, |(text, _)| text);
+        let denied = Operation {
+            method,
+            ..*operation
+        };
         let nearest = if decision.is_allowed() {
             None
         } else {
-            self.nearest(caller, operation)
+            self.nearest(caller, &denied)
         };
         Explanation {
             decision,
             canonical: format!("/{}", relative.unwrap_or(operation.method)),
-            readings: texts.into_iter().map(judge).collect(),
+            readings,
             objects: self.answers(caller, operation),
             nearest,
         }

@@ -101,7 +101,9 @@ impl PolicySet {
                 is_complete: true,
             };
         };
-        if set.forest.nodes().count() > requests {
+        // Every entry is held against every name.
+        let pairs = set.entries.len().saturating_mul(set.entries.len());
+        if set.forest.nodes().count() > requests || pairs / 100 > requests {
             return Lint::default();
         }
         let mut check = Check::new(set, requests.min(MOST_REQUESTS));

@@ -113,7 +113,7 @@ impl Verdict {
     }
 
     /// The stricter of the two; of two denials the first.
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         if self.is_allowed() && !other.is_allowed() {
             other
         } else {
