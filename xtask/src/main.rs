@@ -9,6 +9,7 @@ mod check;
 mod deny;
 mod e2e;
 mod fuzz;
+mod instructions;
 mod sdk;
 mod soak;
 mod steps;
@@ -65,6 +66,8 @@ enum Command {
         #[arg(long, requires = "target")]
         input: Option<PathBuf>,
     },
+    /// Instructions of a decision, with few rules and with many; needs valgrind.
+    Instructions,
     /// Long runs outside CI; without a name, all of them.
     Soak {
         /// The soak to run.
@@ -105,6 +108,7 @@ fn run(command: &Command) -> Result<()> {
             };
             fuzz::run(&around, &mut steps, *target, &run)?
         }
+        Command::Instructions => instructions::run(&around)?,
         Command::Soak { soak } => soak::run(&around, &mut steps, *soak)?,
     }
     steps.close()

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result};
 pub(crate) struct Surroundings {
     cargo: OsString,
     root: PathBuf,
+    target: PathBuf,
     cache: PathBuf,
     advisories: Option<PathBuf>,
 }
@@ -44,6 +45,7 @@ impl Surroundings {
         Ok(Self {
             cargo,
             root,
+            target,
             cache,
             advisories,
         })
@@ -52,6 +54,11 @@ impl Surroundings {
     /// A folder of the workspace.
     pub(crate) fn sources(&self, folder: &str) -> PathBuf {
         self.root.join(folder)
+    }
+
+    /// The folder of what cargo builds.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
     }
 
     /// The folder for installed tools and SDKs: `IRONSIDE_CACHE`, default `target/e2e`.

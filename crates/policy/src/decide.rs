@@ -3,7 +3,10 @@
 //! Owns the combination of several objects (security 4.5), the rules by which doubt becomes a denial (4.6) and
 //! the readings of a path (3.17). A set is compiled as a whole and replaced as a whole.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use ironside_identity::SpiffeId;
 
@@ -161,8 +164,8 @@ impl PolicySet {
 
     /// Decides.
     ///
-    /// Allocates nothing once a thread has seen a path that can be read in several ways. A defect in here
-    /// denies (fact F12).
+    /// Allocates nothing, but for buffers of the thread that grow to the longest paths that can be read in several
+    /// ways. A defect in here denies (fact F12).
     #[must_use]
     pub fn decide(&self, caller: Caller<'_>, operation: &Operation<'_>) -> Decision {
         guarded(|| self.evaluate(caller, operation))
@@ -231,6 +234,11 @@ fn judge(compiled: &Compiled, caller: Caller<'_>, operation: &Operation<'_>) -> 
     first.and(other_readings(compiled, operation, doubt, is_audited, ask))
 }
 
+thread_local! {
+    /// Kept between calls, so that a warm thread allocates nothing.
+    static LOWERED: Cell<String> = const { Cell::new(String::new()) };
+}
+
 /// The strictest answer to the other readings of a path; `doubt` if they cannot be told.
 fn other_readings(
     compiled: &Compiled,
@@ -241,7 +249,7 @@ fn other_readings(
 ) -> Decision {
     let mut strictest = Decision::allow(Reason::NoPolicy).under_audit(is_audited);
     let is_folded = compiled.is_folded(operation.form);
-    let mut lowered = String::new();
+    let mut lowered = LOWERED.take();
     let read = reading::each(operation.method, |text| {
         if operation.form == Form::Proxied && Operation::is_reserved(text) {
             let reserved = Decision::deny(Reason::ReservedService);
@@ -263,6 +271,7 @@ fn other_readings(
         }
         true
     });
+    LOWERED.set(lowered);
     match read {
         Ok(()) => strictest,
         // Where no rule applies there is nothing to get around (fact O-A3); an audit is told all the same.

@@ -81,8 +81,9 @@ pub(crate) fn any_alone<'a>(
     fold: Fold,
     mut is_it: impl FnMut(NodeId, &'a Node) -> bool,
 ) -> bool {
-    // A rule's name may be of any length, so the way is kept in a list and not on the stack.
-    let mut open = vec![(root, path)];
+    // A rule's name may be of any length, so the way is kept in a list and not on the stack of calls.
+    let mut open = Open::default();
+    open.push((root, path));
     while let Some((parent, rest)) = open.pop() {
         let (segment, next) = split_segment(rest);
         let Some(node) = forest.node(parent) else {
@@ -118,4 +119,34 @@ pub(crate) fn any_alone<'a>(
         }
     }
     false
+}
+
+/// Places still to be looked at. Few of them need no allocation.
+#[derive(Default)]
+struct Open<'p> {
+    near: [(NodeId, &'p [u8]); 32],
+    count: usize,
+    far: Vec<(NodeId, &'p [u8])>,
+}
+
+// === impl Open ===
+
+impl<'p> Open<'p> {
+    fn push(&mut self, place: (NodeId, &'p [u8])) {
+        match self.near.get_mut(self.count) {
+            Some(slot) => {
+                *slot = place;
+                self.count += 1;
+            }
+            None => self.far.push(place),
+        }
+    }
+
+    fn pop(&mut self) -> Option<(NodeId, &'p [u8])> {
+        if let Some(place) = self.far.pop() {
+            return Some(place);
+        }
+        self.count = self.count.checked_sub(1)?;
+        self.near.get(self.count).copied()
+    }
 }
