@@ -23,6 +23,7 @@ use super::{
     accept::Accepted,
     conn::{self, IDLE_LIMIT, Life, Streams},
     lease::Lease,
+    leftover::Leftover,
     observe::{Observed, Record},
     strangers::Strangers,
 };
@@ -145,7 +146,9 @@ async fn handle(
     let open = streams.open();
     let (head, incoming) = request.into_parts();
     let record = Record::internal(&worker.shared, &head, open);
-    let request = Request::from_parts(head, record.counted(incoming));
+    let leftover = Leftover::default();
+    let request = Request::from_parts(head, leftover.watch(record.counted(incoming)));
     let response = inbound::serve(&worker, peer.as_ref(), request).await;
+    leftover.drain().await;
     Ok(record.finish(response))
 }

@@ -14,6 +14,7 @@ pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod internal;
 pub(crate) mod lease;
+mod leftover;
 pub(crate) mod limit;
 pub(crate) mod observe;
 pub(crate) mod opening;
