@@ -17,7 +17,7 @@ use crate::{
     channel::{AppChannel, admission::Admission},
     config::Config,
     decisions::{Decisions, Recorder},
-    inbound::in_flight::InFlight,
+    inbound::{in_flight::InFlight, unread::Unread},
     invocation::headers::Stamp,
     live::Live,
     outbound::{external::External, known::KnownApps},
@@ -67,6 +67,8 @@ pub(crate) struct Worker {
     pub(crate) known: KnownApps,
     /// Calls of peers that a new policy may end.
     pub(crate) in_flight: Arc<InFlight>,
+    /// Room for unary calls of peers until they are decided.
+    pub(crate) unread: Unread,
     /// What this sidecar says of itself to peers and apps.
     pub(crate) stamp: Stamp,
     /// What is told of decisions.

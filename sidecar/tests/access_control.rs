@@ -8,12 +8,16 @@ use ironside_proto::{
     common::{HttpExtension, InvokeRequest, http_extension::Verb},
     internals::InternalInvokeRequest,
 };
-use ironside_testkit::http::{Connection, Request};
+use ironside_testkit::{
+    grpc::{GrpcClient, encode},
+    http::{Connection, Request},
+};
 use prost::Message as _;
 use rig::{Daprd, NEVER, Plan, app, rpc, within, write};
 use serde_json::Value;
 
 const DECISIONS: &str = "/v1.0-alpha1/accesscontrol/decisions";
+const UNARY: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
 
 /// A Configuration with this block.
 fn block(rules: &str) -> String {
@@ -40,6 +44,22 @@ fn start(configuration: &str, objects: &[&str]) -> Daprd {
     let [config, folder] = words.each_ref().map(String::as_str);
     plan.words(&["--config", config, "--resources-path", folder])
         .start()
+}
+
+/// A call of an app's method.
+fn invoke(method: &str) -> InternalInvokeRequest {
+    InternalInvokeRequest {
+        ver: 1,
+        message: Some(InvokeRequest {
+            method: method.to_owned(),
+            http_extension: Some(HttpExtension {
+                verb: Verb::Get.into(),
+                ..HttpExtension::default()
+            }),
+            ..InvokeRequest::default()
+        }),
+        ..InternalInvokeRequest::default()
+    }
 }
 
 /// How many lines hold all of these.
@@ -182,20 +202,13 @@ async fn calls_of_a_strange_peer_are_told_as_they_came() {
     let mut sidecar = Plan::new(app.port()).start();
     sidecar.ready().await;
     let port = sidecar.internal_port().await;
-    let message = InternalInvokeRequest {
-        ver: 1,
-        message: Some(InvokeRequest {
-            method: "public/..//admin".to_owned(),
-            http_extension: Some(HttpExtension {
-                verb: Verb::Put.into(),
-                querystring: "token=s3cret".to_owned(),
-            }),
-            ..InvokeRequest::default()
-        }),
-        ..InternalInvokeRequest::default()
-    };
-    let unary = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
-    let reply = rpc(port, unary, &[], &message.encode_to_vec()).await;
+    let mut message = invoke("public/..//admin");
+    let extension = message.message.as_mut().unwrap();
+    extension.http_extension = Some(HttpExtension {
+        verb: Verb::Put.into(),
+        querystring: "token=s3cret".to_owned(),
+    });
+    let reply = rpc(port, UNARY, &[], &message.encode_to_vec()).await;
     assert_eq!(reply.code(), Some(0), "{}", reply.message());
     for (path, callee) in [
         ("/pkg.S/M", "other"),
@@ -231,6 +244,41 @@ async fn calls_of_a_strange_peer_are_told_as_they_came() {
         "allow no-policy /admin public/..//admin PUT http ",
     ];
     assert_eq!([told(0), told(1), told(2)], want);
+    assert_eq!(sidecar.terminate().await, 0);
+}
+
+/// Fact 4.8, rows K197, TM31: a call whose last byte comes after a denial was published is under the denial, however
+/// early it began.
+#[tokio::test]
+async fn a_unary_call_is_decided_when_it_is_whole() {
+    let app = app().await;
+    let plan = Plan::new(app.port());
+    let config = plan.write("rules.yaml", &block("    defaultAction: allow\n"));
+    let words = ["--config", config.to_str().unwrap()];
+    let mut sidecar = plan.words(&words).start();
+    sidecar.ready().await;
+    let port = sidecar.internal_port().await;
+    let message = invoke("late").encode_to_vec();
+    let reply = rpc(port, UNARY, &[], &message).await;
+    assert_eq!(reply.code(), Some(0), "{}", reply.message());
+
+    let client = GrpcClient::connect(port).await.unwrap();
+    let mut call = within("a stream", client.open(UNARY, &[])).await.unwrap();
+    let framed = encode(&message);
+    let half = framed.len() / 2;
+    call.send_data(framed.slice(..half), false);
+    // A call of the same connection that is answered: the half before it is there.
+    let reply = client.call(UNARY, &[], &[&message]).await.unwrap();
+    assert_eq!(reply.code(), Some(0), "{}", reply.message());
+    let skip = sidecar.log().len();
+    write(
+        &sidecar.path("rules.yaml"),
+        &block("    defaultAction: deny\n"),
+    );
+    sidecar.line_after(skip, "resources are in force").await;
+    call.send_data(framed.slice(half..), true);
+    let reply = within("an answer", call.finish()).await;
+    assert_eq!(reply.code(), Some(7), "{}", reply.message());
     assert_eq!(sidecar.terminate().await, 0);
 }
 

@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 use super::{
     authorise::{Judged, authorise, caller},
     in_flight,
+    unread::Room,
 };
 use crate::{
     body::{self, Body, BodyError},
@@ -47,7 +48,6 @@ pub(crate) async fn stream(
     peer: Option<&Arc<VerifiedPeer>>,
     request: Request<Body>,
     context: CallContext,
-    live: &Live,
 ) -> Response<Body> {
     let trace = context.trace.clone();
     let work = async {
@@ -64,7 +64,7 @@ pub(crate) async fn stream(
             body: pieces.boxed(),
             kind: Kind::Stream,
         };
-        let reply = invoke(worker, peer, arrived, context, live).await?;
+        let reply = invoke(worker, peer, arrived, context).await?;
         Ok(streamed(reply))
     };
     let result: Result<Response<Body>, Status> = work.await;
@@ -77,13 +77,18 @@ pub(crate) async fn unary(
     peer: Option<&Arc<VerifiedPeer>>,
     request: Request<Body>,
     context: CallContext,
-    live: &Live,
 ) -> Response<Body> {
     let trace = context.trace.clone();
     let work = async {
         let limit = worker.shared.config.max_message;
-        let bytes =
-            grpc::read_message(request.into_body(), limit.saturating_add(HEAD_ROOM)).await?;
+        let body = request.into_body();
+        let reading = worker.unread.read(body, limit.saturating_add(HEAD_ROOM));
+        let (bytes, room) = match context.deadline {
+            Some(deadline) => tokio::time::timeout(deadline.left(&worker.shared.clock), reading)
+                .await
+                .map_err(|_elapsed| Status::deadline_exceeded("context deadline exceeded"))?,
+            None => reading.await,
+        }?;
         let mut message: InternalInvokeRequest = grpc::decode(bytes)?;
         let data = message
             .message
@@ -96,9 +101,9 @@ pub(crate) async fn unary(
         let arrived = Arrived {
             message,
             body: body::full(data),
-            kind: Kind::Unary,
+            kind: Kind::Unary(room),
         };
-        let reply = invoke(worker, peer, arrived, context, live).await?;
+        let reply = invoke(worker, peer, arrived, context).await?;
         whole(reply, limit, &trace).await
     };
     let result: Result<Response<Body>, Status> = work.await;
@@ -162,12 +167,11 @@ struct Arrived {
 }
 
 /// How it came.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// As a stream, which may live for long: a new policy may end it.
     Stream,
-    /// Whole.
-    Unary,
+    /// Whole: it takes room until its caller is known to be allowed.
+    Unary(Room),
 }
 
 async fn invoke(
@@ -175,7 +179,6 @@ async fn invoke(
     peer: Option<&Arc<VerifiedPeer>>,
     arrived: Arrived,
     mut context: CallContext,
-    live: &Live,
 ) -> Result<Reply, Status> {
     let Arrived {
         message,
@@ -201,10 +204,15 @@ async fn invoke(
         },
         trace: context.trace.id(),
     };
-    authorise(&worker.decisions, live, &asked)?;
+    // The rules of now: the caller chose when its last byte came.
+    let live = worker.shared.live();
+    authorise(&worker.decisions, &live, &asked)?;
     let mut entry = match kind {
-        Kind::Stream => Some(in_flight::enter(worker, live, peer, &asked)?),
-        Kind::Unary => None,
+        Kind::Stream => Some(in_flight::enter(worker, &live, peer, &asked)?),
+        Kind::Unary(room) => {
+            drop(room);
+            None
+        }
     };
     context.judged = Some(Judged {
         peer: peer.cloned(),
@@ -225,7 +233,7 @@ async fn invoke(
     if let Some(entry) = &entry {
         call.body = entry.upload(call.body.into_inner()).into();
     }
-    let work = pin!(deliver(worker, app, call, &mut context, live));
+    let work = pin!(deliver(worker, app, call, &mut context, &live));
     let result = match &mut entry {
         Some(entry) => entry.during(work).await,
         None => work.await,

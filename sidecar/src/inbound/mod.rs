@@ -22,6 +22,7 @@ pub(crate) mod authorise;
 pub(crate) mod call;
 pub(crate) mod in_flight;
 pub(crate) mod proxy;
+pub(crate) mod unread;
 
 const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
 
@@ -34,9 +35,10 @@ pub(crate) async fn serve(
     if let Err(status) = grpc::check_names(request.headers()) {
         return grpc::error(&status);
     }
-    let live = worker.shared.live();
+    // Rules are asked once a call is known, which may be much later: they are not taken from here.
+    let sampling = worker.shared.live.borrow().trace;
     let context = CallContext {
-        trace: CallTrace::start(live.trace, request.headers()),
+        trace: CallTrace::start(sampling, request.headers()),
         deadline: grpc::timeout(request.headers())
             .map(|left| Deadline::after(left, &worker.shared.clock)),
         ..CallContext::default()
@@ -45,8 +47,8 @@ pub(crate) async fn serve(
         return proxy::serve(worker, peer, request, context).await;
     };
     match method {
-        "CallLocalStream" => call::stream(worker, peer, request, context, &live).await,
-        "CallLocal" => call::unary(worker, peer, request, context, &live).await,
+        "CallLocalStream" => call::stream(worker, peer, request, context).await,
+        "CallLocal" => call::unary(worker, peer, request, context).await,
         other => grpc::error(&Status::unimplemented(format!(
             "method {other} of service dapr.proto.internals.v1.ServiceInvocation is not offered: actors are no part of this sidecar"
         ))),

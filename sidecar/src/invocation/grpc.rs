@@ -22,42 +22,73 @@ pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("applicati
 pub(crate) const CONTENT_TYPE_PROTO: HeaderValue =
     HeaderValue::from_static("application/grpc+proto");
 
+/// A unary request or response as it comes in.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    /// A message that came in one frame stays the slice it is.
+    slices: Vec<Bytes>,
+    head: BytesMut,
+    size: usize,
+    trailers: Option<HeaderMap>,
+}
+
+// === impl Gathered ===
+
+impl Gathered {
+    /// Takes a frame.
+    ///
+    /// # Errors
+    /// ResourceExhausted for a message above `limit` bytes, Internal for more than one.
+    pub(crate) fn push(&mut self, frame: Frame<Bytes>, limit: usize) -> Result<(), Status> {
+        match frame.into_data() {
+            Ok(data) => {
+                let missing = data.len().min(PREFIX - self.head.len());
+                self.head
+                    .extend_from_slice(data.get(..missing).unwrap_or_default());
+                self.size += data.len();
+                check_size(&self.head, self.size, limit)?;
+                self.slices.push(data);
+            }
+            Err(frame) => self.trailers = frame.into_trailers().ok(),
+        }
+        Ok(())
+    }
+
+    /// The message, if there is one, and the trailers.
+    ///
+    /// # Errors
+    /// Internal for less than a message, Unimplemented for a compressed one.
+    pub(crate) fn finish(self) -> Result<(Option<Bytes>, Option<HeaderMap>), Status> {
+        if self.size == 0 {
+            return Ok((None, self.trailers));
+        }
+        let bytes = match <[Bytes; 1]>::try_from(self.slices) {
+            Ok([only]) => only,
+            Err(several) => several.concat().into(),
+        };
+        Ok((Some(strip_prefix(bytes)?), self.trailers))
+    }
+
+    /// The message of a unary request.
+    ///
+    /// # Errors
+    /// Those of [`Self::finish`], and Internal if there is no message.
+    pub(crate) fn message(self) -> Result<Bytes, Status> {
+        let (message, _) = self.finish()?;
+        message.ok_or_else(|| Status::internal("no message in a unary call"))
+    }
+}
+
 /// Reads a unary request or response: its message, if there is one, and its trailers.
 ///
 /// # Errors
 /// ResourceExhausted above `limit` bytes, Internal for a body that holds no whole message, Unimplemented for a
 /// compressed one.
 pub(crate) async fn read_unary(
-    mut body: Body,
+    body: Body,
     limit: usize,
 ) -> Result<(Option<Bytes>, Option<HeaderMap>), Status> {
-    // A message that came in one frame stays the slice it is.
-    let mut slices: Vec<Bytes> = Vec::new();
-    let mut head = BytesMut::with_capacity(PREFIX);
-    let (mut size, mut trailers) = (0, None);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| from_body_error(&error))?;
-        match frame.into_data() {
-            Ok(data) => {
-                head.extend_from_slice(
-                    data.get(..data.len().min(PREFIX - head.len()))
-                        .unwrap_or_default(),
-                );
-                size += data.len();
-                check_size(&head, size, limit)?;
-                slices.push(data);
-            }
-            Err(frame) => trailers = frame.into_trailers().ok(),
-        }
-    }
-    if size == 0 {
-        return Ok((None, trailers));
-    }
-    let bytes = match <[Bytes; 1]>::try_from(slices) {
-        Ok([only]) => only,
-        Err(several) => several.concat().into(),
-    };
-    Ok((Some(strip_prefix(bytes)?), trailers))
+    read(body, limit).await?.finish()
 }
 
 /// Reads the message of a unary request.
@@ -65,8 +96,16 @@ pub(crate) async fn read_unary(
 /// # Errors
 /// Those of [`read_unary`], and Internal if there is no message.
 pub(crate) async fn read_message(body: Body, limit: usize) -> Result<Bytes, Status> {
-    let (message, _) = read_unary(body, limit).await?;
-    message.ok_or_else(|| Status::internal("no message in a unary call"))
+    read(body, limit).await?.message()
+}
+
+async fn read(mut body: Body, limit: usize) -> Result<Gathered, Status> {
+    let mut gathered = Gathered::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| from_body_error(&error))?;
+        gathered.push(frame, limit)?;
+    }
+    Ok(gathered)
 }
 
 fn check_size(head: &[u8], so_far: usize, limit: usize) -> Result<(), Status> {

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     channel::AppChannel,
     config::Config,
-    inbound::in_flight,
+    inbound::{in_flight, unread::Unread},
     invocation::headers::Stamp,
     outbound::{external::External, known::KnownApps},
     peers::Peers,
@@ -216,6 +216,7 @@ fn worker(
         app: app.as_ref().map(channel),
         known: KnownApps::default(),
         in_flight: Arc::default(),
+        unread: Unread::new(shared.config.max_message),
         stamp: stamp.map_err(io::Error::other)?,
         decisions: shared.decisions.recorder(),
         external: External::new(group),
