@@ -10,10 +10,10 @@ use ironside_proto::{
 };
 use ironside_testkit::{
     grpc::{GrpcClient, encode},
-    http::{Connection, Request},
+    http::{Connection, Gate, Request},
 };
 use prost::Message as _;
-use rig::{Daprd, NEVER, Plan, app, rpc, within, write};
+use rig::{Daprd, NEVER, Plan, app, hanging, rpc, within, write};
 use serde_json::Value;
 
 const DECISIONS: &str = "/v1.0-alpha1/accesscontrol/decisions";
@@ -279,6 +279,63 @@ async fn a_unary_call_is_decided_when_it_is_whole() {
     call.send_data(framed.slice(half..), true);
     let reply = within("an answer", call.finish()).await;
     assert_eq!(reply.code(), Some(7), "{}", reply.message());
+    assert_eq!(sidecar.terminate().await, 0);
+}
+
+/// Fact 4.8: a path that a pipeline makes of another is under the rules of when the app would get it, not under
+/// those of when the call came.
+#[tokio::test]
+async fn a_rewritten_path_is_under_the_rules_of_now() {
+    let gate = Gate::new();
+    let app = hanging(&gate).await;
+    let plan = Plan::new(app.port());
+    let folder = plan.path("resources");
+    std::fs::create_dir(&folder).unwrap();
+    let alias = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: alias}\nspec:\n  type: middleware.http.routeralias\n  version: v1\n  metadata:\n  - name: routes\n    value: '{\"/door\": \"/admin\"}'\n";
+    write(&folder.join("alias.yaml"), alias);
+    let rules = |action: &str| {
+        format!(
+            "{}  appHttpPipeline: {{handlers: [{{name: alias, type: middleware.http.routeralias}}]}}\n",
+            block(&format!("    defaultAction: {action}\n"))
+        )
+    };
+    let config = plan.write("rules.yaml", &rules("allow"));
+    let words = [config.to_str().unwrap(), folder.to_str().unwrap()].map(str::to_owned);
+    let [config, folder] = words.each_ref().map(String::as_str);
+    let places = ["--app-max-concurrency", "1"];
+    let plan = plan.words(&["--config", config, "--resources-path", folder]);
+    let mut sidecar = plan.words(&places).start();
+    sidecar.ready().await;
+    let client = GrpcClient::connect(sidecar.internal_port().await)
+        .await
+        .unwrap();
+    let open = async |method: &str| {
+        let mut call = client.open(UNARY, &[]).await.unwrap();
+        call.send_data(encode(&invoke(method).encode_to_vec()), true);
+        call
+    };
+    let first = within("a call", open("hang")).await;
+    within("the app", async {
+        while !app.seen().iter().any(|seen| seen.path() == "/hang") {
+            sidecar.get("/v1.0/healthz").await;
+        }
+    })
+    .await;
+    // It is allowed, and waits for the place that the first one has.
+    let second = within("a call", open("door")).await;
+    within("a decision", async {
+        while !sidecar.get(DECISIONS).await.text().contains("\"/door\"") {}
+    })
+    .await;
+    let skip = sidecar.log().len();
+    write(&sidecar.path("rules.yaml"), &rules("deny"));
+    sidecar.line_after(skip, "resources are in force").await;
+    gate.open();
+    let first = within("an answer", first.finish()).await;
+    assert_eq!(first.code(), Some(0), "it was with the app already");
+    let second = within("an answer", second.finish()).await;
+    assert_eq!(second.code(), Some(7), "{}", second.message());
+    assert!(!app.seen().iter().any(|seen| seen.path() == "/admin"));
     assert_eq!(sidecar.terminate().await, 0);
 }
 

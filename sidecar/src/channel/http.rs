@@ -107,7 +107,7 @@ impl HttpApp {
             set_token(request.headers_mut(), token);
         }
         let judge = |method: &Method| match &context.judged {
-            Some(judged) => judged.again(live, context.trace.id(), method.as_str(), verb),
+            Some(judged) => judged.again(context.trace.id(), method.as_str(), verb),
             None => Ok(()),
         };
         around(&live.app_pipeline, request, judge, |request| {

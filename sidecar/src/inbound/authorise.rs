@@ -4,7 +4,7 @@
 //! the answer is the reference's default, allow (security 3.2). Owns the text of a refusal, which names no rule;
 //! what is told of a decision elsewhere is the business of `decisions/`.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use ironside_identity::VerifiedPeer;
 use ironside_policy::{Caller, Decision, Operation, Reason, Verb, VerbSet};
@@ -17,6 +17,7 @@ use crate::{
         record::{Protocol, TraceNumber},
     },
     live::Live,
+    worker::Worker,
 };
 
 /// Asks policy and takes note of the answer; a refusal is the status that the caller sees (service-invocation
@@ -68,7 +69,7 @@ fn outcome(live: &Live, asked: &Asked<'_>, decision: &Decision) -> Result<(), St
 }
 
 /// For whom a call was allowed: a pipeline that gives it another path asks again.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Judged {
     /// Who proved to be at the other end.
     pub(crate) peer: Option<Arc<VerifiedPeer>>,
@@ -78,22 +79,25 @@ pub(crate) struct Judged {
     pub(crate) call: Option<Arc<Call>>,
     /// How the app is spoken to.
     pub(crate) protocol: Protocol,
-    /// Who is told of a refusal.
-    pub(crate) recorder: Arc<Recorder>,
+    /// Knows the rules in force, and whom to tell of a refusal.
+    pub(crate) worker: Arc<Worker>,
 }
 
 impl Judged {
-    /// Asks policy about another path of the same call.
+    /// Asks the policy of now about another path of the same call.
     ///
     /// # Errors
     /// As [`recheck`].
     pub(crate) fn again(
         &self,
-        live: &Live,
         trace: Option<TraceNumber>,
         method: &str,
         verb: Verb,
     ) -> Result<(), Status> {
+        // First, so that rules that are published from here on are asked about this path too.
+        if let Some(call) = &self.call {
+            call.rewritten(method, verb);
+        }
         let asked = Asked {
             caller: caller(self.peer.as_deref()),
             operation: Operation {
@@ -104,11 +108,15 @@ impl Judged {
             protocol: self.protocol,
             trace,
         };
-        recheck(&self.recorder, live, &asked)?;
-        if let Some(call) = &self.call {
-            call.rewritten(method, verb);
-        }
-        Ok(())
+        recheck(&self.worker.decisions, &self.worker.shared.live(), &asked)
+    }
+}
+
+impl fmt::Debug for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = f.debug_struct("Judged");
+        all.field("peer", &self.peer);
+        all.finish_non_exhaustive()
     }
 }
 

@@ -218,7 +218,7 @@ async fn invoke(
         peer: peer.cloned(),
         overrides: asked.operation.overrides,
         protocol: asked.protocol,
-        recorder: Arc::clone(&worker.decisions),
+        worker: Arc::clone(worker),
         call: entry.as_ref().map(|entry| Arc::clone(entry.call())),
     });
     if version != ApiVersion::V1 as i32 {
