@@ -339,6 +339,43 @@ async fn a_rewritten_path_is_under_the_rules_of_now() {
     assert_eq!(sidecar.terminate().await, 0);
 }
 
+/// Fact F11: objects of an operator that cannot be asked would refuse a peer without identity, so it is refused; the
+/// own app is not.
+#[tokio::test]
+async fn an_operator_that_cannot_be_asked_leaves_the_app_closed() {
+    let app = app().await;
+    let plan = Plan::new(app.port());
+    let config = plan.write("rules.yaml", "spec: {}\n");
+    let words = ["--config", config.to_str().unwrap()];
+    let address = ["--control-plane-address", "127.0.0.1:1"];
+    let mut sidecar = plan.words(&words).words(&address).start();
+    let line = sidecar.line("calls of peers are refused").await;
+    assert!(line.contains("level=warning"), "{line}");
+    sidecar.ready().await;
+    let port = sidecar.internal_port().await;
+    let message = invoke("door").encode_to_vec();
+    let reply = rpc(port, UNARY, &[], &message).await;
+    assert_eq!(reply.code(), Some(14), "{}", reply.message());
+    assert_eq!(
+        reply.message(),
+        "access control policy is not available yet"
+    );
+    let own = sidecar.get("/v1.0/invoke/appa/method/door").await;
+    assert_eq!(own.status(), 200, "{}", own.text());
+
+    let skip = sidecar.log().len();
+    write(
+        &sidecar.path("rules.yaml"),
+        &block("    defaultAction: allow\n"),
+    );
+    sidecar.line_after(skip, "resources are in force").await;
+    let reply = rpc(port, UNARY, &[], &message).await;
+    assert_eq!(reply.code(), Some(14), "a file does not open it");
+    let seen = app.seen();
+    assert_eq!(seen.iter().filter(|seen| seen.path() == "/door").count(), 1);
+    assert_eq!(sidecar.terminate().await, 0);
+}
+
 /// A warning that stands is said once, however often something else is edited.
 #[tokio::test]
 async fn an_edit_of_something_else_repeats_no_warning() {

@@ -158,9 +158,10 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     let keys = KeySource::new(&tasks.scope(), &clock);
     let disk = Disk::new(Arc::clone(&config), env.clone(), clock.clone(), keys);
     let snapshot = disk.read()?;
-    let streamed = match &config.stream {
-        Some(_) => Streamed::Pending,
-        None => Streamed::Absent,
+    let streamed = if config.stream.is_some() || config.is_operator_unasked {
+        Streamed::Pending
+    } else {
+        Streamed::Absent
     };
     let compiled = disk.compile(&snapshot, &streamed);
     let mut compiled = compiled.map_err(DiskError::from)?;
@@ -335,8 +336,9 @@ fn reloading(
     tasks: &Tasks,
 ) -> Result<mpsc::Sender<()>, StartError> {
     let (hangup, asked) = mpsc::channel(1);
+    let is_unasked = disk.is_operator_unasked();
     let mut reloader = Reloader::new(disk, snapshot, told, asked);
-    if let Some(updates) = updates {
+    if updates.is_some() || is_unasked {
         reloader = reloader.streaming(updates);
     }
     let watch = reloader.watch()?;

@@ -159,7 +159,7 @@ pub(crate) const TABLE: &[Flag] = &[
     Flag::text(
         "control-plane-address",
         "",
-        "host:port of the operator, from which AccessControl objects come; needs --enable-mtls",
+        "host:port of the operator, from which AccessControl objects come; needs --enable-mtls, without it calls of peers are refused",
     ),
     Flag::text(
         "control-plane-trust-domain",

@@ -61,6 +61,9 @@ pub(crate) struct Config {
     pub(crate) identity: Option<IdentityConfig>,
     /// The operator's stream of access control; `None` without one.
     pub(crate) stream: Option<StreamConfig>,
+    /// An operator was named and cannot be asked, because mutual TLS is off: its objects would refuse peers, who
+    /// have no identity (fact F11), so all are.
+    pub(crate) is_operator_unasked: bool,
     /// Files that are read at the start and watched.
     pub(crate) files: Files,
     /// `--allowed-origins`, as written.

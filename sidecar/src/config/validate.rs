@@ -100,6 +100,7 @@ pub(crate) fn startup(
     let identity = identity(given, env, &app_id)?;
     let machine_name = &machine.hostname;
     let stream = access::stream(given, env, identity.as_ref(), machine_name, &mut warnings)?;
+    let is_operator_unasked = stream.is_none() && !given.text("control-plane-address").is_empty();
     let config = Config {
         app,
         app_max_concurrency: usize::try_from(given.int("app-max-concurrency"))
@@ -137,6 +138,7 @@ pub(crate) fn startup(
         }),
         identity,
         stream,
+        is_operator_unasked,
         files: files(given),
         allowed_origins: given.text("allowed-origins").into(),
         api_logging: given

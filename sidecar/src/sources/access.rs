@@ -100,9 +100,11 @@ pub(crate) fn measure(metrics: &Metrics, live: &Live, streamed: &Streamed, inval
     let objects = live.policy.objects();
     let audited = objects.iter().filter(|object| object.is_audit).count();
     metrics.access_control_snapshot(live.snapshot.number);
-    // Of a stream its task knows more.
-    if matches!(streamed, Streamed::Absent) {
-        metrics.access_control_source(SourceState::File);
+    // Of what came its task knows more.
+    match streamed {
+        Streamed::Absent => metrics.access_control_source(SourceState::File),
+        Streamed::Pending => metrics.access_control_source(SourceState::Unavailable),
+        Streamed::Unsupported | Streamed::Held(_) | Streamed::Expired(_) => {}
     }
     for (state, count) in [
         (ObjectState::Ok, objects.len() - audited),

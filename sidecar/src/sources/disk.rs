@@ -174,6 +174,11 @@ impl Disk {
         )
     }
 
+    /// True if peers are refused because there is an operator that cannot be asked.
+    pub(crate) fn is_operator_unasked(&self) -> bool {
+        self.config.is_operator_unasked
+    }
+
     /// Compiles what was read.
     ///
     /// # Errors

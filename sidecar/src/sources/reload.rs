@@ -115,11 +115,11 @@ impl Reloader {
         }
     }
 
-    /// Takes what an operator says, too; nothing came yet.
+    /// Waits for what an operator says, too; with no `updates` that is never.
     #[must_use]
-    pub(crate) fn streaming(mut self, updates: mpsc::Receiver<Update>) -> Self {
+    pub(crate) fn streaming(mut self, updates: Option<mpsc::Receiver<Update>>) -> Self {
         self.streamed = Streamed::Pending;
-        self.updates = Some(updates);
+        self.updates = updates;
         self
     }
 

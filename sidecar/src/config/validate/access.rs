@@ -36,7 +36,7 @@ pub(super) fn stream(
         }
         if !address.is_empty() {
             warnings.push(
-                "--control-plane-address has no effect without --enable-mtls: no access control comes from the operator".to_owned(),
+                "--control-plane-address needs --enable-mtls, or the operator cannot be asked who may call: calls of peers are refused; start with --enable-mtls, or without the address".to_owned(),
             );
         }
         return Ok(None);

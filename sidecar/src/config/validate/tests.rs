@@ -547,6 +547,13 @@ fn access_control_comes_from_an_operator_with_mutual_tls() {
         assert!(refused.contains(text), "{words:?} {env:?}: {refused}");
     }
     let without = with_env(&operator, &Environment::default()).unwrap();
-    assert!(without.config.stream.is_none());
-    assert!(without.warnings[0].contains("--control-plane-address has no effect"));
+    assert!(without.config.stream.is_none() && without.config.is_operator_unasked);
+    assert!(without.warnings[0].contains("calls of peers are refused"));
+    assert!(
+        !with_env(&[], &Environment::default())
+            .unwrap()
+            .config
+            .is_operator_unasked
+    );
+    assert!(!with(&[], &[]).config.is_operator_unasked);
 }
