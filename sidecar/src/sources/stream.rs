@@ -31,11 +31,13 @@ use crate::config::{Demand, StreamConfig};
 
 mod adopt;
 mod tally;
+mod vouch;
 
 pub(crate) use adopt::Held;
 pub(crate) use tally::Tally;
 
 use adopt::{Adopted, Refusal};
+use vouch::Vouch;
 
 /// Scope of these lines.
 const LOG: &str = "dapr.runtime.accesscontrol";
@@ -108,10 +110,7 @@ pub(crate) struct Source {
     number: u64,
     /// When this stream last said anything, or was opened.
     spoke: Tick,
-    /// When any stream last said anything.
-    heard: Option<Tick>,
-    /// The snapshot is out of force for its age.
-    is_expired: bool,
+    vouch: Vouch,
     is_unsupported: bool,
     counted: Option<Tick>,
     /// The last complaint, so that each is said once.
@@ -175,8 +174,7 @@ impl Source {
             adopted: Adopted::new(parts.namespace.clone()),
             number: 0,
             spoke: parts.clock.monotonic(),
-            heard: None,
-            is_expired: false,
+            vouch: Vouch::new(parts.config.max_staleness),
             is_unsupported: false,
             counted: None,
             told: None,
@@ -230,6 +228,7 @@ impl Source {
     fn opened(&mut self, watch: Watch) {
         debug!(target: LOG, "watching access control at {}", self.parts.config.address);
         self.number = 0;
+        self.vouch.opened();
         self.spoke = self.parts.clock.monotonic();
         self.link = Link::Up(watch);
     }
@@ -289,13 +288,12 @@ impl Source {
 
     async fn response(&mut self, response: WatchResponse) {
         let now = self.parts.clock.monotonic();
-        (self.spoke, self.heard) = (now, Some(now));
-        self.parts.metrics.access_control_heartbeat(Duration::ZERO);
+        self.spoke = now;
         if response.snapshot == 0 {
-            if std::mem::take(&mut self.is_expired) {
+            if self.vouch.heartbeat(now) {
                 self.republish().await;
             }
-            return;
+            return self.age(now);
         }
         let number = response.snapshot;
         let taken = if number > self.number {
@@ -307,7 +305,13 @@ impl Source {
             })
         };
         match taken {
-            Ok((adopted, errors)) => self.adopt(adopted, errors, number).await,
+            Ok((adopted, errors)) => {
+                if response.synced {
+                    self.vouch.taken(now);
+                }
+                self.adopt(adopted, errors, number).await;
+                self.age(now);
+            }
             Err(refusal) => {
                 error!(target: LOG, "a snapshot of access control is refused as a whole: {refusal}; the old one stays in force");
                 self.ack(number, vec![refusal.report()]);
@@ -335,7 +339,7 @@ impl Source {
         let was_guarded = self.adopted.guards();
         self.adopted = adopted;
         self.number = number;
-        (self.is_expired, self.is_unsupported) = (false, false);
+        self.is_unsupported = false;
         self.republish().await;
         if was_guarded && !self.adopted.guards() && self.adopted.has_arrived() {
             warn!(target: LOG, "the last AccessControl for this app is gone: callers that the Configuration does not refuse are allowed");
@@ -369,7 +373,7 @@ impl Source {
     /// What is held now, or that nothing is.
     async fn republish(&mut self) {
         let state = match self.adopted.held() {
-            Some(held) if self.is_expired => Streamed::Expired(held),
+            Some(held) if self.vouch.is_expired() => Streamed::Expired(held),
             Some(held) => Streamed::Held(held),
             None => Streamed::Pending,
         };
@@ -402,22 +406,15 @@ impl Source {
         if matches!(self.link, Link::Up(_)) && now - self.spoke > SILENCE {
             self.lost(&format!("it has been silent for {} s", SILENCE.as_secs()));
         }
-        let age = self.heard.map(|heard| now - heard);
-        if let Some((age, limit)) = age.zip(self.parts.config.max_staleness)
-            && age > limit
-            && !self.is_expired
-            && self.adopted.has_arrived()
-        {
+        if self.vouch.expires(now) {
+            let limit = self.parts.config.max_staleness.unwrap_or_default();
             warn!(
                 target: LOG,
                 "nothing was heard of the operator for {limit:?}: calls are refused until it is back"
             );
-            self.is_expired = true;
             self.republish().await;
         }
-        if let Some(age) = age {
-            self.parts.metrics.access_control_heartbeat(age);
-        }
+        self.age(now);
         let is_due = self.counted.is_none_or(|at| now - at >= STATS_GAP);
         if is_due
             && matches!(self.link, Link::Up(_))
@@ -426,6 +423,12 @@ impl Source {
         {
             self.counted = Some(now);
             self.say(Request::Stats(stats));
+        }
+    }
+
+    fn age(&self, now: Tick) {
+        if let Some(age) = self.vouch.age(now) {
+            self.parts.metrics.access_control_heartbeat(age);
         }
     }
 
