@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
-    access,
+    access::{self, AccessError},
     compile::Compiled,
     disk::{Bytes, Disk, DiskError, Snapshot},
     stream::{Streamed, Update},
@@ -195,19 +195,32 @@ impl Reloader {
     /// Puts in force what the operator says: the rules are new, everything else stays as it is.
     fn follow(&mut self, update: Update) {
         let Update { state, applied } = update;
+        let done = self.put_in_force(state);
+        // Whoever asked may be gone.
+        let _gone = applied.send(done);
+    }
+
+    /// Rules that cannot be used change nothing (fact F7).
+    fn put_in_force(&mut self, state: Streamed) -> Result<(), AccessError> {
+        let policy = match self.disk.policy(&self.last, &state) {
+            Ok(policy) => policy,
+            // What is too old must not stay.
+            Err(cause) if matches!(state, Streamed::Expired(_)) => {
+                error!(target: LOG, "access control cannot be put in force: {cause}; calls are refused");
+                PolicySet::pending()
+            }
+            Err(cause) => {
+                error!(target: LOG, "access control cannot be put in force: {cause}; the last good rules stay in force");
+                return Err(cause);
+            }
+        };
         self.streamed = state;
-        let policy = self.disk.policy(&self.last, &self.streamed);
-        let policy = policy.unwrap_or_else(|cause| {
-            error!(target: LOG, "access control cannot be put in force: {cause}; calls are refused");
-            PolicySet::pending()
-        });
         let mut live = Live::clone(&self.told.live.borrow());
         live.policy = Arc::new(policy);
         live.snapshot = self.number(false);
         access::measure(&self.told.metrics, &live, &self.streamed, 0);
         self.told.live.send_replace(Arc::new(live));
-        // Whoever asked may be gone.
-        let _gone = applied.send(());
+        Ok(())
     }
 
     /// The number of the state that is about to be published, with the same rules as the last one or others.

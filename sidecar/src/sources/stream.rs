@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::{debug, error, info, warn};
 
+use super::access::AccessError;
 use crate::config::{Demand, StreamConfig};
 
 mod adopt;
@@ -73,8 +74,8 @@ pub(crate) enum Streamed {
 pub(crate) struct Update {
     /// The state.
     pub(crate) state: Streamed,
-    /// Told once it is in force.
-    pub(crate) applied: oneshot::Sender<()>,
+    /// Told once it is in force, or why it is not.
+    pub(crate) applied: oneshot::Sender<Result<(), AccessError>>,
 }
 
 /// What the task is made with.
@@ -245,7 +246,8 @@ impl Source {
             Demand::Auto => {
                 if !self.is_unsupported {
                     self.is_unsupported = true;
-                    self.publish(Streamed::Unsupported).await;
+                    // Whoever cannot put it in force says so.
+                    let _said = self.publish(Streamed::Unsupported).await;
                 }
                 self.lost(
                     "it does not offer access control: only the Configuration and files decide who may call",
@@ -306,10 +308,7 @@ impl Source {
         };
         match taken {
             Ok((adopted, errors)) => {
-                if response.synced {
-                    self.vouch.taken(now);
-                }
-                self.adopt(adopted, errors, number).await;
+                self.adopt(adopted, errors, &response).await;
                 self.age(now);
             }
             Err(refusal) => {
@@ -323,7 +322,13 @@ impl Source {
         }
     }
 
-    async fn adopt(&mut self, adopted: Adopted, errors: Vec<ObjectError>, number: u64) {
+    async fn adopt(
+        &mut self,
+        adopted: Adopted,
+        errors: Vec<ObjectError>,
+        response: &WatchResponse,
+    ) {
+        let number = response.snapshot;
         for ObjectError {
             uid,
             generation,
@@ -336,11 +341,23 @@ impl Source {
                 "AccessControl {uid} cannot be used in generation {generation}: {message}; its last good generation stays in force, without one it denies everything in its scope"
             );
         }
+        let is_expired = self.vouch.is_expired() && !response.synced;
+        if let Err(cause) = self.publish(adopted.streamed(is_expired)).await {
+            let report = ObjectError {
+                code: "Malformed".to_owned(),
+                message: cause.to_string(),
+                ..ObjectError::default()
+            };
+            return self.ack(number, vec![report]);
+        }
+        if response.synced {
+            self.vouch.taken(self.parts.clock.monotonic());
+        }
         let was_guarded = self.adopted.guards();
         self.adopted = adopted;
         self.number = number;
         self.is_unsupported = false;
-        self.republish().await;
+        self.measure();
         if was_guarded && !self.adopted.guards() && self.adopted.has_arrived() {
             warn!(target: LOG, "the last AccessControl for this app is gone: callers that the Configuration does not refuse are allowed");
         }
@@ -370,34 +387,25 @@ impl Source {
         }
     }
 
-    /// What is held now, or that nothing is.
+    /// What is held now, or that nothing is: it was in force before, and is or is not too old.
     async fn republish(&mut self) {
-        let state = match self.adopted.held() {
-            Some(held) if self.vouch.is_expired() => Streamed::Expired(held),
-            Some(held) => Streamed::Held(held),
-            None => Streamed::Pending,
-        };
-        self.publish(state).await;
+        let state = self.adopted.streamed(self.vouch.is_expired());
+        // Whoever cannot put it in force says so.
+        let _said = self.publish(state).await;
     }
 
     /// Has a state put in force, and waits for that: an answer says that it is.
-    async fn publish(&mut self, state: Streamed) {
+    async fn publish(&mut self, state: Streamed) -> Result<(), AccessError> {
         let is_ready = !matches!(state, Streamed::Pending);
         let (applied, done) = oneshot::channel();
-        if self
-            .parts
-            .updates
-            .send(Update { state, applied })
-            .await
-            .is_ok()
-        {
-            // Whoever publishes is gone only when the process ends.
-            let _ended = done.await;
-        }
+        // Whoever publishes is gone only when the process ends.
+        let _ended = self.parts.updates.send(Update { state, applied }).await;
+        done.await.unwrap_or(Ok(()))?;
         if is_ready {
             self.parts.target.ready();
         }
         self.measure();
+        Ok(())
     }
 
     /// Once a second: ages, and counts that are due.

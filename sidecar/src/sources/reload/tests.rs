@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use ironside_chassis::Tasks;
+use ironside_resources::access_control;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
     config::env::Environment,
-    sources::disk::tests::{Folder, component, endpoint},
+    sources::{
+        disk::tests::{Folder, component, endpoint},
+        stream::Held,
+    },
 };
 
 fn told(live: watch::Sender<Arc<Live>>) -> Told {
@@ -218,4 +223,41 @@ fn changes_are_told_in_the_order_of_the_reference() {
             ("CREATED", "new")
         ]
     );
+}
+
+/// Fact F7: rules that cannot be compiled replace none, and whoever sent them hears why.
+#[tokio::test]
+async fn rules_of_the_stream_that_cannot_be_used_change_nothing() {
+    let folder = Folder::new();
+    let disk = folder.disk(&[], Environment::default());
+    let snapshot = disk.read().unwrap();
+    let first = disk.compile(&snapshot, &Streamed::Pending).unwrap();
+    let (sender, live) = watch::channel(Arc::new(first.live));
+    let (_hangup, asked) = mpsc::channel(1);
+    let mut reloader = Reloader::new(disk, snapshot, told(sender), asked).streaming(None);
+    let mut follow = |state: Streamed| {
+        let (applied, mut done) = oneshot::channel();
+        reloader.follow(Update { state, applied });
+        done.try_recv().unwrap()
+    };
+    let objects = |pattern: &str| {
+        let document = "apiVersion: dapr.io/v1alpha1\nkind: AccessControl\nmetadata: {name: p, namespace: default}\nspec:\n  policies:\n  - {appId: web, namespace: default, operations: [{name: /a, action: allow}]}\n";
+        let mut object = access_control::decode(document).unwrap();
+        object.spec.policies[0].operations[0].name = pattern.to_owned();
+        Arc::new(Held {
+            snapshot: 1,
+            objects: vec![object],
+            refused: Vec::new(),
+            deny_by_default: false,
+        })
+    };
+    follow(Streamed::Held(objects("/a/**/b"))).unwrap_err();
+    assert!(live.borrow().policy.is_pending(), "it is as it was");
+    follow(Streamed::Held(objects("/a"))).unwrap();
+    let good = Arc::clone(&live.borrow().policy);
+    let refused = follow(Streamed::Held(objects("/a/**/b"))).unwrap_err();
+    assert!(refused.to_string().contains("default/p"), "{refused}");
+    assert!(Arc::ptr_eq(&good, &live.borrow().policy));
+    follow(Streamed::Expired(objects("/a/**/b"))).unwrap();
+    assert!(live.borrow().policy.is_pending(), "too old is too old");
 }

@@ -20,6 +20,8 @@ use ironside_resources::{
 };
 use serde_json::Value;
 
+use super::Streamed;
+
 #[cfg(test)]
 mod tests;
 
@@ -175,6 +177,15 @@ impl Adopted {
             refused,
             deny_by_default: self.deny_by_default,
         }))
+    }
+
+    /// The state for whoever publishes rules.
+    pub(super) fn streamed(&self, is_expired: bool) -> Streamed {
+        match self.held() {
+            Some(held) if is_expired => Streamed::Expired(held),
+            Some(held) => Streamed::Held(held),
+            None => Streamed::Pending,
+        }
     }
 
     /// What is known after a snapshot, and what is wrong with single objects of it.
