@@ -96,9 +96,16 @@ pub(super) fn invalid(loaded: &Loaded) -> usize {
 
 /// Tells the series which rules are in force, and how many cannot be used.
 pub(crate) fn measure(metrics: &Metrics, live: &Live, streamed: &Streamed, invalid: usize) {
-    let refused = streamed.held().map_or(0, |held| held.refused.len());
+    let held = streamed.held();
+    let refused = held.map_or(0, |held| held.refused.len());
+    let outdated = held
+        .map(|held| held.outdated.as_slice())
+        .unwrap_or_default();
     let objects = live.policy.objects();
-    let audited = objects.iter().filter(|object| object.is_audit).count();
+    let (old, current): (Vec<_>, Vec<_>) = objects
+        .iter()
+        .partition(|object| outdated.contains(&object.name));
+    let audited = current.iter().filter(|object| object.is_audit).count();
     metrics.access_control_snapshot(live.snapshot.number);
     // Of what came its task knows more.
     match streamed {
@@ -107,9 +114,9 @@ pub(crate) fn measure(metrics: &Metrics, live: &Live, streamed: &Streamed, inval
         Streamed::Unsupported | Streamed::Held(_) | Streamed::Expired(_) => {}
     }
     for (state, count) in [
-        (ObjectState::Ok, objects.len() - audited),
+        (ObjectState::Ok, current.len() - audited),
         (ObjectState::Audit, audited),
-        (ObjectState::Invalid, invalid + refused),
+        (ObjectState::Invalid, invalid + refused + old.len()),
     ] {
         metrics.access_control_objects(state, count);
     }

@@ -19,7 +19,7 @@ use ironside_resources::{
     configuration,
     loader::{self, Loaded},
 };
-use ironside_telemetry::metrics::{Metrics, ObjectState};
+use ironside_telemetry::metrics::Metrics;
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
@@ -56,6 +56,8 @@ pub(crate) struct Reloader {
     is_unsettled: bool,
     /// Why the files could not be read the last time.
     unreadable: Option<String>,
+    /// Objects and files that cannot be used at present.
+    invalid: usize,
     told: Told,
     hangup: mpsc::Receiver<()>,
     /// What the operator says.
@@ -108,6 +110,7 @@ impl Reloader {
             last,
             is_unsettled: false,
             unreadable: None,
+            invalid: 0,
             told,
             hangup,
             streamed: Streamed::Absent,
@@ -218,7 +221,7 @@ impl Reloader {
         let mut live = Live::clone(&self.told.live.borrow());
         live.policy = Arc::new(policy);
         live.snapshot = self.number(false);
-        access::measure(&self.told.metrics, &live, &self.streamed, 0);
+        access::measure(&self.told.metrics, &live, &self.streamed, self.invalid);
         self.told.live.send_replace(Arc::new(live));
         Ok(())
     }
@@ -311,6 +314,9 @@ impl Reloader {
             // Objects that went and came back, or may yet, are no edit.
             Found::New(next) if self.is_unsettled && !forced && next.says_as(&self.last) => {
                 self.last = *next;
+                self.invalid = 0;
+                let live = Arc::clone(&self.told.live.borrow());
+                access::measure(&self.told.metrics, &live, &self.streamed, 0);
                 Reloaded::Same
             }
             Found::New(next) => self.publish(*next),
@@ -345,15 +351,16 @@ impl Reloader {
                 self.told.said = warnings;
                 live.snapshot = self.number(same_rules(&self.last, &next));
                 self.last = next;
+                self.invalid = 0;
                 access::measure(&self.told.metrics, &live, &self.streamed, 0);
                 self.told.live.send_replace(Arc::new(live));
                 info!(target: LOG, "configuration and resources are in force; ports and connections stay");
                 Reloaded::Published
             }
             Err(cause) => {
-                self.told
-                    .metrics
-                    .access_control_objects(ObjectState::Invalid, access::invalid(&next.loaded));
+                self.invalid = access::invalid(&next.loaded);
+                let live = Arc::clone(&self.told.live.borrow());
+                access::measure(&self.told.metrics, &live, &self.streamed, self.invalid);
                 self.last.seen_instead(next.into_bytes());
                 kept(&cause.into())
             }

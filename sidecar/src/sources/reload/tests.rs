@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ironside_chassis::Tasks;
 use ironside_resources::access_control;
+use ironside_telemetry::metrics::Settings;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -225,6 +226,68 @@ fn changes_are_told_in_the_order_of_the_reference() {
     );
 }
 
+/// The series of what cannot be used counts both sources, until it is corrected there.
+#[tokio::test]
+async fn what_is_invalid_stays_counted() {
+    let folder = Folder::new();
+    let disk = folder.disk(
+        &["--resources-path", folder.resources()],
+        Environment::default(),
+    );
+    let rules = |name: &str, pattern: &str| {
+        format!(
+            "apiVersion: dapr.io/v1alpha1\nkind: AccessControl\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  policies:\n  - {{appId: web, namespace: default, operations: [{{name: {pattern}, action: allow}}]}}\n"
+        )
+    };
+    folder.write("file.yaml", &rules("file", "/a"));
+    let snapshot = disk.read().unwrap();
+    let first = disk.compile(&snapshot, &Streamed::Pending).unwrap();
+    let (sender, _live) = watch::channel(Arc::new(first.live));
+    let (_hangup, asked) = mpsc::channel(1);
+    let metrics = Arc::new(Metrics::new("appa", Settings::default()));
+    let told = Told {
+        metrics: Arc::clone(&metrics),
+        ..told(sender)
+    };
+    let mut reloader = Reloader::new(disk, snapshot, told, asked).streaming(None);
+    let follow = |reloader: &mut Reloader, outdated: &[&str]| {
+        let held = Held {
+            snapshot: 1,
+            objects: vec![access_control::decode(&rules("streamed", "/b")).unwrap()],
+            refused: Vec::new(),
+            outdated: outdated.iter().map(|name| (*name).into()).collect(),
+            deny_by_default: false,
+        };
+        let (applied, mut done) = oneshot::channel();
+        reloader.follow(Update {
+            state: Streamed::Held(Arc::new(held)),
+            applied,
+        });
+        done.try_recv().unwrap().unwrap();
+    };
+    let counts = || {
+        let text = metrics.exposition();
+        let count = |state: &str| {
+            let name = format!("dapr_runtime_accesscontrol_objects{{state=\"{state}\"}} ");
+            let (_, rest) = text.split_once(&name).unwrap();
+            rest.lines().next().unwrap().parse::<usize>().unwrap()
+        };
+        (count("ok"), count("invalid"))
+    };
+    follow(&mut reloader, &[]);
+    assert_eq!(counts(), (2, 0));
+    folder.write("file.yaml", &rules("file", "/a/**/b"));
+    assert_eq!(reloader.reload(false), Reloaded::Kept);
+    assert_eq!(counts(), (2, 1), "the old rules of the file are in force");
+    follow(&mut reloader, &["default/streamed"]);
+    assert_eq!(counts(), (1, 2), "the stream does not correct the file");
+    folder.write("file.yaml", &rules("file", "/c"));
+    assert_eq!(reloader.reload(false), Reloaded::Published);
+    assert_eq!(counts(), (1, 1), "nor the file the stream");
+    follow(&mut reloader, &[]);
+    assert_eq!(counts(), (2, 0));
+}
+
 /// Fact F7: rules that cannot be compiled replace none, and whoever sent them hears why.
 #[tokio::test]
 async fn rules_of_the_stream_that_cannot_be_used_change_nothing() {
@@ -248,6 +311,7 @@ async fn rules_of_the_stream_that_cannot_be_used_change_nothing() {
             snapshot: 1,
             objects: vec![object],
             refused: Vec::new(),
+            outdated: Vec::new(),
             deny_by_default: false,
         })
     };

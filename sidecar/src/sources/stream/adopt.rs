@@ -53,6 +53,8 @@ struct Known {
 enum State {
     /// The newest generation that is good.
     Good(Arc<AccessControl>),
+    /// An older one, because the newest is not.
+    Outdated(Arc<AccessControl>),
     /// None is: it denies in its scope.
     Bad(Refused),
     /// Of another namespace: not for this app (fact M10).
@@ -68,6 +70,8 @@ pub(crate) struct Held {
     pub(crate) objects: Vec<AccessControl>,
     /// Objects that deny everything in their scope.
     pub(crate) refused: Vec<Refused>,
+    /// Those of `objects` whose newest generation cannot be used: `namespace/name`.
+    pub(crate) outdated: Vec<Box<str>>,
     /// Deny where no object applies (fact M8).
     pub(crate) deny_by_default: bool,
 }
@@ -151,7 +155,9 @@ impl Adopted {
     pub(super) fn uid_of(&self, name: &str) -> Option<&str> {
         let (namespace, name) = name.split_once('/')?;
         let is_it = |known: &Known| match &known.state {
-            State::Good(object) => object.namespace == namespace && object.name == name,
+            State::Good(object) | State::Outdated(object) => {
+                object.namespace == namespace && object.name == name
+            }
             State::Bad(_) | State::Foreign => false,
         };
         let found = self.objects.iter().find(|(_, known)| is_it(known));
@@ -163,9 +169,13 @@ impl Adopted {
         if !self.has_arrived {
             return None;
         }
-        let (mut objects, mut refused) = (Vec::new(), Vec::new());
+        let (mut objects, mut refused, mut outdated) = (Vec::new(), Vec::new(), Vec::new());
         for known in self.objects.values() {
             match &known.state {
+                State::Outdated(object) => {
+                    outdated.push(format!("{}/{}", object.namespace, object.name).into());
+                    objects.push(AccessControl::clone(object));
+                }
                 State::Good(object) => objects.push(AccessControl::clone(object)),
                 State::Bad(object) => refused.push(object.clone()),
                 State::Foreign => {}
@@ -175,6 +185,7 @@ impl Adopted {
             snapshot: self.number,
             objects,
             refused,
+            outdated,
             deny_by_default: self.deny_by_default,
         }))
     }
@@ -249,10 +260,9 @@ impl Adopted {
             Err(cause) => cause,
         };
         errors.push(envelope.error(code(&cause), cause));
-        let last_good = before.filter(|known| matches!(known.state, State::Good(_)));
-        let state = match last_good {
-            Some(known) => known.state.clone(),
-            None => State::Bad(Refused {
+        let state = match before.map(|known| &known.state) {
+            Some(State::Good(last) | State::Outdated(last)) => State::Outdated(Arc::clone(last)),
+            Some(State::Bad(_) | State::Foreign) | None => State::Bad(Refused {
                 name: format!("{}/{}", self.namespace, envelope.name).into(),
                 scopes: envelope.scopes.clone(),
             }),

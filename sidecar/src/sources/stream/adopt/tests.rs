@@ -106,12 +106,15 @@ fn the_last_good_generation_stays() {
     let adopted = after(&[snapshot(&[good]), snapshot(std::slice::from_ref(&bad))]);
     assert_eq!(names(&adopted), (vec!["a".into()], vec![]));
     assert_eq!(adopted.seen()["a"], 2, "it was seen all the same");
+    let outdated = |adopted: &Adopted| adopted.held().unwrap().outdated.clone();
+    assert_eq!(outdated(&adopted), ["shop/a".into()]);
     // It is refused again for as long as it comes, and healed by the next good one.
     let (adopted, errors) = adopted.take(&snapshot(&[bad])).unwrap();
     assert_eq!(codes(&errors), [("a", 2, "InvalidPattern")]);
+    assert_eq!(outdated(&adopted), ["shop/a".into()]);
     let healed = snapshot(&[object("a", 3, r#"{"defaultAction":"deny"}"#)]);
     let (adopted, errors) = adopted.take(&healed).unwrap();
-    assert!(errors.is_empty());
+    assert!(errors.is_empty() && outdated(&adopted).is_empty());
     assert!(adopted.held().unwrap().objects[0].spec.policies.is_empty());
     // Another object of that name has another UID, and no past.
     let again = object("b", 1, BAD_PATTERN).replace(r#""name":"b""#, r#""name":"a""#);
