@@ -20,6 +20,8 @@ use tonic::Status;
 
 mod failure;
 mod framing;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use failure::send_error;
 
@@ -110,9 +112,12 @@ impl HttpApp {
             Some(judged) => judged.again(context.trace.id(), method.as_str(), verb),
             None => Ok(()),
         };
-        around(&live.app_pipeline, request, judge, |request| {
-            self.send(request, verb)
-        })
+        around(
+            &live.app_pipeline,
+            request,
+            |parts| rejudge(parts, judge),
+            |request| self.send(request, verb),
+        )
         .await
     }
 
@@ -191,11 +196,12 @@ fn fallback_config() -> rustls::ClientConfig {
         .with_no_client_auth()
 }
 
-/// Runs a pipeline around a request: its handlers may answer, rewrite the path, or change the response.
+/// Runs a pipeline around a request: its handlers may answer, rewrite the path, or change the response. A path that
+/// they rewrote is shown to `rewritten`.
 pub(crate) async fn around<F>(
     pipeline: &Pipeline,
     request: Request<Body>,
-    judge: impl Fn(&Method) -> Result<(), Status>,
+    rewritten: impl FnOnce(&mut Parts) -> Result<(), ChannelError>,
     send: impl FnOnce(Request<Body>) -> F,
 ) -> Result<Reply, ChannelError>
 where
@@ -210,20 +216,48 @@ where
         return Ok(reply(pipeline.response(answer)));
     }
     if parts.uri.path() != before {
-        recheck(&parts, judge)?;
+        rewritten(&mut parts)?;
     }
     let response = send(Request::from_parts(parts, pipeline.request_body(body))).await?;
     Ok(reply(pipeline.response(response)))
 }
 
-/// What a handler made of the path must still be a method, and one that the caller may call.
-fn recheck(
-    parts: &Parts,
-    judge: impl Fn(&Method) -> Result<(), Status>,
-) -> Result<(), ChannelError> {
+/// The method that a path is, which a handler may have made.
+///
+/// # Errors
+/// [`ChannelError::Method`] if it is none.
+pub(crate) fn method_of(parts: &Parts) -> Result<Method, ChannelError> {
     let decoded = percent_encoding::percent_decode_str(parts.uri.path()).decode_utf8_lossy();
-    let method = Method::parse(&decoded)?;
-    judge(&method).map_err(|status| ChannelError::Denied(Box::new(status)))
+    Ok(Method::parse(&decoded)?)
+}
+
+/// What a handler made of the path must be a method that the caller may call, and the app gets what was judged: not
+/// another spelling of it.
+fn rejudge(
+    parts: &mut Parts,
+    judge: impl FnOnce(&Method) -> Result<(), Status>,
+) -> Result<(), ChannelError> {
+    let method = method_of(parts)?;
+    judge(&method).map_err(|status| ChannelError::Denied(Box::new(status)))?;
+    let failed = |cause: Box<str>| ChannelError::Url {
+        url: parts.uri.to_string().into(),
+        cause,
+    };
+    let mut line = url::path_and_query("", method.as_str(), "").map_err(failed)?;
+    if let Some(query) = parts.uri.query() {
+        line.push('?');
+        line.push_str(query);
+    }
+    let line: PathAndQuery = line
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| failed(error.to_string().into()))?;
+    let mut uri = parts.uri.clone().into_parts();
+    uri.path_and_query = Some(line);
+    parts.uri = Uri::from_parts(uri).map_err(|error| ChannelError::Url {
+        url: parts.uri.to_string().into(),
+        cause: error.to_string().into(),
+    })?;
+    Ok(())
 }
 
 /// Puts a URI together.

@@ -31,7 +31,7 @@ use crate::{
     channel::{
         ChannelError,
         deadline::Deadline,
-        http::{around, build, incoming, send_error},
+        http::{around, build, incoming, method_of, send_error},
         url,
     },
     invocation::{Invocation, Length, Reply, context::CallContext},
@@ -285,7 +285,7 @@ impl External {
         around(
             pipeline,
             request,
-            |_method| Ok(()),
+            |parts| method_of(parts).map(|_method| ()),
             |request| follow(client, request, replay, verb, endpoint.map(Arc::as_ref)),
         )
         .await
