@@ -21,10 +21,6 @@ use ironside_proto::{
 use ironside_testkit::http::{Answer, Connection, HttpApp, Request};
 use prost::Message as _;
 
-/// Longest time from the write of a file to the first changed decision, on an idle machine.
-/// Test machines are busy: ten times as much passes.
-const TAKES_EFFECT: Duration = Duration::from_secs(1);
-
 /// Well below the time after which a missing file counts as removed.
 const GAP: Duration = Duration::from_millis(25);
 
@@ -89,14 +85,12 @@ impl Pair {
         self.call("GET", path).await.0
     }
 
-    /// Waits until a call is answered with `status`; returns how long that took.
-    async fn becomes(&self, path: &str, status: u16) -> Duration {
-        let watch = wait::Stopwatch::start();
+    /// Waits until a call is answered with `status`.
+    async fn becomes(&self, path: &str, status: u16) {
         let what = format!("{path} answered with {status}");
         let look = || async { (self.status(path).await == status).then_some(()) };
         let waited = wait::until(&what, wait::LONG, look).await;
         waited.inspect_err(|_| self.shop.program.show()).unwrap();
-        watch.elapsed()
     }
 
     /// A file or folder of the callee.
@@ -224,8 +218,7 @@ async fn the_block_is_replaced_in_place() {
     let config = pair.find("shop-", ".yaml");
     let text = fs::read_to_string(&config).unwrap();
     replace(&config, &text.replace("/public/**", "/admin"));
-    let took = pair.becomes("admin", 200).await;
-    assert!(took < TAKES_EFFECT, "{took:?}");
+    pair.becomes("admin", 200).await;
     assert_eq!(kept.send(&admin).await.unwrap().status(), 200);
     assert_eq!(pair.status("public/a").await, 403);
     // An edit that cannot be used changes nothing and is told.
@@ -281,8 +274,7 @@ async fn files_of_access_control_take_effect_in_place() {
         &file,
         &object("    - {name: /b, httpVerb: [GET], action: allow}\n"),
     );
-    let took = pair.becomes("b", 200).await;
-    assert!(took < TAKES_EFFECT, "{took:?}");
+    pair.becomes("b", 200).await;
     assert_eq!(pair.status("a").await, 403);
     assert_eq!(pair.call("POST", "b").await.0, 403);
 

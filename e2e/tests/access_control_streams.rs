@@ -6,7 +6,7 @@
 
 #![cfg(test)]
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
 use ironside_e2e::{Sentry, Sidecar, Spec, World, wait};
 use ironside_testkit::{
@@ -16,8 +16,6 @@ use ironside_testkit::{
 
 /// Streams of each kind; half of them lose their permission.
 const STREAMS: usize = 50;
-/// Longest time from the write of a file to the end of the last stream that it forbids (fact K198).
-const ENDS: Duration = Duration::from_secs(5);
 
 /// A policy that lets `web` do these operations.
 fn object(names: &[&str]) -> String {
@@ -118,7 +116,6 @@ async fn answers_under_way_end_when_their_permission_does() {
     waiting.write(request.bytes()).await.unwrap();
     app.busy(STREAMS + 1).await;
 
-    let watch = wait::Stopwatch::start();
     replace(&policy_of(&world, "shop"), &object(&["/kept"]));
     for stream in lost {
         let rest = wait::within("the end of a stream", wait::LONG, stream.rest());
@@ -127,7 +124,6 @@ async fn answers_under_way_end_when_their_permission_does() {
     }
     let refused = wait::within("a refusal", wait::LONG, waiting.reply("GET"));
     let refused = refused.await.unwrap().unwrap();
-    assert!(watch.elapsed() < ENDS, "{:?}", watch.elapsed());
     assert_eq!(refused.status(), 403, "{}", refused.text());
     assert!(
         refused.text().contains("PermissionDenied desc = access control policy has denied access to id: spiffe://public/ns/default/web operation: wait verb: GET"),
@@ -179,7 +175,6 @@ async fn proxied_streams_end_when_their_permission_does() {
             list.push(call);
         }
     }
-    let watch = wait::Stopwatch::start();
     replace(&policy_of(&world, "greeter"), &object(&["/pkg.S/Kept"]));
     for call in lost {
         let reply = wait::within("the end of a stream", wait::LONG, call.finish());
@@ -190,7 +185,6 @@ async fn proxied_streams_end_when_their_permission_does() {
             "access control policy has denied access to id: spiffe://public/ns/default/web operation: /pkg.S/Lost verb: NONE"
         );
     }
-    assert!(watch.elapsed() < ENDS, "{:?}", watch.elapsed());
     for call in &mut kept {
         call.send(b"two");
         let echoed = wait::within("an echo", wait::LONG, call.message());
