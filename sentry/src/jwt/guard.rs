@@ -2,7 +2,7 @@
 //!
 //! Owns how a key begins (both parts are made where neither is there, the set is made where only the key is) and how
 //! it changes: another key and set are verified and swapped in place, bad ones are reported and the old ones kept
-//! (fact O-S8). What cannot be read is never replaced (fact O-S9).
+//! (fact O-S8). What cannot be read is never replaced (fact O-S9), and nothing is shown to others before it was judged.
 
 use super::issuer::{IssuerError, JwtIssuer, Terms};
 use crate::metrics::Metrics;
@@ -70,7 +70,9 @@ impl JwtGuard {
     /// # Errors
     /// [`JwtGuardError`] if what is there can't be used.
     pub(crate) async fn start(&self) -> Result<Arc<JwtIssuer>, JwtGuardError> {
-        self.load(Nothing::IsFilled).await
+        let issuer = self.load(Nothing::IsFilled).await?;
+        self.show(&issuer).await;
+        Ok(issuer)
     }
 
     /// Follows the store; for ever.
@@ -104,6 +106,7 @@ impl JwtGuard {
                 return;
             }
         };
+        self.show(&issuer).await;
         let is_same = {
             let held = publish.borrow();
             held.key_id() == issuer.key_id() && held.set() == issuer.set()
@@ -115,6 +118,15 @@ impl JwtGuard {
         warn!(target: SCOPE, "JWT credentials changed; reloading");
         info!(target: SCOPE, "JWT key in use: {}", issuer.key_id());
         publish.send_replace(issuer);
+    }
+
+    /// Shows others the set of a key that works. What is written is what was judged: members of the store's text that
+    /// nobody has looked at stay where they are.
+    async fn show(&self, issuer: &JwtIssuer) {
+        let shown = self.store.show(issuer.set().to_json().as_bytes()).await;
+        if let Err(cause) = shown {
+            error!(target: SCOPE, "The JWT key set cannot be shown to others: {cause}");
+        }
     }
 
     async fn look(&self, nothing: Nothing) -> Result<JwtIssuer, JwtGuardError> {

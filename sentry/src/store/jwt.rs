@@ -15,6 +15,9 @@ pub(crate) trait JwtStore: Send + Sync {
     /// A part that is there by now is left alone, and the call ends with [`StoreError::Conflict`].
     fn fill<'a>(&'a self, parts: &'a JwtTexts) -> Later<'a, Result<(), StoreError>>;
 
+    /// Shows the set to others, where they look for it. Only a set that was found to be public may come here.
+    fn show<'a>(&'a self, set: &'a [u8]) -> Later<'a, Result<(), StoreError>>;
+
     /// Begins to watch for changes.
     fn watch(&self) -> Box<dyn Changes>;
 

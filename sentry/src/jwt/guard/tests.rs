@@ -1,5 +1,7 @@
 //! The guard over a folder: beginnings, changes, and what it must leave alone.
 
+mod cluster;
+
 use super::*;
 use crate::store::JwtFiles;
 use std::fs;

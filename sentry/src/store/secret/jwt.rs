@@ -1,7 +1,8 @@
 //! The keys `jwt.key` and `jwks.json` of the Secret, and the copy of the set in the ConfigMap.
 //!
 //! Owns that they are written where there is nothing, from the revision that was read: of two Sentries that start at
-//! once one makes the key, and the other one finds it.
+//! once one makes the key, and the other one finds it. The ConfigMap is read by many who may not read the Secret, so
+//! it gets nothing by being read: only what the guard found to be public.
 
 use super::changes::SecretChanges;
 use super::{NAME, SecretStore, set, value};
@@ -34,11 +35,10 @@ impl JwtSecret {
     async fn find(&self) -> Result<JwtTexts, StoreError> {
         let secret = self.store.secret().await?;
         let text = |key| value(&secret, key).map(<[u8]>::to_vec);
-        let (key, set) = (text(&self.key), text(&self.set));
-        if let Some(set) = &set {
-            self.store.publish(SET, set).await?;
-        }
-        Ok(JwtTexts { key, set })
+        Ok(JwtTexts {
+            key: text(&self.key),
+            set: text(&self.set),
+        })
     }
 
     async fn fill_in(&self, parts: &JwtTexts) -> Result<(), StoreError> {
@@ -61,6 +61,10 @@ impl JwtStore for JwtSecret {
 
     fn fill<'a>(&'a self, parts: &'a JwtTexts) -> Later<'a, Result<(), StoreError>> {
         Box::pin(self.fill_in(parts))
+    }
+
+    fn show<'a>(&'a self, set: &'a [u8]) -> Later<'a, Result<(), StoreError>> {
+        Box::pin(async { self.store.publish(SET, set).await.map(|_wrote| ()) })
     }
 
     fn watch(&self) -> Box<dyn Changes> {
