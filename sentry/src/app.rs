@@ -241,7 +241,7 @@ impl Setup<'_> {
         };
         let (terms, files) = config.into_terms(self.settings.allowed_clock_skew);
         let store = origin.jwt_store(files);
-        let guard = JwtGuard::new(store, terms, self.metrics.clone());
+        let mut guard = JwtGuard::new(store, terms, self.metrics.clone());
         let issuer = guard.start().await?;
         let (key, algorithm) = (issuer.key_id().to_owned(), issuer.algorithm());
         info!(target: SCOPE, "JWTs are issued, signed with key {key} by {algorithm}");

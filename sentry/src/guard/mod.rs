@@ -27,7 +27,7 @@ const SCOPE_CA: &str = "dapr.sentry.ca";
 /// The files count as written when they have been quiet for so long (the reference collects changes for 2 s).
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 /// The clock is looked at this often, so that a suspended machine rotates in time.
-const LOOK: Duration = Duration::from_secs(60);
+pub(crate) const LOOK: Duration = Duration::from_secs(60);
 /// Reasons that are reported to those who look after the store.
 const UNUSABLE: &str = "IssuerCredentialsUnusable";
 const NOT_ROTATED: &str = "RotationFailed";

@@ -2,12 +2,14 @@
 //!
 //! Owns how a key begins (both parts are made where neither is there, the set is made where only the key is) and how
 //! it changes: another key and set are verified and swapped in place, bad ones are reported and the old ones kept
-//! (fact O-S8). What cannot be read is never replaced (fact O-S9), and nothing is shown to others before it was judged.
+//! (fact O-S8). It looks once a minute even if nobody says that something changed: a watch may be dead without a word,
+//! and a read that failed is made up for. What cannot be read is never replaced (fact O-S9), and nothing is shown to others before it was judged.
 
 use super::issuer::{IssuerError, JwtIssuer, Terms};
+use crate::guard::{LOOK, SETTLE};
 use crate::metrics::Metrics;
-use crate::store::StoreError;
 use crate::store::jwt::{JwtStore, JwtTexts};
+use crate::store::{Change, StoreError};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -22,6 +24,18 @@ pub(crate) struct JwtGuard {
     store: Arc<dyn JwtStore>,
     terms: Terms,
     metrics: Metrics,
+    /// The last trouble, so that it is told once.
+    trouble: Option<String>,
+}
+
+/// Why the guard looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    /// Somebody has written.
+    Change,
+    /// Somebody has written, perhaps.
+    Hint,
+    Clock,
 }
 
 /// What a store means that holds nothing.
@@ -62,6 +76,7 @@ impl JwtGuard {
             store,
             terms,
             metrics,
+            trouble: None,
         }
     }
 
@@ -69,20 +84,26 @@ impl JwtGuard {
     ///
     /// # Errors
     /// [`JwtGuardError`] if what is there can't be used.
-    pub(crate) async fn start(&self) -> Result<Arc<JwtIssuer>, JwtGuardError> {
+    pub(crate) async fn start(&mut self) -> Result<Arc<JwtIssuer>, JwtGuardError> {
         let issuer = self.load(Nothing::IsFilled).await?;
         self.show(&issuer).await;
         Ok(issuer)
     }
 
     /// Follows the store; for ever.
-    pub(crate) async fn follow(self, publish: watch::Sender<Arc<JwtIssuer>>) {
+    pub(crate) async fn follow(mut self, publish: watch::Sender<Arc<JwtIssuer>>) {
         let mut changes = self.store.watch();
         // What changed between the start and the watch.
-        self.refresh(&publish).await;
+        let mut woken = Woken::Hint;
         loop {
-            changes.changed().await;
-            self.refresh(&publish).await;
+            self.refresh(&publish, woken).await;
+            woken = tokio::select! {
+                change = changes.changed() => match change {
+                    Change::Written => Woken::Change,
+                    Change::Perhaps => Woken::Hint,
+                },
+                () = tokio::time::sleep(LOOK) => Woken::Clock,
+            };
         }
     }
 
@@ -96,22 +117,20 @@ impl JwtGuard {
         self.look(nothing).await.map(Arc::new)
     }
 
-    async fn refresh(&self, publish: &watch::Sender<Arc<JwtIssuer>>) {
+    async fn refresh(&mut self, publish: &watch::Sender<Arc<JwtIssuer>>, woken: Woken) {
+        if woken == Woken::Clock && !self.shows(publish).await {
+            // A change that was not announced; perhaps somebody is still writing.
+            tokio::time::sleep(SETTLE).await;
+        }
         let issuer = match self.load(Nothing::IsALoss).await {
             Ok(issuer) => issuer,
             Err(cause) => {
-                self.metrics.issuer_changed.inc();
-                self.metrics.reload_failed.inc();
-                error!(target: SCOPE, "JWT credentials cannot be used, the old ones stay in effect: {cause}");
+                self.complain(&cause, woken);
                 return;
             }
         };
         self.show(&issuer).await;
-        let is_same = {
-            let held = publish.borrow();
-            held.key_id() == issuer.key_id() && held.set() == issuer.set()
-        };
-        if is_same {
+        if is_same(&publish.borrow(), &issuer) {
             return;
         }
         self.metrics.issuer_changed.inc();
@@ -120,13 +139,46 @@ impl JwtGuard {
         publish.send_replace(issuer);
     }
 
+    /// Whether the store holds what is in effect, as far as a read can tell.
+    async fn shows(&self, publish: &watch::Sender<Arc<JwtIssuer>>) -> bool {
+        let Ok(JwtTexts {
+            key: Some(key),
+            set: Some(set),
+        }) = self.store.read().await
+        else {
+            return false;
+        };
+        let issuer = self.issuer(&key, &set);
+        issuer.is_ok_and(|issuer| is_same(&publish.borrow(), &issuer))
+    }
+
+    /// Tells of a key that can't be used: once, or whenever it changes.
+    fn complain(&mut self, error: &JwtGuardError, woken: Woken) {
+        let cause = error.to_string();
+        if woken != Woken::Change && self.trouble.as_ref() == Some(&cause) {
+            return;
+        }
+        if matches!(error, JwtGuardError::Store(store) if store.is_out_of_reach()) {
+            error!(target: SCOPE, "The JWT credentials stay in effect, but cannot be looked after: {cause}");
+        } else {
+            self.metrics.issuer_changed.inc();
+            self.metrics.reload_failed.inc();
+            error!(target: SCOPE, "JWT credentials cannot be used, the old ones stay in effect: {cause}");
+        }
+        self.trouble = Some(cause);
+    }
+
     /// Shows others the set of a key that works. What is written is what was judged: members of the store's text that
     /// nobody has looked at stay where they are.
-    async fn show(&self, issuer: &JwtIssuer) {
+    async fn show(&mut self, issuer: &JwtIssuer) {
         let shown = self.store.show(issuer.set().to_json().as_bytes()).await;
-        if let Err(cause) = shown {
-            error!(target: SCOPE, "The JWT key set cannot be shown to others: {cause}");
+        let trouble = shown.err().map(|cause| cause.to_string());
+        if let Some(cause) = &trouble
+            && self.trouble != trouble
+        {
+            error!(target: SCOPE, "The JWT key set cannot be shown to others, trying again in {LOOK:?}: {cause}");
         }
+        self.trouble = trouble;
     }
 
     async fn look(&self, nothing: Nothing) -> Result<JwtIssuer, JwtGuardError> {
@@ -193,6 +245,11 @@ impl JwtGuard {
         let [key, set] = self.store.names();
         JwtGuardError::Issuer { key, set, cause }
     }
+}
+
+/// Whether two sign and are believed alike.
+fn is_same(one: &JwtIssuer, other: &JwtIssuer) -> bool {
+    one.key_id() == other.key_id() && one.set() == other.set()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The guard over a folder: beginnings, changes, and what it must leave alone.
 
 mod cluster;
+mod look;
 
 use super::*;
 use crate::store::JwtFiles;
@@ -124,7 +125,7 @@ async fn what_cannot_be_used_is_left_alone() {
 #[tokio::test]
 async fn two_that_start_together_share_one_key() {
     let rig = Rig::new("EdDSA");
-    let (one, two) = (rig.guard(), rig.guard());
+    let (mut one, mut two) = (rig.guard(), rig.guard());
     let (one, two) = tokio::join!(one.start(), two.start());
     assert_eq!(one.unwrap().key_id(), two.unwrap().key_id());
 }
@@ -133,13 +134,13 @@ async fn two_that_start_together_share_one_key() {
 #[tokio::test]
 async fn a_changed_key_is_swapped_and_a_bad_one_is_not() {
     let rig = Rig::new("EdDSA");
-    let guard = rig.guard();
+    let mut guard = rig.guard();
     let (publish, issuer) = watch::channel(guard.start().await.unwrap());
     let first = issuer.borrow().key_id().to_owned();
 
     let (key, set) = rig.other();
     rig.write("jwt.key", &key);
-    guard.refresh(&publish).await;
+    guard.refresh(&publish, Woken::Change).await;
     assert_eq!(
         issuer.borrow().key_id(),
         first,
@@ -162,7 +163,7 @@ async fn a_changed_key_is_swapped_and_a_bad_one_is_not() {
         .unwrap()
         .push(old["keys"][0].clone());
     rig.write("jwks.json", &both.to_string());
-    guard.refresh(&publish).await;
+    guard.refresh(&publish, Woken::Change).await;
     let second = issuer.borrow().key_id().to_owned();
     assert_ne!(second, first);
     assert!(issuer.borrow().set().to_json().contains(&first));
@@ -174,13 +175,13 @@ async fn a_changed_key_is_swapped_and_a_bad_one_is_not() {
         (2, 1)
     );
 
-    guard.refresh(&publish).await;
+    guard.refresh(&publish, Woken::Change).await;
     assert_eq!(rig.metrics.issuer_changed.get(), 2, "the same is no news");
 
     for file in ["jwt.key", "jwks.json"] {
         fs::remove_file(rig.path(file)).unwrap();
     }
-    guard.refresh(&publish).await;
+    guard.refresh(&publish, Woken::Change).await;
     assert_eq!(issuer.borrow().key_id(), second);
     assert!(
         !rig.path("jwt.key").exists(),

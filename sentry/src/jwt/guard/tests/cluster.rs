@@ -63,10 +63,10 @@ async fn a_set_with_a_private_member_is_shown_to_nobody() {
         assert_eq!(shown(&server), None);
     }
     let server = installed(&key, &set);
-    let guard = guard_of(&rig, &server).await;
+    let mut guard = guard_of(&rig, &server).await;
     let (publish, _issuer) = watch::channel(guard.start().await.unwrap());
     put_secret(&server, &key, &private.to_string());
-    guard.refresh(&publish).await;
+    guard.refresh(&publish, Woken::Change).await;
     assert_eq!(shown(&server), Some(set), "the good one stays");
 }
 
@@ -89,9 +89,9 @@ async fn a_set_that_cannot_be_shown_does_not_keep_tokens_from_being_signed() {
     let server = installed(&key, &set);
     let write = When::new("update", "configmaps");
     server.inject(write, Fault::Status(403), 1);
-    let guard = guard_of(&rig, &server).await;
+    let mut guard = guard_of(&rig, &server).await;
     let (publish, _issuer) = watch::channel(guard.start().await.unwrap());
     assert_eq!(shown(&server), None);
-    guard.refresh(&publish).await;
+    guard.refresh(&publish, Woken::Change).await;
     assert_eq!(shown(&server), Some(set));
 }
