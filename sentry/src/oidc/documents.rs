@@ -106,8 +106,11 @@ impl Documents {
     }
 
     fn document(&self, head: &request::Parts, jwt: &JwtIssuer) -> Result<String, Refused> {
-        let asked = head.uri.authority().cloned();
-        let asked = asked.or_else(|| single(&head.headers, &header::HOST));
+        // A target that names its authority hides the header, good or bad (RFC 9112, 3.2.2).
+        let asked = match head.uri.authority() {
+            Some(authority) => plain(authority.clone()),
+            None => single(&head.headers, &header::HOST),
+        };
         let host = self.hosts.admit(asked, &head.headers)?;
         let path = head.uri.path().strip_prefix(self.prefix.as_str());
         let document: fn(&Self, &Authority, &JwtIssuer) -> String = match path {
@@ -212,9 +215,13 @@ fn single(headers: &HeaderMap, name: &HeaderName) -> Option<Authority> {
     let (value, None) = (values.next()?, values.next()) else {
         return None;
     };
-    let authority = Authority::try_from(value.as_bytes()).ok()?;
-    let plain = !authority.as_str().contains('@') && !authority.host().is_empty();
-    plain.then_some(authority)
+    plain(Authority::try_from(value.as_bytes()).ok()?)
+}
+
+/// An authority that may be named: with a host, and without a user.
+fn plain(authority: Authority) -> Option<Authority> {
+    let is_plain = !authority.as_str().contains('@') && !authority.host().is_empty();
+    is_plain.then_some(authority)
 }
 
 fn respond(

@@ -250,3 +250,30 @@ async fn answers_that_depend_on_a_header_say_so() {
     let (_, headers, _) = ask(&config(), &head).await;
     assert!(!headers.contains_key(header::VARY));
 }
+
+/// Facts K063, TM32: a target in absolute form is held to what a header is held to, with a list of hosts and without.
+#[tokio::test]
+async fn a_target_that_names_a_user_or_no_host_is_refused() {
+    for config in [
+        config(),
+        allowing(&["listed.host", "*"]),
+        allowing(&["listed.host"]),
+    ] {
+        for target in [
+            "https://x@listed.host/jwks.json",
+            "https://listed.host@x/jwks.json",
+            "https://@listed.host/jwks.json",
+            "https://:443/jwks.json",
+        ] {
+            let mut head = get("/jwks.json", &[("host", "listed.host")]);
+            // What no reader of targets takes need not be refused here.
+            let Ok(uri) = target.parse() else { continue };
+            head.uri = uri;
+            let (status, headers, body) = ask(&config, &head).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{target}: {body}");
+            assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+        }
+        let whole = get("https://listed.host:1/jwks.json", &[("host", "other")]);
+        assert_eq!(ask(&config, &whole).await.0, StatusCode::OK);
+    }
+}
