@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// How often the two files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// Not more often than this, however short the time after the last client.
+const LEAST_LOOK: Duration = Duration::from_millis(50);
 /// A look at the port file holds its lock for an instant, which must not keep a Sentry from starting.
 const CLAIM_TRIES: u32 = 40;
 /// The pause between two tries.
@@ -182,7 +184,7 @@ impl Sharing {
         let mut needed = clock.monotonic();
         let mut seen = requests();
         loop {
-            tokio::time::sleep(LOOK.min(self.linger)).await;
+            tokio::time::sleep(LOOK.min(self.linger.max(LEAST_LOOK))).await;
             if claim.is_some_and(|claim| !claim.is_in_place()) {
                 return Unneeded::Dismissed;
             }

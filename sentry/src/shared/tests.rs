@@ -150,3 +150,26 @@ async fn a_sentry_that_is_not_shared_stays() {
     let year = Duration::from_secs(365 * 86_400);
     assert!(tokio::time::timeout(year, waiting).await.is_err());
 }
+
+/// `--linger=0` is no reason to look all the time while there is a client.
+#[tokio::test(start_paused = true)]
+async fn without_a_linger_it_still_rests_between_two_looks() {
+    let folder = tempfile::tempdir().unwrap();
+    let sharing = sharing(folder.path(), Duration::ZERO);
+    let (clock, looks) = (Clock::system(), Cell::new(0));
+    let client = File::open(folder.path().join("clients")).unwrap();
+    flock(&client, FlockOperation::LockShared).unwrap();
+    let counted = || {
+        looks.set(looks.get() + 1);
+        0
+    };
+    let waiting = sharing.until_unneeded(None, counted, &clock);
+    let minute = Duration::from_secs(60);
+    let leaving = async {
+        tokio::time::sleep(minute).await;
+        drop(client);
+    };
+    let (why, ()) = tokio::join!(waiting, leaving);
+    assert!(matches!(why, Unneeded::NoClients { .. }), "{why:?}");
+    assert!(looks.get() <= 1 + 2 + 60 * 20, "{} looks", looks.get());
+}
