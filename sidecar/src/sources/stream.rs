@@ -373,7 +373,7 @@ impl Source {
         let ack = Ack {
             snapshot,
             accepted: errors.is_empty(),
-            errors,
+            errors: adopt::abridged(errors),
         };
         self.say(Request::Ack(ack));
     }

@@ -29,6 +29,12 @@ mod tests;
 const MAX_UID: usize = 128;
 /// Longest message of an error, in bytes.
 const MAX_MESSAGE: usize = 512;
+/// Most bytes of all errors of an Ack. The operator takes a request of 256 KiB; a longer one would end the stream.
+const MAX_ERRORS: usize = 128 * 1024;
+/// What an error has on the wire beside its texts, generously.
+const ERROR_FRAME: usize = 32;
+/// Code of the error that stands for those that are not named.
+const MORE: &str = "MoreErrors";
 
 /// All that was learnt from snapshots.
 #[derive(Debug, Clone)]
@@ -347,6 +353,30 @@ fn scopes(value: &Value) -> Vec<String> {
     let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
     let texts = list.iter().map(|item| item.as_str().map(Into::into));
     texts.collect::<Option<_>>().unwrap_or_default()
+}
+
+/// Errors as they fit into an Ack: the first ones, and one in the place of the rest. It names no object, as one of a
+/// snapshot as a whole: whatever is not named may be among the rest.
+pub(super) fn abridged(mut errors: Vec<ObjectError>) -> Vec<ObjectError> {
+    let mut size = 0;
+    let fits = |error: &&ObjectError| {
+        size += error.uid.len() + error.code.len() + error.message.len() + ERROR_FRAME;
+        size <= MAX_ERRORS
+    };
+    let kept = errors.iter().take_while(fits).count();
+    let more = errors.len() - kept;
+    if more > 0 {
+        errors.truncate(kept);
+        errors.push(ObjectError {
+            uid: String::new(),
+            generation: 0,
+            code: MORE.to_owned(),
+            message: format!(
+                "{more} more objects cannot be used; the log of the sidecar names them"
+            ),
+        });
+    }
+    errors
 }
 
 /// The reason as the condition `Accepted` spells it (security 4.2).

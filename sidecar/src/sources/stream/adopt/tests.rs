@@ -250,3 +250,35 @@ fn an_object_of_another_namespace_is_never_in_force() {
     assert_eq!(names(&adopted), (vec![], vec![]));
     assert!(!adopted.guards());
 }
+
+/// The operator ends a stream for a request of more than 256 KiB, and would never hear what is wrong.
+#[test]
+fn many_errors_fit_into_one_answer_and_hide_nothing() {
+    let error = |at: usize| ObjectError {
+        uid: format!("{at:036}"),
+        generation: 1,
+        code: "InvalidPattern".to_owned(),
+        message: "x".repeat(MAX_MESSAGE),
+    };
+    let size = |errors: &[ObjectError]| {
+        let ack = ironside_proto::discovery::Ack {
+            snapshot: u64::MAX,
+            accepted: false,
+            errors: errors.to_vec(),
+        };
+        prost::Message::encoded_len(&ack)
+    };
+    let few: Vec<_> = (0..200).map(error).collect();
+    assert_eq!(abridged(few.clone()), few);
+    let many: Vec<_> = (0..10_000).map(error).collect();
+    let told = abridged(many.clone());
+    assert!(size(&told) < 256 * 1024, "{}", size(&told));
+    let (rest, named) = told.split_last().unwrap();
+    assert!(named.len() > 200);
+    assert_eq!(named, &many[..named.len()]);
+    let more = format!("{} more objects", many.len() - named.len());
+    assert!(
+        rest.uid.is_empty() && rest.message.starts_with(&more),
+        "{rest:?}"
+    );
+}
