@@ -96,8 +96,17 @@ impl Operator {
         };
         let stop = tasks.token();
         let group = Arc::new(tasks.group("discovery"));
+        let now = Arc::clone(&time.monotonic);
         let discovery = Discovery::new(settings, time, group, stop.clone());
         discovery.publish(world(objects));
+        // What the test publishes is all there is.
+        let truth = discovery.clone();
+        let end = stop.clone();
+        tasks.spawn("source", async move {
+            while end.run_until_cancelled(truth.doubted()).await.is_some() {
+                truth.confirm(now());
+            }
+        });
         let served = discovery.clone();
         listen(&tasks, port, identity(sentry, OPERATOR), move |io, peer| {
             let discovery = served.clone();

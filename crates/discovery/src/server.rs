@@ -97,7 +97,17 @@ struct Shared {
     tasks: Arc<dyn Executor<Task> + Send + Sync>,
     stop: CancellationToken,
     world: watch::Sender<Arc<Indexed>>,
+    doubts: watch::Sender<Doubts>,
     book: Mutex<Book>,
+}
+
+/// What sidecars know that the world does not, in instants of the monotonic time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Doubts {
+    /// The beginning of the last session that knew more.
+    since: Option<Duration>,
+    /// Everything that was there at this instant is in the world.
+    confirmed: Option<Duration>,
 }
 
 /// One stream under way.
@@ -165,16 +175,40 @@ impl Discovery {
             tasks,
             stop,
             world: watch::Sender::default(),
+            doubts: watch::Sender::default(),
             book: Mutex::new(Book::new(bounds)),
         }))
     }
 
-    /// Replaces everything that is distributed.
+    /// Replaces everything that is distributed. A later world must not be older than the one before it.
     pub fn publish(&self, world: World) {
         let now = self.0.now();
         let indexed = Indexed::new(world, &self.0.world.borrow(), now);
         self.0.book().forget(&indexed);
         self.0.world.send_replace(Arc::new(indexed));
+    }
+
+    /// Waits until a sidecar knows an object that was not published. It was removed, or this replica lags: that is
+    /// told by [`Discovery::confirm`] only, and until then nothing is taken from this sidecar (fact K208).
+    ///
+    /// Whoever waits here reads the source, publishes, confirms, and waits again; not more often than the source can
+    /// bear, for what sidecars say they know may be invented.
+    pub async fn doubted(&self) {
+        let mut doubts = self.0.doubts.subscribe();
+        // This value holds the sender.
+        let _closed = doubts
+            .wait_for(|doubts| doubts.since > doubts.confirmed)
+            .await;
+    }
+
+    /// Says that the last world holds everything that the source held at `since`, an instant of the service's
+    /// monotonic time: it comes from a whole read of the source itself, not of a cache, that began then or later.
+    pub fn confirm(&self, since: Duration) {
+        self.0.doubts.send_modify(|doubts| {
+            doubts.confirmed = doubts.confirmed.max(Some(since));
+        });
+        // The same objects may mean something else now.
+        self.0.world.send_modify(|_same| ());
     }
 
     /// How each object stands with the sidecars.
@@ -393,7 +427,17 @@ impl Conversation {
                     self.session.skip();
                     return Ok(());
                 }
-                let view = world.view(&self.app);
+                let mut view = world.view(&self.app);
+                let confirmed = self.shared.doubts.borrow().confirmed;
+                if self.session.doubts(&world, &self.app, confirmed) {
+                    view.synced = false;
+                    let since = Some(self.session.begun());
+                    self.shared.doubts.send_if_modified(|doubts| {
+                        let is_later = doubts.since < since;
+                        doubts.since = doubts.since.max(since);
+                        is_later
+                    });
+                }
                 if view.size() > self.shared.settings.max_snapshot {
                     warn!(
                         target: LOG,

@@ -11,7 +11,10 @@ use ironside_proto::discovery::{
 };
 use tonic::Status;
 
-use crate::{MAX_INSTANCE, PROTOCOL, world::View};
+use crate::{
+    MAX_INSTANCE, PROTOCOL,
+    world::{App, Indexed, View},
+};
 
 /// Requests at once.
 const BURST: u32 = 64;
@@ -34,6 +37,9 @@ pub struct Pace {
 pub struct Session {
     pace: Pace,
     seen: HashMap<String, i64>,
+    begun: Duration,
+    /// What the client had seen when it began cannot be newer than the world.
+    is_confirmed: bool,
     /// Number of the last snapshot.
     number: u64,
     sent: Option<View>,
@@ -118,6 +124,8 @@ impl Session {
         let session = Self {
             pace,
             seen,
+            begun: now,
+            is_confirmed: false,
             number: 0,
             sent: None,
             due: Some(now),
@@ -175,6 +183,23 @@ impl Session {
             _ if self.beat_at <= now => Step::Beat,
             due => Step::Wait(due.map_or(self.beat_at, |due| due.min(self.beat_at))),
         }
+    }
+
+    /// When the stream began.
+    #[must_use]
+    pub fn begun(&self) -> Duration {
+        self.begun
+    }
+
+    /// True while nobody knows whether objects that the client has seen are gone, or not here yet (fact K208): the
+    /// world lacks them, and holds what the source held at `confirmed` only, before the stream began. Nothing may be
+    /// taken from the client then.
+    pub fn doubts(&mut self, world: &Indexed, app: &App, confirmed: Option<Duration>) -> bool {
+        // A UID never comes back, and worlds do not grow older: once is enough.
+        self.is_confirmed = self.is_confirmed
+            || confirmed.is_some_and(|at| at >= self.begun)
+            || world.has_all(app, &self.seen);
+        !self.is_confirmed
     }
 
     /// Makes a response of what the client's app sees, if it is anything new.
@@ -239,10 +264,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::{
-        Indexed,
-        tests::{app, object, world},
-    };
+    use crate::world::tests::{app, object, world};
     use tonic::Code;
 
     const PACE: Pace = Pace {
@@ -368,6 +390,44 @@ mod tests {
         let (mut session, _) = Session::begin(first, PACE, MS(0)).unwrap();
         assert!(matches!(session.look(view(6), MS(0)), Look::Behind));
         assert!(matches!(session.look(view(7), MS(0)), Look::Send(_)));
+    }
+
+    /// Fact K208: what the client knows and the world lacks is gone only if the world is known to be the newer one.
+    #[test]
+    fn an_object_is_missed_until_a_later_read_confirms_that_it_is_gone() {
+        let begin = |seen: &[(&str, i64)]| {
+            let mut first = hello(1, "pod");
+            if let Some(Request::Hello(hello)) = &mut first.request {
+                let seen = seen.iter().map(|(uid, seen)| ((*uid).to_owned(), *seen));
+                hello.seen = seen.collect();
+            }
+            Session::begin(first, PACE, MS(10)).unwrap().0
+        };
+        let objects = [object("a", "u", 3, &[]), object("a", "other", 3, &["y"])];
+        let world = Indexed::new(world(&objects), &Indexed::default(), MS(0));
+        for (seen, doubts) in [
+            (&[][..], false),
+            (&[("u", 3)], false),
+            (&[("u", 3), ("new", 1)], true),
+            // No longer for this app, or not yet.
+            (&[("other", 3)], false),
+            (&[("other", 4)], true),
+        ] {
+            let found = begin(seen).doubts(&world, &app("a", "x"), Some(MS(9)));
+            assert_eq!(found, doubts, "{seen:?}");
+        }
+        let elsewhere = app("b", "x");
+        assert!(
+            begin(&[("u", 3)]).doubts(&world, &elsewhere, None),
+            "of another namespace"
+        );
+        let mut session = begin(&[("new", 1)]);
+        assert!(session.doubts(&world, &elsewhere, None));
+        assert!(!session.doubts(&world, &elsewhere, Some(MS(10))));
+        assert!(
+            !session.doubts(&Indexed::default(), &elsewhere, None),
+            "for good"
+        );
     }
 
     #[test]

@@ -185,6 +185,20 @@ impl Indexed {
         }
     }
 
+    /// True if each of these objects is here in this generation or a later one, whether or not it is for `app`.
+    /// Objects of other namespaces count as not there: nobody learns of them.
+    #[must_use]
+    pub fn has_all(&self, app: &App, seen: &HashMap<String, i64>) -> bool {
+        let list = self.by_namespace.get(&app.namespace);
+        let list = list.map(Vec::as_slice).unwrap_or_default();
+        seen.iter().all(|(uid, generation)| {
+            // Sorted by `new`.
+            let at = list.binary_search_by(|known| (*known.object.uid).cmp(uid));
+            let known = at.ok().and_then(|at| list.get(at));
+            known.is_some_and(|known| known.object.generation >= *generation)
+        })
+    }
+
     /// All objects.
     pub fn objects(&self) -> impl Iterator<Item = &Arc<Known>> {
         self.by_namespace.values().flatten()

@@ -24,7 +24,10 @@ pub struct Hello {
     /// Name of the pod or machine and a word that is new at each start; at most 128 bytes.
     #[prost(string, tag = "2")]
     pub instance: ::prost::alloc::string::String,
-    /// Generations that the sidecar knows, by UID.
+    /// Generations that the sidecar knows, by UID. A server that has one of them in an older generation for this app
+    /// ends the stream with Unavailable. A server that lacks one, or has it in an older generation for other apps, does
+    /// not know whether the object is gone or its own knowledge old: it sends snapshots with synced=false until what it
+    /// has was read from the source, not from a cache, after the Hello.
     #[prost(map = "string, int64", tag = "3")]
     pub seen: ::std::collections::HashMap<::prost::alloc::string::String, i64>,
 }
@@ -40,7 +43,7 @@ pub struct Ack {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ObjectError {
-    /// Empty if the snapshot was refused as a whole.
+    /// Empty if the snapshot was refused as a whole, and beside others for all objects that they do not name.
     #[prost(string, tag = "1")]
     pub uid: ::prost::alloc::string::String,
     #[prost(int64, tag = "2")]
@@ -73,7 +76,7 @@ pub struct WatchResponse {
     /// Increases within the stream; 0 is a heartbeat only.
     #[prost(uint64, tag = "1")]
     pub snapshot: u64,
-    /// The objects are all there are: what is absent was removed.
+    /// The objects are all there are: what is absent was removed, or is not for this app any more.
     #[prost(bool, tag = "2")]
     pub synced: bool,
     /// Each the JSON of an object as stored.

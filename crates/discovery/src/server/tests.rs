@@ -383,3 +383,53 @@ async fn five_hundred_sidecars_come_back_after_a_restart() {
         before = after;
     }
 }
+
+/// Fact K208: a replica that has not seen a new object yet takes it from nobody.
+#[tokio::test(start_paused = true)]
+async fn what_a_lagging_replica_lacks_is_not_removed() {
+    let old = worlds::object("a", "old", 1, &[]);
+    let rig = Rig::of(std::slice::from_ref(&old));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let now = || (rig.discovery.0.time.monotonic)();
+    rig.discovery.confirm(now());
+    let doubted = || async {
+        let limit = Duration::from_secs(1);
+        tokio::time::timeout(limit, rig.discovery.doubted())
+            .await
+            .is_ok()
+    };
+    assert!(!doubted().await);
+    let mut fresh = rig.watch("a/x").await;
+    assert!(
+        next(&mut fresh).await.synced,
+        "who knows nothing loses nothing"
+    );
+    assert!(!doubted().await);
+
+    let mut knows = hello("pod-2");
+    knows.seen = HashMap::from([("old".to_owned(), 1), ("new".to_owned(), 1)]);
+    let mut watch = rig.open("a/x", knows).await.unwrap();
+    let first = next(&mut watch).await;
+    assert_eq!(
+        (first.synced, uids(&first)),
+        (false, vec!["old".to_owned()])
+    );
+    assert!(doubted().await);
+
+    // What is published of the old cache, and a read from before, confirm nothing.
+    let before = now();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    rig.discovery
+        .publish(worlds::world(&[worlds::object("a", "old", 2, &[])]));
+    assert!(!next(&mut watch).await.synced);
+    rig.discovery.confirm(before - Duration::from_secs(3));
+    assert!(doubted().await);
+
+    rig.discovery.confirm(now());
+    let mut last = next(&mut watch).await;
+    while last.snapshot == 0 {
+        last = next(&mut watch).await;
+    }
+    assert_eq!((last.synced, uids(&last)), (true, vec!["old".to_owned()]));
+    assert!(!doubted().await);
+}
