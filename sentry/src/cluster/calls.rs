@@ -44,6 +44,15 @@ impl CallError {
         matches!(self, Self::Status { code: 409, .. })
     }
 
+    /// Says whether the server could not answer now, so that nothing is known.
+    pub(crate) fn is_away(&self) -> bool {
+        match self {
+            Self::Slow(_) | Self::Transport(_) => true,
+            Self::Status { code, .. } => matches!(code, 429 | 500..=599),
+            Self::Body { .. } | Self::Request(_) => false,
+        }
+    }
+
     fn is_missing(&self) -> bool {
         matches!(self, Self::Status { code: 404, .. })
     }

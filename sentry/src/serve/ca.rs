@@ -95,7 +95,7 @@ impl Denied {
             Self::TooLarge(_) => "size",
             Self::Choice(_) => "validator",
             Self::Claim(Refused::Denied(_)) => "claim",
-            Self::Claim(Refused::Busy) => "busy",
+            Self::Claim(Refused::Busy | Refused::Away(_)) => "busy",
             Self::Csr(_) => "csr",
             Self::NotReady(_) => "not_ready",
             Self::Leaf(_) => "sign",
@@ -105,7 +105,9 @@ impl Denied {
 
     fn code(&self) -> Code {
         match self {
-            Self::TooMany | Self::Claim(Refused::Busy) => Code::ResourceExhausted,
+            Self::TooMany | Self::Claim(Refused::Busy | Refused::Away(_)) => {
+                Code::ResourceExhausted
+            }
             Self::TooLarge(_) | Self::Choice(_) | Self::Csr(_) => Code::InvalidArgument,
             Self::Claim(Refused::Denied(_)) => Code::PermissionDenied,
             Self::NotReady(_) => Code::Unavailable,

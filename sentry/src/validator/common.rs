@@ -4,6 +4,7 @@
 //! that gets through here can stand in a SPIFFE ID, so the signing step never meets a bad one.
 
 use super::{Claim, Refused};
+use crate::cluster::CallError;
 use ironside_identity::{AppId, Namespace, SpiffeId, TrustDomain};
 
 /// Longest app ID, in bytes.
@@ -57,6 +58,15 @@ impl Refused {
     /// A refusal with a text of the validator's own.
     pub(super) fn with_text(why: &str) -> Self {
         Self::Denied(why.into())
+    }
+
+    /// What becomes of a question that the API server did not answer: a server that is away has said no to nobody, and
+    /// sidecars give up at a PermissionDenied (fact O-S12).
+    pub(super) fn unanswered(text: &str, cause: &CallError) -> Self {
+        match cause.is_away() {
+            true => Self::Away(text.into()),
+            false => Self::Denied(text.into()),
+        }
     }
 }
 

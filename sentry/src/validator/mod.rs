@@ -80,6 +80,9 @@ pub(crate) enum Refused {
     /// Nobody can tell now; it may ask again.
     #[error("too many token reviews under way, try again later")]
     Busy,
+    /// Nobody can tell now, for this reason; it may ask again.
+    #[error("{0}")]
+    Away(Box<str>),
 }
 
 // === impl Kind ===

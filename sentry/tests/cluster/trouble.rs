@@ -1,8 +1,8 @@
 //! An API server that fails, forgets and delays: what is known stays known, and what changes is heard of.
 
-use crate::rig::{Cluster, Pod, claim, healthz, until};
+use crate::rig::{Cluster, Pod, SENTRY, claim, healthz, until};
 use ironside_testkit::certs::Ca;
-use ironside_testkit::kube::{Fault, When};
+use ironside_testkit::kube::{Fault, Token, When};
 use serde_json::json;
 use tonic::Code;
 
@@ -107,6 +107,55 @@ async fn a_review_that_takes_too_long_is_no_refusal() {
             .await
             .is_ok()
     );
+}
+
+/// Fact: security.md O-S12: a restart of the API server must not end sidecars that start, as a refusal does.
+#[tokio::test]
+async fn an_api_server_that_is_away_is_no_refusal() {
+    let cluster = Cluster::new();
+    let sentry = cluster.sentry(&[]).await;
+    let token = cluster.run(&Pod::default());
+    let ghost = Token::service_account("shop", "orders-sa", &[SENTRY]);
+    cluster
+        .server
+        .accept("ghost", ghost.bound_to("ghost", "no pod has it"));
+    let refused = async |token: &str| {
+        let asked = cluster.ask(&sentry, claim("shop", "orders", token)).await;
+        let Err(status) = asked else { panic!("issued") };
+        (status.code(), status.message().to_owned())
+    };
+    let (reviews, pods) = (
+        When::new("create", "tokenreviews"),
+        When::new("get", "pods"),
+    );
+    let review = (reviews, token.as_str(), "token review failed: ");
+    let pod = (pods, "ghost", "failed to get pod of identity");
+    // To 503 (and 429) the client asks again by itself, until the time for a review is over.
+    let slow = "too many token reviews under way";
+    for (when, token, text) in [review, pod] {
+        for (fault, code, text) in [
+            (Fault::Status(503), Code::ResourceExhausted, slow),
+            (Fault::Status(500), Code::ResourceExhausted, text),
+            (Fault::Close, Code::ResourceExhausted, text),
+            (Fault::Status(403), Code::PermissionDenied, text),
+        ] {
+            let why = format!("{text}{fault:?}");
+            cluster.server.inject(when.clone(), fault, usize::MAX);
+            let (found, message) = refused(token).await;
+            assert!(
+                found == code && message.starts_with(text),
+                "{why}: {found:?} {message}"
+            );
+            cluster.server.heal();
+        }
+    }
+    let gone = (
+        Code::PermissionDenied,
+        "failed to get pod of identity".to_owned(),
+    );
+    assert_eq!(refused("ghost").await, gone, "an answer is an answer");
+    let issued = cluster.ask(&sentry, claim("shop", "orders", &token)).await;
+    assert!(issued.is_ok());
 }
 
 /// Neither tokens nor keys get into the log, whatever goes wrong, at the level that says most.

@@ -241,6 +241,6 @@ fn found<V>(answer: Result<Option<Arc<V>>, CallError>, text: &str) -> Result<Arc
     match answer {
         Ok(Some(view)) => Ok(view),
         Ok(None) => Err(Refused::with_text(text)),
-        Err(cause) => Err(Refused::with_text(&format!("{text}: {cause}"))),
+        Err(cause) => Err(Refused::unanswered(&format!("{text}: {cause}"), &cause)),
     }
 }

@@ -59,7 +59,8 @@ impl Reviewer {
     /// [`Refused`] unless it is the token of a pod, for this Sentry.
     pub(super) async fn review(&self, token: &str) -> Result<Owner, Refused> {
         if token.is_empty() {
-            return Err(failed("the request does not contain a token"));
+            let text = failed("the request does not contain a token");
+            return Err(Refused::with_text(&text));
         }
         let review = TokenReview {
             spec: TokenReviewSpec {
@@ -69,13 +70,14 @@ impl Reviewer {
             ..TokenReview::default()
         };
         let reviewed = self.cluster.create(None, &review).await;
-        let reviewed: TokenReview = reviewed.map_err(|cause| failed(&cause.to_string()))?;
+        let reviewed: TokenReview =
+            reviewed.map_err(|cause| Refused::unanswered(&failed(&cause.to_string()), &cause))?;
         owner(reviewed.status.unwrap_or_default(), &self.audiences, token)
     }
 }
 
-fn failed(why: &str) -> Refused {
-    Refused::with_text(&format!("token review failed: {}", short(why)))
+fn failed(why: &str) -> String {
+    format!("token review failed: {}", short(why))
 }
 
 /// Reads the answer, in the order of security 1.7.
