@@ -5,12 +5,12 @@
 //! operator writes into the status of an object (security 4.2).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
-use ironside_identity::AppId;
+use ironside_identity::{AppId, Namespace};
 use ironside_proto::discovery::{Ack, ObjectError, Stats};
 
 use crate::{
@@ -45,6 +45,8 @@ pub struct Book {
     bounds: Bounds,
     next: u64,
     seats: HashMap<u64, Seat>,
+    /// Who sits where, so that neither an app nor an object looks at the sessions of all others.
+    places: HashMap<Namespace, HashMap<App, BTreeSet<u64>>>,
     hours: HashMap<Arc<str>, Hour>,
 }
 
@@ -158,6 +160,7 @@ impl Book {
             bounds,
             next: 0,
             seats: HashMap::new(),
+            places: HashMap::new(),
             hours: HashMap::new(),
         }
     }
@@ -167,12 +170,17 @@ impl Book {
     /// # Errors
     /// [`Full`] if there are too many already.
     pub fn enter(&mut self, app: App, instance: &str, now: Duration) -> Result<u64, Full> {
-        let of_app = self.seats.values().filter(|seat| seat.app == app);
-        if self.seats.len() >= self.bounds.sessions || of_app.count() >= self.bounds.of_one_app {
+        let apps = self.places.get(&app.namespace);
+        let of_app = apps
+            .and_then(|apps| apps.get(&app))
+            .map_or(0, BTreeSet::len);
+        if self.seats.len() >= self.bounds.sessions || of_app >= self.bounds.of_one_app {
             return Err(Full);
         }
         let seat = self.next;
         self.next += 1;
+        let apps = self.places.entry(app.namespace.clone()).or_default();
+        apps.entry(app.clone()).or_default().insert(seat);
         self.seats.insert(
             seat,
             Seat {
@@ -188,7 +196,21 @@ impl Book {
 
     /// A session ended.
     pub fn leave(&mut self, seat: u64) {
-        self.seats.remove(&seat);
+        let Some(Seat { app, .. }) = self.seats.remove(&seat) else {
+            return;
+        };
+        let Some(apps) = self.places.get_mut(&app.namespace) else {
+            return;
+        };
+        if let Some(seats) = apps.get_mut(&app) {
+            seats.remove(&seat);
+            if seats.is_empty() {
+                apps.remove(&app);
+            }
+        }
+        if apps.is_empty() {
+            self.places.remove(&app.namespace);
+        }
     }
 
     /// A snapshot was sent.
@@ -261,15 +283,15 @@ impl Book {
                 .map(|hour| hour.sum(now))
                 .unwrap_or_default(),
         };
-        let mut seats: Vec<(&u64, &Seat)> = self
-            .seats
-            .iter()
-            .filter(|(_, seat)| known.is_for(&seat.app))
-            .collect();
-        seats.sort_by_key(|(id, _)| **id);
-        for (_, seat) in seats {
+        let apps = self.places.get(&known.object.namespace).into_iter();
+        let mut seats = Vec::new();
+        for (app, places) in apps.flatten().filter(|(app, _)| known.is_for(app)) {
+            status.apps.push(app.app_id.clone());
+            seats.extend(places);
+        }
+        seats.sort_unstable();
+        for seat in seats.iter().filter_map(|id| self.seats.get(id)) {
             status.connected += 1;
-            status.apps.push(seat.app.app_id.clone());
             match seat.standing(known, now) {
                 Standing::Applied => status.applied += 1,
                 Standing::Pending => {}
@@ -292,7 +314,6 @@ impl Book {
             }
         }
         status.apps.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-        status.apps.dedup();
         status.apps_truncated = status.apps.len() > MAX_APPS;
         status.apps.truncate(MAX_APPS);
         status

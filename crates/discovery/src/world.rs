@@ -49,7 +49,7 @@ pub enum StoredError {
 }
 
 /// The workload behind a sidecar.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct App {
     /// Its namespace.
     pub namespace: Namespace,
@@ -166,15 +166,20 @@ impl Indexed {
 
     /// The same content as before, if it was there.
     fn known(&self, object: &StoredObject) -> Option<Arc<Known>> {
-        let mut list = self.by_namespace.get(&object.namespace)?.iter();
-        list.find(|known| known.object == *object).cloned()
+        let known = find(self.by_namespace.get(&object.namespace)?, &object.uid)?;
+        (known.object == *object).then(|| Arc::clone(known))
+    }
+
+    /// The objects of a namespace.
+    fn of_namespace(&self, namespace: &Namespace) -> &[Arc<Known>] {
+        let list = self.by_namespace.get(namespace);
+        list.map(Vec::as_slice).unwrap_or_default()
     }
 
     /// What `app` sees.
     #[must_use]
     pub fn view(&self, app: &App) -> View {
-        let list = self.by_namespace.get(&app.namespace);
-        let objects = list.into_iter().flatten();
+        let objects = self.of_namespace(&app.namespace).iter();
         View {
             objects: objects
                 .filter(|known| known.object.is_for(app))
@@ -189,13 +194,9 @@ impl Indexed {
     /// Objects of other namespaces count as not there: nobody learns of them.
     #[must_use]
     pub fn has_all(&self, app: &App, seen: &HashMap<String, i64>) -> bool {
-        let list = self.by_namespace.get(&app.namespace);
-        let list = list.map(Vec::as_slice).unwrap_or_default();
+        let list = self.of_namespace(&app.namespace);
         seen.iter().all(|(uid, generation)| {
-            // Sorted by `new`.
-            let at = list.binary_search_by(|known| (*known.object.uid).cmp(uid));
-            let known = at.ok().and_then(|at| list.get(at));
-            known.is_some_and(|known| known.object.generation >= *generation)
+            find(list, uid).is_some_and(|known| known.object.generation >= *generation)
         })
     }
 
@@ -203,6 +204,12 @@ impl Indexed {
     pub fn objects(&self) -> impl Iterator<Item = &Arc<Known>> {
         self.by_namespace.values().flatten()
     }
+}
+
+/// The object with this UID in a list as [`Indexed::new`] sorts it.
+fn find<'a>(list: &'a [Arc<Known>], uid: &str) -> Option<&'a Arc<Known>> {
+    let at = list.binary_search_by(|known| (*known.object.uid).cmp(uid));
+    list.get(at.ok()?)
 }
 
 // === impl View ===

@@ -217,3 +217,32 @@ fn counts_are_of_the_last_hour_and_of_objects_that_were_sent() {
     book.forget(&Indexed::default());
     assert_eq!(hour(&book, "u", S(7200)), (0, 0));
 }
+
+/// Who left leaves nothing behind, and whoever comes counts for the own app only.
+#[test]
+fn places_are_those_of_the_sessions() {
+    let world = indexed(
+        &[object("a", "all", 1, &[]), object("a", "u", 1, &["x"])],
+        &Indexed::default(),
+        S(0),
+    );
+    let mut book = Book::new(BOUNDS);
+    let mut seats = Vec::new();
+    for (namespace, name) in [("a", "x"), ("a", "y"), ("b", "x"), ("a", "x")] {
+        seats.push(book.enter(app(namespace, name), "pod", S(0)).unwrap());
+    }
+    let connected = |book: &Book| {
+        let status = book.status(&world, S(1));
+        let status = status.iter().map(|one| (one.connected, one.apps.len()));
+        status.collect::<Vec<_>>()
+    };
+    assert_eq!(connected(&book), [(3, 2), (2, 1)]);
+    book.leave(seats[0]);
+    book.leave(seats[0]);
+    assert_eq!(connected(&book), [(2, 2), (1, 1)]);
+    for seat in seats {
+        book.leave(seat);
+    }
+    assert_eq!(connected(&book), [(0, 0), (0, 0)]);
+    assert!(book.places.is_empty());
+}
