@@ -123,13 +123,23 @@ pub(crate) struct Claim {
     last_port: u16,
 }
 
+/// Whether somebody needs a Sentry, as the clients file tells.
+enum Clients {
+    Present,
+    /// Nobody, nor will there be while the lock is held. A file that can't be had tells nothing.
+    Absent(Option<File>),
+}
+
 /// Why a shared Sentry is needed no more.
 #[derive(Debug)]
 pub(crate) enum Unneeded {
     /// Somebody took the port file away.
     Dismissed,
     /// There was no client for so long. No new one comes while this value lives.
-    NoClients { linger: Duration, _held: File },
+    NoClients {
+        linger: Duration,
+        _held: Option<File>,
+    },
 }
 
 // === impl Unneeded ===
@@ -189,11 +199,12 @@ impl Sharing {
                 return Unneeded::Dismissed;
             }
             let now = clock.monotonic();
-            let (free, requested) = (self.without_clients(), requests());
-            if free.is_none() || requested != seen {
+            let (clients, requested) = (self.clients(), requests());
+            let is_needed = matches!(clients, Clients::Present);
+            if is_needed || requested != seen {
                 (needed, seen) = (now, requested);
             }
-            if let Some(held) = free
+            if let Clients::Absent(held) = clients
                 && now.since(needed) >= self.linger
             {
                 return Unneeded::NoClients {
@@ -204,14 +215,24 @@ impl Sharing {
         }
     }
 
-    /// The clients file, locked, if there is no client. A file that can't be looked at tells nothing of clients, and
-    /// the certificates alone count.
-    fn without_clients(&self) -> Option<File> {
-        let file = File::open(self.clients_file.as_ref()?).or_else(|_gone| File::open("/dev/null"));
-        let file = file.ok()?;
+    /// Tries to lock the clients file. One that is gone is made anew, so that there is something to hold off clients
+    /// with; where that fails the certificates alone count.
+    fn clients(&self) -> Clients {
+        // Without a file there is only one way to tell it that it is not needed: to take the port file away.
+        let Some(path) = &self.clients_file else {
+            return Clients::Present;
+        };
+        let make = || {
+            let mut options = OpenOptions::new();
+            options.append(true).create(true).mode(0o600).open(path)
+        };
+        let Ok(file) = File::open(path).or_else(|_gone| make()) else {
+            return Clients::Absent(None);
+        };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => None,
-            Ok(()) | Err(_) => Some(file),
+            Err(Errno::WOULDBLOCK) => Clients::Present,
+            Ok(()) => Clients::Absent(Some(file)),
+            Err(_) => Clients::Absent(None),
         }
     }
 }

@@ -173,3 +173,27 @@ async fn without_a_linger_it_still_rests_between_two_looks() {
     assert!(matches!(why, Unneeded::NoClients { .. }), "{why:?}");
     assert!(looks.get() <= 1 + 2 + 60 * 20, "{} looks", looks.get());
 }
+
+/// Nothing outside of its folder has a say: a lock on `/dev/null` is anybody's.
+#[tokio::test(start_paused = true)]
+async fn a_clients_file_that_is_gone_is_made_anew_or_tells_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let others = File::open("/dev/null").unwrap();
+    flock(&others, FlockOperation::LockShared).unwrap();
+    let clock = Clock::system();
+    let mut sharing = sharing(folder.path(), Duration::ZERO);
+    let gone = folder.path().join("no such folder/clients");
+    for path in [folder.path().join("clients"), gone] {
+        let _gone = fs::remove_file(&path);
+        sharing.clients_file = Some(path.clone());
+        let waiting = sharing.until_unneeded(None, || 0, &clock);
+        let why = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        let why = why.expect("nobody needs it");
+        if let Ok(late) = File::open(&path) {
+            let refused = flock(&late, FlockOperation::NonBlockingLockShared);
+            assert_eq!(refused, Err(Errno::WOULDBLOCK), "held while it ends");
+        }
+        drop(why);
+    }
+    assert!(folder.path().join("clients").exists());
+}
