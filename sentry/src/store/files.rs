@@ -16,10 +16,11 @@ use crate::guard::SETTLE;
 use crate::rotation::State;
 use ironside_transport::FileWatch;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use write::remove;
 pub(crate) use write::{Disk, Write};
 
@@ -27,6 +28,10 @@ pub(crate) use write::{Disk, Write};
 const STATE: &str = "ca-state.json";
 /// Its presence asks for a rotation now.
 const REQUEST: &str = "rotate.request";
+/// The lock of the folder is asked for so often, 10 s in all: a change takes a moment.
+const LOCK_TRIES: u32 = 400;
+/// The pause between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// A folder with the files of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,8 +142,8 @@ impl<W: Write> FileStore<W> {
         Ok(Image::all(found.each_ref().map(Option::as_deref), state))
     }
 
-    fn write_state(&self, from: Option<u64>, state: &State) -> Result<(), StoreError> {
-        let _lock = lock(&self.folder)?;
+    async fn write_state(&self, from: Option<u64>, state: &State) -> Result<(), StoreError> {
+        let _lock = lock(&self.folder).await?;
         let found = self.read_state()?;
         if found.as_ref().map(|state| state.generation) != from {
             return Err(StoreError::Conflict);
@@ -187,11 +192,11 @@ impl<W: Write> FileStore<W> {
         Ok(())
     }
 
-    fn tidy_up(&self, state: &State) -> Result<Wrote, StoreError> {
+    async fn tidy_up(&self, state: &State) -> Result<Wrote, StoreError> {
         if self.images(state)? == [Image::Current; 3] {
             return Ok(Wrote::No);
         }
-        let _lock = lock(&self.folder)?;
+        let _lock = lock(&self.folder).await?;
         match self.read_state()? {
             Some(found) if found.generation == state.generation => {
                 self.write_files(&found)?;
@@ -216,7 +221,7 @@ impl<W: Write> Store for FileStore<W> {
         from: Option<u64>,
         state: &'a State,
     ) -> Later<'a, Result<(), StoreError>> {
-        Box::pin(async move { self.write_state(from, state) })
+        Box::pin(self.write_state(from, state))
     }
 
     fn tidy<'a>(
@@ -225,7 +230,12 @@ impl<W: Write> Store for FileStore<W> {
         state: Option<&'a State>,
     ) -> Later<'a, Result<Wrote, StoreError>> {
         // What somebody supplied is as they want it.
-        Box::pin(async move { state.map_or(Ok(Wrote::No), |state| self.tidy_up(state)) })
+        Box::pin(async move {
+            match state {
+                Some(state) => self.tidy_up(state).await,
+                None => Ok(Wrote::No),
+            }
+        })
     }
 
     fn answer(&self) -> Later<'_, Result<(), StoreError>> {
@@ -273,14 +283,27 @@ fn open(folder: &Path) -> Result<File, StoreError> {
     })
 }
 
-/// Holds off other writers as long as the answer lives.
-fn lock(path: &Path) -> Result<File, StoreError> {
+/// Holds off other writers as long as the answer lives. Whoever holds the folder for longer than a change can take
+/// must not stop everything else that this process does: the lock is asked for, never awaited by the system.
+async fn lock(path: &Path) -> Result<File, StoreError> {
     let folder = open(path)?;
-    flock(&folder, FlockOperation::LockExclusive).map_err(|cause| StoreError::Write {
-        path: path.to_owned(),
-        cause: cause.into(),
-    })?;
-    Ok(folder)
+    let mut left = LOCK_TRIES;
+    loop {
+        let cause = match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(folder),
+            Err(Errno::WOULDBLOCK) if left == 0 => {
+                io::Error::new(io::ErrorKind::TimedOut, "another process holds its lock")
+            }
+            Err(Errno::WOULDBLOCK) => {
+                left -= 1;
+                tokio::time::sleep(LOCK_PAUSE).await;
+                continue;
+            }
+            Err(cause) => cause.into(),
+        };
+        let path = path.to_owned();
+        return Err(StoreError::Write { path, cause });
+    }
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {

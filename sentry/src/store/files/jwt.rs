@@ -40,8 +40,8 @@ impl JwtFiles {
         })
     }
 
-    fn fill_in(&self, parts: &JwtTexts) -> Result<(), StoreError> {
-        let _lock = lock(&self.folder)?;
+    async fn fill_in(&self, parts: &JwtTexts) -> Result<(), StoreError> {
+        let _lock = lock(&self.folder).await?;
         for (path, text) in [(&self.key, &parts.key), (&self.set, &parts.set)] {
             let Some(text) = text else { continue };
             match Disk.create(path, text) {
@@ -70,7 +70,7 @@ impl JwtStore for JwtFiles {
     }
 
     fn fill<'a>(&'a self, parts: &'a JwtTexts) -> Later<'a, Result<(), StoreError>> {
-        Box::pin(async move { self.fill_in(parts) })
+        Box::pin(self.fill_in(parts))
     }
 
     /// The file is what others read.
