@@ -9,6 +9,7 @@ use std::{
 };
 
 use ironside_chassis::{Clock, Tasks, health::Target};
+use ironside_identity::TrustDomain;
 use ironside_telemetry::metrics::{Metrics, RotationFailure};
 use ironside_transport::{
     Identity, IdentityRx, MinTls, Now, SentryClient, SentryClientConfig, TlsClient, TlsServer,
@@ -215,6 +216,13 @@ fn unix_seconds(instant: SystemTime) -> i64 {
 // === impl Held ===
 
 impl Held {
+    /// The trust domain that Sentry gave this app; without one the default (security 1.6).
+    pub(super) fn trust_domain(&self) -> TrustDomain {
+        let identity = self.identity.borrow();
+        let id = identity.as_ref().map(|identity| identity.svid.id());
+        id.map(|id| id.trust_domain().clone()).unwrap_or_default()
+    }
+
     /// The calling side of TLS, for control work.
     pub(super) fn client(&self) -> TlsClient {
         let client = TlsClient::new(self.identity.clone(), Arc::clone(&self.now));

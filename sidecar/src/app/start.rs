@@ -156,7 +156,8 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         InternalPort::take(&config, &std::env::current_dir().unwrap_or_default()).await?;
     let env = own_variables(env, &config, internal.port());
     let keys = KeySource::new(&tasks.scope(), &clock);
-    let disk = Disk::new(Arc::clone(&config), env.clone(), clock.clone(), keys);
+    let domain = held.as_ref().map(Held::trust_domain).unwrap_or_default();
+    let disk = Disk::new(Arc::clone(&config), env.clone(), clock.clone(), keys).within(domain);
     let snapshot = disk.read()?;
     let streamed = if config.stream.is_some() || config.is_operator_unasked {
         Streamed::Pending

@@ -36,6 +36,7 @@ pub(super) fn compile(
     configuration: &Configuration,
     loaded: &Loaded,
     config: &Config,
+    domain: &TrustDomain,
     streamed: &Streamed,
 ) -> Result<(PolicySet, Vec<String>), AccessError> {
     if !loaded.policy_failures.is_empty() {
@@ -54,7 +55,7 @@ pub(super) fn compile(
         objects.to_mut().extend_from_slice(&held.objects);
     }
     let input = Input {
-        callee: &callee(config),
+        callee: &callee(config, domain),
         block,
         objects: &objects,
         refused: held.map(|held| held.refused.as_slice()).unwrap_or_default(),
@@ -143,13 +144,12 @@ fn name(config: &Config) -> String {
         .unwrap_or_default()
 }
 
-fn callee(config: &Config) -> Callee {
+fn callee(config: &Config, domain: &TrustDomain) -> Callee {
     let protocol = config.app.as_ref().map(|app| app.protocol);
     Callee {
         app_id: config.app_id.clone(),
         namespace: config.namespace.clone(),
-        // Self-hosted sidecars have no other (security 1.6).
-        trust_domain: TrustDomain::default(),
+        trust_domain: domain.clone(),
         app: match protocol {
             Some(AppProtocol::Grpc | AppProtocol::Grpcs) => AppKind::Grpc,
             Some(AppProtocol::Http | AppProtocol::Https | AppProtocol::H2c) | None => AppKind::Http,

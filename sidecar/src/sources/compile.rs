@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use ironside_identity::TrustDomain;
 use ironside_resources::{
     Component, Configuration, EnvAccess, HttpEndpoint, NameValue, configuration as spec,
     http_endpoint::TlsDocument, loader::Loaded,
@@ -39,6 +40,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) loaded: &'a Loaded,
     /// What the start said.
     pub(crate) config: &'a Config,
+    /// Of the own app.
+    pub(crate) domain: &'a TrustDomain,
     /// An exporter of traces that the environment names (`OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT`).
     pub(crate) otel_endpoint: Option<&'a str>,
     /// For `envRef`.
@@ -109,6 +112,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         configuration,
         loaded,
         config,
+        domain,
         env,
         tools: _,
         otel_endpoint,
@@ -123,7 +127,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(loaded.other_errors());
     warnings.extend(unused(configuration, *otel_endpoint, loaded));
-    let (policy, notes) = access::compile(configuration, loaded, config, streamed)?;
+    let (policy, notes) = access::compile(configuration, loaded, config, domain, streamed)?;
     warnings.extend(notes);
     let handlers = handlers(inputs, &mut warnings)?;
     let live = Live {

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use ironside_identity::TrustDomain;
 use ironside_policy::PolicySet;
 use ironside_resources::{
     Configuration, EnvAccess,
@@ -41,6 +42,7 @@ pub(crate) struct Disk {
     env: Environment,
     clock: ironside_chassis::Clock,
     keys: KeySource,
+    domain: TrustDomain,
 }
 
 /// What was read at one time.
@@ -102,7 +104,14 @@ impl Disk {
             env,
             clock,
             keys,
+            domain: TrustDomain::default(),
         }
+    }
+
+    /// The same, for an app of this trust domain.
+    #[must_use]
+    pub(crate) fn within(self, domain: TrustDomain) -> Self {
+        Self { domain, ..self }
     }
 
     /// Which files these are.
@@ -193,6 +202,7 @@ impl Disk {
             configuration: &snapshot.configuration,
             loaded: &snapshot.loaded,
             config: &self.config,
+            domain: &self.domain,
             otel_endpoint: OTEL_ENDPOINTS
                 .iter()
                 .find_map(|name| self.env.non_empty(name)),
@@ -220,7 +230,8 @@ impl Disk {
         streamed: &Streamed,
     ) -> Result<PolicySet, AccessError> {
         let (configuration, loaded) = (&snapshot.configuration, &snapshot.loaded);
-        let (policy, _warnings) = access::compile(configuration, loaded, &self.config, streamed)?;
+        let (policy, _warnings) =
+            access::compile(configuration, loaded, &self.config, &self.domain, streamed)?;
         Ok(policy)
     }
 }

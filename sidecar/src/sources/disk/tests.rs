@@ -240,3 +240,26 @@ fn a_file_that_is_too_large_is_an_error_that_names_it() {
         "{error}"
     );
 }
+
+/// Fact M7: the app itself is who has its trust domain too, and only that one is spared by the objects.
+#[test]
+fn objects_spare_the_app_of_the_own_trust_domain_only() {
+    use ironside_identity::SpiffeId;
+    use ironside_policy::{Caller, Operation, Verb};
+
+    let folder = Folder::new();
+    let rules = "apiVersion: dapr.io/v1alpha1\nkind: AccessControl\nmetadata: {name: p}\nspec: {defaultAction: deny}\n";
+    folder.write("p.yaml", rules);
+    let words = ["--resources-path", folder.resources()];
+    let disk = || folder.disk(&words, Environment::default());
+    let is_allowed = |disk: &Disk, domain: &str| {
+        let id = SpiffeId::parse(&format!("spiffe://{domain}/ns/default/appa")).unwrap();
+        let policy = read(disk).unwrap().live.policy;
+        let operation = Operation::invoke("x", Verb::Get);
+        policy.decide(Caller::Peer(&id), &operation).is_allowed()
+    };
+    let ours = disk().within(TrustDomain::parse("corp").unwrap());
+    assert!(is_allowed(&ours, "corp"));
+    assert!(!is_allowed(&ours, "public"));
+    assert!(is_allowed(&disk(), "public"), "the default");
+}
