@@ -54,6 +54,11 @@ fn process(pid: Pid, name: &str) -> Option<Process> {
     })
 }
 
+/// The folder that a process works in, by which relative paths of its command line are meant.
+pub(crate) fn folder(pid: Pid) -> Option<PathBuf> {
+    fs::read_link(file(pid, "cwd")).ok()
+}
+
 /// Whether the process still runs; one that has ended but was not reaped does not.
 pub(crate) fn runs(pid: Pid, ticks: u64) -> bool {
     Stat::read(pid).is_some_and(|stat| stat.ticks == ticks && !matches!(stat.state, 'Z' | 'X'))

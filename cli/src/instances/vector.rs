@@ -28,6 +28,10 @@ pub(crate) struct Vector {
     pub max_body: i64,
     /// `--read-buffer-size`, in bytes.
     pub read_buffer: i64,
+    /// `--resources-path`, each of them.
+    pub resources_paths: Vec<String>,
+    /// `--config`, each of them.
+    pub configurations: Vec<String>,
 }
 
 // === impl Vector ===
@@ -61,26 +65,41 @@ impl Vector {
             listen_addresses: text("dapr-listen-addresses"),
             max_body: size("max-body-size", 4 << 20),
             read_buffer: size("read-buffer-size", 4 << 10),
+            resources_paths: all(words, "resources-path"),
+            configurations: all(words, "config"),
         }
     }
 }
 
-/// Flags by name: `--flag value`, `--flag=value` or `--flag` alone, with one dash or two.
+/// Flags by name, the last of each.
 fn flags(words: &[String]) -> BTreeMap<&str, &str> {
-    let mut flags = BTreeMap::new();
+    pairs(words).into_iter().collect()
+}
+
+/// Every value of a flag that may be repeated, or hold several with commas between them.
+fn all(words: &[String], wanted: &str) -> Vec<String> {
+    let values = pairs(words).into_iter().filter(|(name, _)| *name == wanted);
+    let values = values.flat_map(|(_, value)| value.split(','));
+    let values = values.filter(|value| !value.is_empty());
+    values.map(str::to_owned).collect()
+}
+
+/// Flags in their order: `--flag value`, `--flag=value` or `--flag` alone, with one dash or two.
+fn pairs(words: &[String]) -> Vec<(&str, &str)> {
+    let mut flags = Vec::new();
     let mut words = words.iter().skip(1).map(String::as_str).peekable();
     while let Some(word) = words.next() {
         let Some(name) = flag_name(word) else {
             continue;
         };
         if let Some((name, value)) = name.split_once('=') {
-            flags.insert(name, value);
+            flags.push((name, value));
             continue;
         }
         let value = words
             .next_if(|next| flag_name(next).is_none())
             .unwrap_or_default();
-        flags.insert(name, value);
+        flags.push((name, value));
     }
     flags
 }
@@ -115,6 +134,11 @@ mod tests {
             "--enable-metrics=false",
             "--max-body-size",
             "8Mi",
+            "--resources-path",
+            "a,b",
+            "--resources-path=c",
+            "--config",
+            "x.yaml",
         ]);
         assert_eq!(vector.app_id, "a b");
         assert_eq!(
@@ -123,6 +147,8 @@ mod tests {
         );
         assert!(!vector.metrics_enabled);
         assert_eq!((vector.max_body, vector.read_buffer), (8 << 20, 4096));
+        assert_eq!(vector.resources_paths, ["a", "b", "c"]);
+        assert_eq!(vector.configurations, ["x.yaml"]);
     }
 
     #[test]

@@ -416,7 +416,7 @@ fn why_tells_of_a_real_call() {
     let (callee, caller) = (world.id("asked"), world.id("asking"));
     world.write(
         "rules/rule.yaml",
-        "apiVersion: dapr.io/v1alpha1\nkind: AccessControl\nmetadata: {name: closed}\nspec: {defaultAction: deny}\n",
+        "apiVersion: dapr.io/v1alpha1\nkind: AccessControl\nmetadata: {name: closed}\nspec:\n  policies:\n  - {appId: web, namespace: default, operations: [{name: /secret, action: allow}]}\n",
     );
     let app = Server::start("200 OK", "never", Duration::ZERO);
     let port = app.port.to_string();
@@ -450,7 +450,8 @@ fn why_tells_of_a_real_call() {
         &format!("callee     {callee}\n"),
         "canonical  /secret\n",
         "object     closed\n",
-        "rule       /spec/defaultAction\n",
+        "nearest    closed /spec/policies/0/operations/0 (",
+        "rules/rule.yaml:6) allows POST /secret from spiffe://public/ns/default/web\n",
     ] {
         assert!(seen.stdout.contains(want), "{want}: {}", seen.stdout);
     }
@@ -458,6 +459,7 @@ fn why_tells_of_a_real_call() {
         .ironside(&["acl", "why", "last", "-a", &callee, "-o", "json"])
         .stdout;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["nearest"]["allows"]["path"], "/secret", "{json}");
     let trace = json["traceId"].as_str().unwrap_or_default();
     if !trace.is_empty() {
         let seen = world.ironside(&["acl", "why", trace, "-a", &callee]);

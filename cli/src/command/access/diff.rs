@@ -4,34 +4,16 @@ use std::io::{BufRead as _, BufReader};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use ironside_identity::SpiffeId;
-use ironside_policy::{Callee, Change, PolicySet, Verb, VerbSet};
-use serde::Deserialize;
+use ironside_policy::{Callee, Change, PolicySet};
 use serde_json::{Value, json};
 
 use super::{
-    NO, Session, TOO_MUCH, app_kind, callee, check::Asked, rules::Sources, show, wants_json,
+    NO, Session, TOO_MUCH, app_kind, call::Call, callee, rules::Sources, show, wants_json,
 };
 use crate::output;
 
 /// Changes that are printed for one app; the rest is counted.
 const SHOWN: usize = 50;
-
-/// A recorded call: a line of `--access-log-file`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Call {
-    caller: String,
-    operation: String,
-    #[serde(default)]
-    verb: String,
-    #[serde(default)]
-    protocol: String,
-    #[serde(default)]
-    overrides: Vec<String>,
-    #[serde(default)]
-    truncated: bool,
-}
 
 /// Rules before and after, for one app.
 struct Pair {
@@ -194,23 +176,7 @@ impl Replayed {
             return Ok(());
         }
         self.calls += 1;
-        let caller = match call.caller.as_str() {
-            "" => None,
-            text => Some(SpiffeId::parse(text).with_context(|| format!("{at}: caller"))?),
-        };
-        let is_proxied = call.protocol == "proxy";
-        let verb = match call.verb.as_str() {
-            "" | "NONE" => Verb::None,
-            verb => Verb::from_http(verb),
-        };
-        let asked = Asked {
-            caller,
-            callee: pair.callee.clone(),
-            verb,
-            method: call.operation.clone(),
-            is_proxied,
-            overrides: VerbSet::overrides(call.overrides.iter().map(String::as_str)),
-        };
+        let asked = call.asked(&pair.callee).context(at.to_owned())?;
         let before = asked.decide(&pair.old).is_allowed();
         let after = asked.decide(&pair.new).is_allowed();
         if before != after {
@@ -219,7 +185,7 @@ impl Replayed {
             } else {
                 &call.caller
             };
-            let text = format!("{verb} {} from {caller}", call.operation);
+            let text = format!("{} {} from {caller}", asked.verb, call.operation);
             self.changed.push((text, after));
         }
         Ok(())

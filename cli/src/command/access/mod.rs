@@ -4,10 +4,12 @@
 //! would read. Exit codes: 0 as it should be, 1 failed, 2 the answer is no (denied, findings, changes), 3 too much
 //! to try.
 
+mod call;
 mod check;
 mod convert;
 mod diff;
 mod lint;
+mod nearest;
 mod rules;
 mod show;
 mod why;

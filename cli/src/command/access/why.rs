@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
-use super::{NO, Session, show, wants_json};
+use super::{NO, Session, nearest, show, wants_json};
 use crate::api::status_line;
 use crate::instances::{self, Instance};
 use crate::output;
@@ -21,6 +21,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 struct Found {
     app_id: String,
     decision: Value,
+    instance: usize,
 }
 
 /// Runs the command.
@@ -42,12 +43,13 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
         }
     }
     let mut found = Vec::new();
-    for instance in &instances {
+    for (at, instance) in instances.iter().enumerate() {
         let app_id = &instance.vector.app_id;
         match decisions(session, instance).await {
             Ok(decisions) => found.extend(decisions.into_iter().map(|decision| Found {
                 app_id: app_id.clone(),
                 decision,
+                instance: at,
             })),
             // The others may still know.
             Err(error) if instances.len() > 1 => {
@@ -56,15 +58,24 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
             Err(error) => return Err(error.context(app_id.clone())),
         }
     }
-    let Some(found) = pick(found, &wanted) else {
+    let Some(mut found) = pick(found, &wanted) else {
         bail!(
             "no sidecar remembers such a decision: the callee's keeps its last 256, so ask on its machine, or look in its --access-log-file"
         );
     };
+    let instance = instances.get(found.instance);
+    let nearest = instance.and_then(|one| nearest::of(session, one, &found.decision));
     if is_json {
+        if let (Some(nearest), Some(members)) = (nearest, found.decision.as_object_mut()) {
+            members.insert("nearest".to_owned(), nearest.json);
+        }
         output::line(&serde_json::to_string_pretty(&found.decision).context("writing JSON")?);
     } else {
-        output::out(as_text(&found).as_bytes());
+        let mut text = as_text(&found);
+        if let Some(nearest) = nearest {
+            text.push_str(&format!("nearest    {}\n", nearest.text));
+        }
+        output::out(text.as_bytes());
     }
     Ok(if found.text("decision") == "allow" {
         ExitCode::SUCCESS
@@ -178,6 +189,7 @@ mod tests {
     fn found() -> Vec<Found> {
         let one = |app: &str, time: &str, trace: &str| Found {
             app_id: app.to_owned(),
+            instance: 0,
             decision: json!({
                 "time": time, "decision": "deny", "reason": "ambiguous-path",
                 "policy": "shop/orders", "rule": "/spec/policies/0",
