@@ -62,7 +62,7 @@ impl Pair {
         let callee = Spec::new("callee").app(app.port()).mtls(&sentry);
         let caller = Spec::new("caller").mtls(&sentry);
         let (callee, caller) = tokio::try_join!(callee.ready(&world), caller.start(&world))?;
-        Ok(Self {
+        let pair = Self {
             ca,
             port,
             sentry,
@@ -70,7 +70,11 @@ impl Pair {
             callee,
             app,
             world,
-        })
+        };
+        let found = || async { pair.call().await.ok().filter(|(status, _)| *status == 200) };
+        wait::until("the callee is found", wait::LONG, found).await?;
+        drop(pair.app.take());
+        Ok(pair)
     }
 
     async fn kill(&mut self) -> Result<()> {
@@ -154,7 +158,7 @@ async fn an_outage_shorter_than_a_certificate_costs_nothing() {
 
 #[tokio::test]
 async fn an_outage_longer_than_a_certificate_ends_without_a_restart() {
-    let mut pair = Pair::start(12 * SECOND).await.unwrap();
+    let mut pair = Pair::start(20 * SECOND).await.unwrap();
     let mut rows = Rows::of("security");
     rows.row("K078", "Sentry is away past the end (O-C5)", async {
         same("call", 200, pair.call().await?.0)?;
@@ -164,7 +168,7 @@ async fn an_outage_longer_than_a_certificate_ends_without_a_restart() {
                 let reply = sidecar.get("/v1.0/healthz").await.ok()?;
                 (reply.status() == 500).then_some(())
             };
-            wait::until("readiness is gone", 20 * SECOND, unready).await?;
+            wait::until("readiness is gone", 40 * SECOND, unready).await?;
         }
         drop(pair.app.take());
         let (status, text) = pair.call().await?;
