@@ -19,7 +19,6 @@ use crate::rig::same;
 const SECOND: Duration = Duration::from_secs(1);
 /// A set with one key; the one of RFC 8037.
 const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
-const CALL: &str = "/v1.0/invoke/callee/method/x";
 
 /// A CA whose issuer ends so soon.
 fn ending(life: Duration) -> Ca {
@@ -42,6 +41,8 @@ fn put(ca: &Ca, credentials: &Path) -> Result<()> {
 
 /// A Sentry below an issuer that ends soon, a caller and a callee of its.
 struct Pair {
+    /// Of a call to the callee.
+    path: String,
     ca: Ca,
     port: u16,
     sentry: Sentry,
@@ -59,10 +60,13 @@ impl Pair {
         // It calls itself unhealthy on the last day of its issuer.
         let sentry = Sentry::start_ending(&world, credentials, port, "").await?;
         let app = HttpApp::start(|_| Answer::text("ok")).await?;
-        let callee = Spec::new("callee").app(app.port()).mtls(&sentry);
+        // A name of its own: sidecars of other tests answer over multicast as well.
+        let id = format!("callee-{}", life.as_secs());
+        let callee = Spec::new(&id).app(app.port()).mtls(&sentry);
         let caller = Spec::new("caller").mtls(&sentry);
         let (callee, caller) = tokio::try_join!(callee.ready(&world), caller.start(&world))?;
         let pair = Self {
+            path: format!("/v1.0/invoke/{id}/method/x"),
             ca,
             port,
             sentry,
@@ -91,7 +95,7 @@ impl Pair {
     }
 
     async fn call(&self) -> Result<(u16, String)> {
-        let reply = self.caller.get(CALL).await?;
+        let reply = self.caller.get(&self.path).await?;
         Ok((reply.status(), reply.text()))
     }
 
