@@ -2,8 +2,8 @@
 //!
 //! Owns the generated modules and nothing else: the text lies in `dapr/proto/` and, for what is this project's
 //! own, in `accesscontrol/`; `tests/generated.rs` turns it into `src/gen/` and fails when the two disagree
-//! (`UPDATE=1 cargo test -p ironside-proto` writes). Only what service invocation, Sentry and the app callback
-//! need is here; every other RPC of the public service is answered by name, without its messages.
+//! (`UPDATE=1 cargo test -p ironside-proto` writes). Only what service invocation, Sentry, the operator and the app
+//! callback need is here; every other RPC of the public service is answered by name, without its messages.
 
 #[allow(
     missing_docs,
@@ -46,6 +46,13 @@ pub mod dapr {
             /// The certificate authority.
             pub mod v1 {
                 include!("gen/dapr.proto.sentry.v1.rs");
+            }
+        }
+        /// `dapr.proto.operator`
+        pub mod operator {
+            /// Resources of a cluster, for sidecars.
+            pub mod v1 {
+                include!("gen/dapr.proto.operator.v1.rs");
             }
         }
     }
@@ -92,6 +99,7 @@ pub mod accesscontrol {
 pub use accesscontrol::v1 as discovery;
 pub use dapr::proto::common::v1 as common;
 pub use dapr::proto::internals::v1 as internals;
+pub use dapr::proto::operator::v1 as operator;
 pub use dapr::proto::runtime::v1 as runtime;
 pub use dapr::proto::sentry::v1 as sentry;
 
