@@ -9,7 +9,7 @@ use std::time::Duration;
 use ironside_identity::AppId;
 use ironside_resolution::Authority;
 use rand::Rng as _;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 use tracing::info;
 
 use super::super::LOG;
@@ -20,8 +20,13 @@ use super::settings::{Journal, Settings};
 const VERSION_KEY: &str = "nr-migrations";
 /// The version of the schema below.
 const VERSION: u32 = 1;
-/// For the first statements: many sidecars may start at the same moment.
-const START_PATIENCE: Duration = Duration::from_secs(10);
+/// How often the first statements are tried: many sidecars may start at the same moment, and where
+/// two of them hold what the other needs, SQLite refuses at once instead of waiting.
+const START_TRIES: u32 = 100;
+/// How long SQLite waits in each of them.
+const START_PATIENCE: Duration = Duration::from_millis(100);
+/// The longest pause between two of them, in milliseconds.
+const START_PAUSE_MS: u64 = 20;
 /// Rows read at most.
 const MAX_ROWS: u32 = 100_000;
 
@@ -64,11 +69,15 @@ impl Store {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&settings.uri, flags)?;
         connection.busy_timeout(START_PATIENCE)?;
-        if settings.journal == Journal::WriteAhead && !settings.is_in_memory() {
-            let journal = "PRAGMA journal_mode=WAL";
-            connection.query_row(journal, [], |_| Ok(()))?;
+        let mut tries = 1;
+        while let Err(cause) = prepare(&mut connection, settings) {
+            if !is_busy(&cause) || tries == START_TRIES {
+                return Err(cause);
+            }
+            tries += 1;
+            let pause = rand::rng().random_range(1..=START_PAUSE_MS);
+            std::thread::sleep(Duration::from_millis(pause));
         }
-        migrate(&mut connection, settings)?;
         connection.busy_timeout(settings.busy_timeout)?;
         Ok(Self {
             connection,
@@ -170,6 +179,21 @@ impl Store {
         let sql = format!("DELETE FROM {} WHERE ?1 - last_update > ?2", self.table);
         self.connection.execute(&sql, params![now, oldest])
     }
+}
+
+/// The journal and the schema.
+fn prepare(connection: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
+    if settings.journal == Journal::WriteAhead && !settings.is_in_memory() {
+        let journal = "PRAGMA journal_mode=WAL";
+        connection.query_row(journal, [], |_| Ok(()))?;
+    }
+    migrate(connection, settings)
+}
+
+/// Whether somebody else holds what is needed.
+fn is_busy(cause: &rusqlite::Error) -> bool {
+    let code = cause.sqlite_error_code();
+    code == Some(ErrorCode::DatabaseBusy) || code == Some(ErrorCode::DatabaseLocked)
 }
 
 /// Brings the schema up to date; one sidecar at a time.

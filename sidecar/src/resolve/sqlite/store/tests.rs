@@ -63,6 +63,26 @@ fn schema_is_the_references() {
     assert_eq!(texts(&again, "SELECT namespace FROM hosts"), [""]);
 }
 
+/// Two that change the journal of a new file at the same moment lock each other out, and SQLite
+/// then refuses one of them at once, whatever its patience.
+#[test]
+fn sidecars_that_start_at_the_same_moment_all_open_a_new_database() {
+    for _round in 0..50 {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let (settings, together) = (settings(&dir), std::sync::Barrier::new(6));
+        std::thread::scope(|scope| {
+            let open = || {
+                together.wait();
+                Store::open(&settings).map(drop)
+            };
+            let opened: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
+            for store in opened {
+                store.join().expect("no panic").expect("opens");
+            }
+        });
+    }
+}
+
 #[test]
 fn tables_and_journal_follow_the_settings() {
     let dir = tempfile::tempdir().expect("temporary folder");
