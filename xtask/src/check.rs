@@ -21,9 +21,9 @@ const GENERATED: [(&str, &[&str], &str); 3] = [
         "config::flags::tests::the_document_shows_the_table",
     ),
     (
-        "CRD of AccessControl",
+        "CRDs",
         &["--lib"],
-        "access_control::crd::tests::the_crd_is_made_from_the_types",
+        "schema::tests::the_definitions_are_made_from_the_types",
     ),
 ];
 

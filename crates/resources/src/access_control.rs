@@ -202,4 +202,6 @@ impl CallerPolicy {
 #[cfg(test)]
 mod crd;
 #[cfg(test)]
+pub(crate) use crd::definition as crd_definition;
+#[cfg(test)]
 mod tests;

@@ -33,6 +33,7 @@ pub struct Component {
 }
 
 /// What a component is.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ComponentSpec {

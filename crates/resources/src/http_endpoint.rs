@@ -27,6 +27,7 @@ pub struct HttpEndpoint {
 }
 
 /// Where an endpoint is and how it is called.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HttpEndpointSpec {
@@ -42,6 +43,7 @@ pub struct HttpEndpointSpec {
 }
 
 /// Certificates for the way to an endpoint.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClientTls {
@@ -58,6 +60,7 @@ pub struct ClientTls {
 }
 
 /// A PEM text, given outright or by secret.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TlsDocument {

@@ -13,6 +13,8 @@ mod expand;
 pub mod http_endpoint;
 pub mod loader;
 pub mod resiliency;
+#[cfg(test)]
+mod schema;
 mod value;
 pub mod yaml;
 

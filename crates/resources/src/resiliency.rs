@@ -23,6 +23,8 @@ mod verb;
 pub use codes::{CodesError, GrpcCodes, HttpCodes, Range as CodeRange};
 pub use decode::{ResiliencyError, decode, from_json};
 pub use problem::{Flaw, Note, Problem, Remark};
+#[cfg(test)]
+pub(crate) use reader::ASKED;
 pub use route::{MethodPattern, PatternFlaw, Segment};
 pub use trip::{
     BinaryOp, Conversion, Expr, Literal, TRIP_BOUNDS, Trip, TripBounds, TripError, Type, TypeFlaw,

@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::yaml;
 
 /// A named value: a property of a component, or a header of an endpoint.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NameValue {
@@ -27,6 +28,7 @@ pub struct NameValue {
 }
 
 /// A key of a secret.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct SecretKeyRef {

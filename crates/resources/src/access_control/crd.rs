@@ -4,12 +4,13 @@
 //! the bounds of the checks beside it. Compiled for tests only: `cargo xtask gen` writes the file by running the
 //! test that compares it. Source: security 4.1 to 4.3.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     AccessControlSpec, AccessControlStatus, Flaw,
     check::{MAX_APP_ID, MAX_LABEL, MAX_LIST, MAX_NAME, MAX_SCOPES, MAX_TRUST_DOMAIN},
 };
+use crate::schema::{Definition, add_rule, extend, structural};
 
 #[cfg(test)]
 mod tests;
@@ -114,12 +115,7 @@ pub(super) fn schema() -> Value {
     });
     bounds(&mut schema);
     for CelRule { at, flaw, rule } in cel_rules() {
-        let place = at_mut(&mut schema, at);
-        let rules = place
-            .entry("x-kubernetes-validations")
-            .or_insert_with(|| json!([]));
-        let rule = json!({"rule": rule, "message": flaw.to_string()});
-        rules.as_array_mut().unwrap().push(rule);
+        add_rule(&mut schema, at, &rule, &flaw.to_string());
     }
     schema
 }
@@ -128,9 +124,8 @@ pub(super) fn schema() -> Value {
 fn bounds(schema: &mut Value) {
     let policy = format!("{POLICY}/properties");
     let operation = format!("{OPERATION}/properties");
-    let mut set = |at: &str, members: Value| {
-        at_mut(schema, at).extend(members.as_object().unwrap().clone());
-    };
+    crate::schema::conditions(schema);
+    let mut set = |at: &str, members: Value| extend(schema, at, members);
     let policies = json!({
         "maxItems": MAX_LIST,
         "x-kubernetes-list-type": "map",
@@ -182,20 +177,6 @@ fn bounds(schema: &mut Value) {
         &format!("{operation}/httpVerb"),
         json!({"maxItems": 10, "x-kubernetes-list-type": "set"}),
     );
-    let conditions = json!({
-        "maxItems": 8,
-        "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": ["type"],
-    });
-    set(&format!("{STATUS}/conditions"), conditions);
-    set(
-        &format!("{STATUS}/conditions/items/properties/lastTransitionTime"),
-        json!({"format": "date-time"}),
-    );
-    set(
-        &format!("{STATUS}/conditions/items/properties/status"),
-        json!({"enum": ["True", "False", "Unknown"]}),
-    );
     set(
         &format!("{STATUS}/apps"),
         json!({"maxItems": 64, "x-kubernetes-list-type": "set"}),
@@ -206,133 +187,18 @@ fn bounds(schema: &mut Value) {
     );
 }
 
-fn at_mut<'a>(schema: &'a mut Value, pointer: &str) -> &'a mut Map<String, Value> {
-    let place = schema.pointer_mut(pointer);
-    place
-        .unwrap_or_else(|| panic!("no {pointer}"))
-        .as_object_mut()
-        .unwrap()
-}
-
-/// The schema of a type without references and without `null`.
-fn structural<T: schemars::JsonSchema>() -> Value {
-    let settings = schemars::generate::SchemaSettings::draft07().with(|settings| {
-        settings.inline_subschemas = true;
-        settings.meta_schema = None;
-    });
-    let schema = settings.into_generator().into_root_schema_for::<T>();
-    let mut schema = schema.to_value();
-    tidy(&mut schema);
-    schema
-}
-
-fn tidy(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.remove("title");
-            // Structural schemas say what is known; the rest is pruned or refused by the strictness of the client.
-            members.remove("additionalProperties");
-            flatten_choice(members);
-            drop_null(members);
-            if members.get("default").is_some_and(is_empty) {
-                members.remove("default");
-            }
-            for member in members.values_mut() {
-                tidy(member);
-            }
-        }
-        Value::Array(list) => list.iter_mut().for_each(tidy),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-/// Defaults that say no more than that a value is absent.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_i64() == Some(0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(_) => true,
-    }
-}
-
-/// A choice of single words becomes an enumeration; an optional choice loses its `null`.
-fn flatten_choice(members: &mut Map<String, Value>) {
-    if let Some(Value::Array(options)) = members.remove("anyOf") {
-        let is_null = |option: &Value| option.get("type") == Some(&json!("null"));
-        for option in options.into_iter().filter(|option| !is_null(option)) {
-            let Value::Object(option) = option else {
-                continue;
-            };
-            for (name, value) in option {
-                members.entry(name).or_insert(value);
-            }
-        }
-    }
-    if let Some(Value::Array(options)) = members.remove("oneOf") {
-        let words = options.iter().flat_map(|option| {
-            let one = option.get("const").cloned();
-            let several = option.get("enum").and_then(Value::as_array).cloned();
-            one.into_iter().chain(several.into_iter().flatten())
-        });
-        let words: Vec<Value> = words.flat_map(spellings).collect();
-        members.insert("type".to_owned(), json!("string"));
-        members.insert("enum".to_owned(), json!(words));
-    }
-}
-
-/// The words of an action are taken in three spellings.
-fn spellings(word: Value) -> Vec<Value> {
-    match word.as_str() {
-        Some("allow") => vec![json!("allow"), json!("Allow"), json!("ALLOW")],
-        Some("deny") => vec![json!("deny"), json!("Deny"), json!("DENY")],
-        _ => vec![word],
-    }
-}
-
-fn drop_null(members: &mut Map<String, Value>) {
-    if let Some(Value::Array(types)) = members.get("type") {
-        let first = types.iter().find(|one| **one != json!("null")).cloned();
-        members.insert("type".to_owned(), first.unwrap());
-    }
-    if let Some(Value::Array(words)) = members.get_mut("enum") {
-        words.retain(|word| !word.is_null());
-    }
-}
-
 /// The whole definition.
-pub(super) fn definition() -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": "accesscontrols.dapr.io",
-            // A chart must not take over a definition of this name that is another project's.
-            "labels": {"app.kubernetes.io/part-of": "ironside"},
-        },
-        "spec": {
-            "group": "dapr.io",
-            "scope": "Namespaced",
-            "names": {
-                "kind": "AccessControl",
-                "listKind": "AccessControlList",
-                "plural": "accesscontrols",
-                "singular": "accesscontrol",
-                "shortNames": ["acl"],
-                "categories": ["dapr"],
-            },
-            "versions": [{
-                "name": "v1alpha1",
-                "served": true,
-                "storage": true,
-                "schema": {"openAPIV3Schema": schema()},
-                "subresources": {"status": {}},
-                "additionalPrinterColumns": columns(),
-            }],
-        },
-    })
+pub(crate) fn definition() -> Definition {
+    Definition {
+        kind: "AccessControl",
+        plural: "accesscontrols",
+        singular: "accesscontrol",
+        short_names: &["acl"],
+        part_of: "ironside",
+        made_from: "access_control.rs",
+        schema: schema(),
+        columns: columns(),
+    }
 }
 
 fn columns() -> Value {

@@ -14,6 +14,7 @@ use crate::GoDuration;
 use crate::resiliency::RateLimit;
 
 /// What an app takes in, as files give it.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Inbound {
@@ -24,6 +25,7 @@ pub struct Inbound {
 }
 
 /// Bound on the requests of each caller.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct InboundRate {
@@ -34,6 +36,7 @@ pub struct InboundRate {
 }
 
 /// Requests that wait for a place.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct InboundQueue {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::yaml;
 
 /// Metrics.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metric {
@@ -37,6 +38,7 @@ pub struct Metric {
 }
 
 /// Labels of the HTTP families.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MetricHttp {
@@ -55,6 +57,7 @@ pub struct MetricHttp {
 }
 
 /// Rewriting of the labels of one family.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct MetricRule {
@@ -67,6 +70,7 @@ pub struct MetricRule {
 }
 
 /// Rewriting of one label.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct MetricLabel {

@@ -15,6 +15,7 @@ use super::{Inbound, Metric};
 use crate::{NameValue, yaml};
 
 /// All sections.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Spec {
@@ -50,6 +51,7 @@ pub struct Spec {
 }
 
 /// Handlers in order, the outermost first.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Pipeline {
@@ -59,6 +61,7 @@ pub struct Pipeline {
 }
 
 /// One handler: it names a component.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Handler {
@@ -76,6 +79,7 @@ pub struct Handler {
 }
 
 /// When a handler applies; not evaluated.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Selector {
@@ -85,6 +89,7 @@ pub struct Selector {
 }
 
 /// One condition.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct SelectorField {
@@ -97,6 +102,7 @@ pub struct SelectorField {
 }
 
 /// Tracing.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Tracing {
@@ -111,6 +117,7 @@ pub struct Tracing {
 }
 
 /// The Zipkin exporter.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Zipkin {
@@ -119,6 +126,7 @@ pub struct Zipkin {
 }
 
 /// The OTLP exporter.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Otel {
@@ -130,6 +138,7 @@ pub struct Otel {
     pub is_secure: Option<bool>,
     /// Headers, in either spelling.
     #[serde(deserialize_with = "yaml::some_list")]
+    #[cfg_attr(test, schemars(with = "Option<Vec<NameValue>>"))]
     pub headers: Option<Vec<OtelHeader>>,
     /// Go duration, as written.
     pub timeout: Option<String>,
@@ -145,6 +154,7 @@ pub enum OtelHeader {
 }
 
 /// Mutual TLS, for the control plane.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Mtls {
@@ -165,6 +175,7 @@ pub struct Mtls {
 }
 
 /// One way to check tokens.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct TokenValidator {
@@ -177,6 +188,7 @@ pub struct TokenValidator {
 }
 
 /// Which peers may call what; not compiled.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct AccessControl {
@@ -190,6 +202,7 @@ pub struct AccessControl {
 }
 
 /// What one caller may do.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct AppPolicy {
@@ -211,6 +224,7 @@ pub struct AppPolicy {
 }
 
 /// A rule by path and verb.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Operation {
@@ -226,6 +240,7 @@ pub struct Operation {
 }
 
 /// How apps are found.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NameResolution {
@@ -238,6 +253,7 @@ pub struct NameResolution {
 }
 
 /// A preview feature.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Feature {
@@ -250,6 +266,7 @@ pub struct Feature {
 }
 
 /// Which APIs are served.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Api {
@@ -262,6 +279,7 @@ pub struct Api {
 }
 
 /// One API.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ApiRule {
@@ -277,6 +295,7 @@ pub struct ApiRule {
 }
 
 /// Logs.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Logging {
@@ -285,6 +304,7 @@ pub struct Logging {
 }
 
 /// One line for each call of the APIs.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ApiLogging {
@@ -298,6 +318,7 @@ pub struct ApiLogging {
 }
 
 /// Components not to load.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Components {
@@ -307,6 +328,7 @@ pub struct Components {
 }
 
 /// Scopes of secret stores.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Secrets {
@@ -316,6 +338,7 @@ pub struct Secrets {
 }
 
 /// The scope of one secret store.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SecretScope {

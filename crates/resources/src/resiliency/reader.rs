@@ -14,6 +14,12 @@ use super::{Flaw, Note, Problem, Remark};
 use crate::GoDuration;
 use crate::value::spell;
 
+#[cfg(test)]
+thread_local! {
+    /// Places of all keys that were asked for, so that a test can compare them with the schema.
+    pub(crate) static ASKED: std::cell::RefCell<std::collections::BTreeSet<String>> = std::cell::RefCell::default();
+}
+
 /// What was found so far.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
@@ -132,6 +138,8 @@ impl<'v> Object<'v> {
     /// A value that is neither absent nor null.
     pub(super) fn get(&mut self, key: &'static str) -> Option<&'v Value> {
         self.asked.push(key);
+        #[cfg(test)]
+        ASKED.with_borrow_mut(|asked| asked.insert(self.at(key)));
         let value = self.fields?.get(key)?;
         (!value.is_null()).then_some(value)
     }

@@ -1,70 +1,10 @@
-//! The file equals the types; the rules of the API server say what the checks of this crate say.
+//! The rules of the API server say what the checks of this crate say.
 
-use std::{fs, sync::Arc};
-
-use cel::{Context, Program, Value as CelValue, extractors::This};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng, seq::IndexedRandom as _};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{super::*, *};
-
-const FILE: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../crds/accesscontrols.dapr.io.yaml"
-);
-const HEAD: &str =
-    "# Made from crates/resources/src/access_control.rs by `cargo xtask gen`. Do not edit.\n";
-
-fn written() -> String {
-    let body = serde_yaml::to_string(&definition()).unwrap();
-    format!("{HEAD}{}\n", body.trim_end())
-}
-
-/// Fact: security 4.1 to 4.3. `UPDATE=1` writes the file.
-#[test]
-fn the_crd_is_made_from_the_types() {
-    let want = written();
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "whether to compare or to write is the caller's choice, as with the other generated files"
-    )]
-    let update = std::env::var_os("UPDATE").is_some();
-    if update {
-        fs::write(FILE, &want).unwrap();
-    }
-    let found = fs::read_to_string(FILE).unwrap();
-    assert_eq!(found, want, "run cargo xtask gen");
-    let read: Value = yaml::from_str(&found).unwrap();
-    assert_eq!(read, definition());
-}
-
-/// What a structural schema must be: no references, no choices, one type everywhere.
-#[test]
-fn the_schema_is_structural() {
-    fn visit(value: &Value, path: &str) {
-        let members = value.as_object().unwrap();
-        assert!(members.get("type").is_some_and(Value::is_string), "{path}");
-        for word in [
-            "$ref",
-            "anyOf",
-            "oneOf",
-            "allOf",
-            "definitions",
-            "nullable",
-            "const",
-        ] {
-            assert!(!members.contains_key(word), "{path} {word}");
-        }
-        let properties = members.get("properties").and_then(Value::as_object);
-        for (name, property) in properties.into_iter().flatten() {
-            visit(property, &format!("{path}.{name}"));
-        }
-        if let Some(items) = members.get("items") {
-            visit(items, &format!("{path}[]"));
-        }
-    }
-    visit(&schema(), "");
-}
+use crate::schema::Server;
 
 /// Fact: security 4.2, the table of fields: defaults, and none where its presence is looked at (V9).
 #[test]
@@ -112,85 +52,9 @@ fn defaults_are_those_of_the_table() {
     );
 }
 
-thread_local! {
-    /// Rules V1 to V10, ready to run.
-    static RULES: Vec<(CelRule, Program)> = cel_rules()
-        .into_iter()
-        .map(|rule| {
-            let program = Program::compile(&rule.rule).unwrap();
-            (rule, program)
-        })
-        .collect();
-}
-
-/// Evaluates a rule as the API server does, on each value that it stands at.
-fn holds(rule: &CelRule, program: &Program, object: &Value) -> bool {
-    values_at(object, rule.at).iter().all(|value| {
-        let mut context = Context::default();
-        context.add_variable("self", escaped(value)).unwrap();
-        // Not of the language itself, but of the libraries of the API server.
-        let added =
-            context.add_function("indexOf", |text: This<Arc<String>>, part: Arc<String>| {
-                let at = text.0.find(part.as_str());
-                let at = at.map(|at| text.0[..at].chars().count());
-                at.map_or(-1, |at| i64::try_from(at).unwrap())
-            });
-        added.unwrap();
-        match program.execute(&context) {
-            Ok(CelValue::Bool(holds)) => holds,
-            other => panic!("{}: {other:?}", rule.rule),
-        }
-    })
-}
-
-/// All values that a pointer into the schema stands for.
-fn values_at(object: &Value, at: &str) -> Vec<Value> {
-    let mut values = vec![object.clone()];
-    for part in at.split('/').skip(1) {
-        values = match part {
-            "properties" => continue,
-            "items" => values
-                .iter()
-                .flat_map(|value| value.as_array().cloned().unwrap_or_default())
-                .collect(),
-            name => values
-                .iter()
-                .filter_map(|value| value.get(name).cloned())
-                .collect(),
-        };
-    }
-    values
-}
-
-/// Names as the API server escapes reserved words.
-fn escaped(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => members
-            .iter()
-            .map(|(name, value)| {
-                let name = if name == "namespace" {
-                    "__namespace__"
-                } else {
-                    name
-                };
-                (name.to_owned(), escaped(value))
-            })
-            .collect(),
-        Value::Array(list) => list.iter().map(escaped).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
-    }
-}
-
 /// What the API server says by its rules.
 fn refusals(object: &Value) -> Vec<String> {
-    let mut texts: Vec<String> = RULES.with(|rules| {
-        let rules = rules.iter();
-        let broken = rules.filter(|(rule, program)| !holds(rule, program, object));
-        broken.map(|(rule, _)| rule.flaw.to_string()).collect()
-    });
-    texts.sort_unstable();
-    texts.dedup();
-    texts
+    Server::new(schema()).broken_rules(object)
 }
 
 fn entry(name: &str) -> Value {
