@@ -360,7 +360,7 @@ pub fn world(objects: &[String]) -> World {
     World {
         objects: objects.iter().map(read).collect(),
         synced: true,
-        deny_by_default: false,
+        ..World::default()
     }
 }
 

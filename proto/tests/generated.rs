@@ -19,9 +19,10 @@ const FILES: [&str; 7] = [
     "dapr/proto/sentry/v1/sentry.proto",
 ];
 
-/// What no server reflects: nobody but a sidecar asks for it.
-const UNREFLECTED: [&str; 2] = [
+/// What no server reflects: nobody but sidecars and operators ask for it.
+const UNREFLECTED: [&str; 3] = [
     "accesscontrol/v1/accesscontrol.proto",
+    "accesscontrol/v1/relay.proto",
     "dapr/proto/operator/v1/operator.proto",
 ];
 

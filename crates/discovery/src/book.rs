@@ -15,6 +15,7 @@ use ironside_proto::discovery::{Ack, ObjectError, Stats};
 
 use crate::{
     ACK_LIMIT,
+    report::{Cursor, News, Ran, Refusal, Sidecar},
     world::{App, Indexed, Known, View},
 };
 
@@ -44,6 +45,8 @@ pub struct Bounds {
 pub struct Book {
     bounds: Bounds,
     next: u64,
+    /// Counts changes.
+    revision: u64,
     seats: HashMap<u64, Seat>,
     /// Who sits where, so that neither an app nor an object looks at the sessions of all others.
     places: HashMap<Namespace, HashMap<App, BTreeSet<u64>>>,
@@ -60,6 +63,8 @@ struct Seat {
     app: App,
     instance: Box<str>,
     since: Duration,
+    /// The revision of the book at its last change.
+    changed: u64,
     /// What was sent and not answered, the oldest first.
     open: VecDeque<(u64, Generations)>,
     /// What the sidecar made of each object it was sent last.
@@ -159,6 +164,7 @@ impl Book {
         Self {
             bounds,
             next: 0,
+            revision: 0,
             seats: HashMap::new(),
             places: HashMap::new(),
             hours: HashMap::new(),
@@ -179,6 +185,7 @@ impl Book {
         }
         let seat = self.next;
         self.next += 1;
+        self.revision += 1;
         let apps = self.places.entry(app.namespace.clone()).or_default();
         apps.entry(app.clone()).or_default().insert(seat);
         self.seats.insert(
@@ -187,6 +194,7 @@ impl Book {
                 app,
                 instance: instance.into(),
                 since: now,
+                changed: self.revision,
                 open: VecDeque::new(),
                 running: HashMap::new(),
             },
@@ -199,6 +207,7 @@ impl Book {
         let Some(Seat { app, .. }) = self.seats.remove(&seat) else {
             return;
         };
+        self.revision += 1;
         let Some(apps) = self.places.get_mut(&app.namespace) else {
             return;
         };
@@ -230,9 +239,50 @@ impl Book {
 
     /// A snapshot was answered.
     pub fn acked(&mut self, seat: u64, ack: Ack) {
-        if let Some(seat) = self.seats.get_mut(&seat) {
-            seat.acked(ack);
+        if let Some(seat) = self.seats.get_mut(&seat)
+            && seat.acked(ack)
+        {
+            self.revision += 1;
+            seat.changed = self.revision;
         }
+    }
+
+    /// Counts changes of sessions: what was reported at one count holds until there is another.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// What became known of sessions since the last time that this cursor was shown.
+    pub fn news(&self, cursor: &mut Cursor) -> News {
+        let after = cursor.after.replace(self.revision);
+        let is_new = |seat: &Seat| after.is_none_or(|after| seat.changed > after);
+        let (told, seats) = (&mut cursor.told, &self.seats);
+        let gone: Vec<u64> = told
+            .iter()
+            .copied()
+            .filter(|seat| !seats.contains_key(seat))
+            .collect();
+        for seat in &gone {
+            told.remove(seat);
+        }
+        let mut sidecars: Vec<(u64, Sidecar)> = seats
+            .iter()
+            .filter(|(_, seat)| is_new(seat))
+            .map(|(id, seat)| (*id, seat.report()))
+            .collect();
+        sidecars.sort_unstable_by_key(|(id, _)| *id);
+        told.extend(sidecars.iter().map(|(id, _)| *id));
+        News { sidecars, gone }
+    }
+
+    /// What each object decided in the last hour, if it did.
+    #[must_use]
+    pub fn last_hour(&self, now: Duration) -> HashMap<Arc<str>, Counts> {
+        let hours = self.hours.iter();
+        let sums = hours.map(|(uid, hour)| (Arc::clone(uid), hour.sum(now)));
+        sums.filter(|(_, counts)| *counts != Counts::default())
+            .collect()
     }
 
     /// A sidecar counted decisions by objects that it was sent.
@@ -345,18 +395,19 @@ impl Book {
 // === impl Seat ===
 
 impl Seat {
-    fn acked(&mut self, ack: Ack) {
+    /// Returns whether it says anything that was not known.
+    fn acked(&mut self, ack: Ack) -> bool {
         let Ack {
             snapshot,
             accepted,
             errors,
         } = ack;
         let Some(at) = self.open.iter().position(|(number, _)| *number == snapshot) else {
-            return;
+            return false;
         };
         // What came before it will not be answered any more.
         let Some((_, objects)) = self.open.drain(..=at).next_back() else {
-            return;
+            return false;
         };
         let whole = errors.iter().find(|error| error.uid.is_empty());
         let is_refused = !accepted && (whole.is_some() || errors.is_empty());
@@ -374,7 +425,28 @@ impl Seat {
             };
             running.insert(uid, (generation, outcome));
         }
+        let is_new = self.running != running;
         self.running = running;
+        is_new
+    }
+
+    fn report(&self) -> Sidecar {
+        let objects = self.running.iter().map(|(uid, (generation, outcome))| Ran {
+            uid: Arc::clone(uid),
+            generation: *generation,
+            refusal: match outcome {
+                Outcome::Applied => None,
+                Outcome::Rejected { code, message } => Some(Refusal {
+                    code: code.clone(),
+                    message: message.clone(),
+                }),
+            },
+        });
+        Sidecar {
+            app: self.app.clone(),
+            instance: self.instance.clone(),
+            objects: objects.collect(),
+        }
     }
 
     fn standing(&self, known: &Known, now: Duration) -> Standing<'_> {

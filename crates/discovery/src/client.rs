@@ -17,10 +17,14 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 
-use crate::MAX_RESPONSE;
+use crate::{MAX_INSTANCE, MAX_REQUEST, MAX_RESPONSE};
 
 /// Requests that wait to be written; a server that does not read is as good as gone.
 const QUEUE: usize = 4;
+/// What an object has in a Hello beside its UID, generously; the Hello itself beside its objects likewise.
+const FRAME: usize = 32;
+/// Stands for objects that are not named. No UID has this form.
+const UNNAMED: &str = "-";
 
 /// An open stream; dropping it ends the connection.
 #[derive(Debug)]
@@ -50,6 +54,10 @@ pub struct NotRead;
 impl Watch {
     /// Opens a stream and says hello. Bound it in time: the other side may never answer.
     ///
+    /// A Hello that no server would take names fewer objects, and one more that nobody has: then the server cannot
+    /// know whether something is missing from what it holds, and takes nothing away before it has read its source
+    /// anew (fact K208).
+    ///
     /// # Errors
     /// [`OpenError`].
     pub async fn open<S, E>(
@@ -74,6 +82,7 @@ impl Watch {
         let client = AccessControlDiscoveryClient::with_origin(Service(sender), origin);
         let mut client = client.max_decoding_message_size(MAX_RESPONSE);
         let (requests, mut queue) = mpsc::channel(QUEUE);
+        let hello = abridged(hello);
         let hello = WatchRequest {
             request: Some(Request::Hello(hello)),
         };
@@ -108,6 +117,21 @@ impl Watch {
     }
 }
 
+/// A Hello that fits into a request.
+fn abridged(mut hello: Hello) -> Hello {
+    let mut left = MAX_REQUEST - MAX_INSTANCE - FRAME;
+    let all = hello.seen.len();
+    hello.seen.retain(|uid, _| {
+        let rest = left.checked_sub(uid.len() + FRAME);
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    });
+    if hello.seen.len() < all {
+        hello.seen.insert(UNNAMED.to_owned(), 1);
+    }
+    hello
+}
+
 /// An executor of boxed tasks, as hyper takes one.
 #[derive(Clone)]
 struct Boxed<E>(E);
@@ -140,5 +164,29 @@ impl tower_service::Service<http::Request<tonic::body::Body>> for Service {
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
         Box::pin(self.0.send_request(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message as _;
+
+    #[test]
+    fn a_hello_fits_into_a_request_and_says_that_it_names_not_all() {
+        let hello = |count: u32, long: usize| Hello {
+            protocol: 1,
+            instance: "x".repeat(MAX_INSTANCE),
+            seen: (0..count)
+                .map(|n| (format!("{n:0long$}"), i64::MAX))
+                .collect(),
+        };
+        // Ten thousand objects of Kubernetes fit whole.
+        let fits = hello(10_000, 36);
+        assert_eq!(abridged(fits.clone()), fits);
+        assert!(fits.encoded_len() <= MAX_REQUEST);
+        let cut = abridged(hello(20_000, 128));
+        assert!(cut.encoded_len() <= MAX_REQUEST, "{}", cut.encoded_len());
+        assert!(cut.seen.len() > 6_000 && cut.seen.contains_key(UNNAMED));
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod book;
 pub mod client;
+pub mod report;
 pub mod server;
 pub mod session;
 pub mod world;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use book::{Counts, ObjectStatus, Rejection, Totals};
 pub use client::{OpenError, Watch};
+pub use report::{Cursor, News};
 pub use server::{Discovery, Settings, Time};
 pub use world::{StoredError, StoredObject, World};
 
@@ -31,6 +33,9 @@ pub const COALESCE: Duration = Duration::from_millis(100);
 pub const MAX_OBJECTS: usize = 2 * 1024 * 1024;
 /// Most bytes of one response on the wire: a snapshot above [`MAX_OBJECTS`] is received and refused by name.
 pub const MAX_RESPONSE: usize = 8 * 1024 * 1024;
+/// Most bytes of one request. A Hello has some 45 bytes for each object that a sidecar knows; what does not fit is
+/// not named ([`Watch::open`]).
+pub const MAX_REQUEST: usize = 1024 * 1024;
 /// Most bytes of `Hello.instance`.
 pub const MAX_INSTANCE: usize = 128;
 /// Code of a snapshot that is refused because a generation in it is older than one that is known (fact F8).

@@ -5,6 +5,7 @@
 //! that does not read holds back nobody: its snapshot is made when it can take it, and after a while it is cut.
 
 use std::{
+    collections::HashMap,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -32,8 +33,9 @@ use tower_service::Service as _;
 use tracing::{debug, warn};
 
 use crate::{
-    COALESCE, HEARTBEAT, MAX_RESPONSE, ObjectStatus, Totals, World,
-    book::{Book, Bounds},
+    COALESCE, HEARTBEAT, MAX_REQUEST, MAX_RESPONSE, ObjectStatus, Totals, World,
+    book::{Book, Bounds, Counts},
+    report::{Cursor, News},
     session::{Heard, Look, Pace, Session, Step},
     world::{App, Indexed},
 };
@@ -43,8 +45,6 @@ mod tests;
 
 /// Scope of this part's lines.
 const LOG: &str = "dapr.operator.accesscontrol";
-/// Most bytes of one request: a Hello with some thousand generations.
-const MAX_REQUEST: usize = 256 * 1024;
 /// Streams on one connection; a sidecar has one.
 const MAX_STREAMS: u32 = 4;
 /// What a connection may send ahead of being read.
@@ -99,6 +99,8 @@ struct Shared {
     world: watch::Sender<Arc<Indexed>>,
     doubts: watch::Sender<Doubts>,
     book: Mutex<Book>,
+    /// The revision of the book.
+    sessions: watch::Sender<u64>,
 }
 
 /// What sidecars know that the world does not, in instants of the monotonic time.
@@ -177,6 +179,7 @@ impl Discovery {
             world: watch::Sender::default(),
             doubts: watch::Sender::default(),
             book: Mutex::new(Book::new(bounds)),
+            sessions: watch::Sender::default(),
         }))
     }
 
@@ -223,6 +226,23 @@ impl Discovery {
     pub fn totals(&self) -> Totals {
         let world = Arc::clone(&self.0.world.borrow());
         self.0.book().totals(&world, self.0.now())
+    }
+
+    /// What became known of sessions since the last time that this cursor was shown.
+    pub fn news(&self, cursor: &mut Cursor) -> News {
+        self.0.book().news(cursor)
+    }
+
+    /// Follows the number of changes of sessions.
+    #[must_use]
+    pub fn sessions(&self) -> watch::Receiver<u64> {
+        self.0.sessions.subscribe()
+    }
+
+    /// What each object decided in the last hour, by UID, if it did.
+    #[must_use]
+    pub fn last_hour(&self) -> HashMap<Arc<str>, Counts> {
+        self.0.book().last_hour(self.0.now())
     }
 
     /// The service, for a port that serves others too. Who asks is the [`VerifiedPeer`] among the extensions of
@@ -407,7 +427,7 @@ impl Conversation {
                         self.app.namespace, self.app.app_id, error.uid, error.code
                     );
                 }
-                self.shared.book().acked(self.seat.seat, ack);
+                self.shared.edit(|book| book.acked(self.seat.seat, ack));
             }
             Heard::Stats(stats) => self.shared.book().counted(self.seat.seat, stats, now),
             Heard::Nothing => {}
@@ -477,7 +497,8 @@ impl Conversation {
 
 impl Seated {
     fn take(shared: &Arc<Shared>, app: &App, instance: &str) -> Result<Self, Status> {
-        let seat = shared.book().enter(app.clone(), instance, shared.now());
+        let now = shared.now();
+        let seat = shared.edit(|book| book.enter(app.clone(), instance, now));
         let seat = seat.map_err(|_full| Status::resource_exhausted("too many streams"))?;
         let shared = Arc::clone(shared);
         Ok(Self { shared, seat })
@@ -486,7 +507,7 @@ impl Seated {
 
 impl Drop for Seated {
     fn drop(&mut self) {
-        self.shared.book().leave(self.seat);
+        self.shared.edit(|book| book.leave(self.seat));
     }
 }
 
@@ -495,6 +516,20 @@ impl Drop for Seated {
 impl Shared {
     fn now(&self) -> Duration {
         (self.time.monotonic)()
+    }
+
+    /// Changes the book, and says so.
+    fn edit<R>(&self, change: impl FnOnce(&mut Book) -> R) -> R {
+        let (result, revision) = {
+            let mut book = self.book();
+            (change(&mut book), book.revision())
+        };
+        self.sessions.send_if_modified(|told| {
+            let is_later = *told < revision;
+            *told = (*told).max(revision);
+            is_later
+        });
+        result
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

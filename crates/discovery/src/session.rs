@@ -209,10 +209,14 @@ impl Session {
         if view.is_behind(&self.seen) {
             return Look::Behind;
         }
+        if self.is_confirmed {
+            // Worlds do not grow older: it was asked for the last time.
+            self.seen = HashMap::new();
+        }
         if self.sent.as_ref().is_some_and(|sent| sent.is_same(&view)) {
             return Look::Same;
         }
-        self.number += 1;
+        self.number = view.revision.max(self.number + 1);
         self.beat_at = now + self.pace.heartbeat;
         let objects = view.objects.iter();
         let response = WatchResponse {
@@ -428,6 +432,35 @@ mod tests {
             !session.doubts(&Indexed::default(), &elsewhere, None),
             "for good"
         );
+    }
+
+    #[test]
+    fn numbers_follow_the_source_and_always_grow() {
+        let mut session = session();
+        for (generation, revision, number) in [(1, 0, 1), (2, 700, 700), (3, 700, 701), (4, 0, 702)]
+        {
+            let view = View {
+                revision,
+                ..view(generation)
+            };
+            let response = sent(session.look(view, MS(0)));
+            assert_eq!(response.snapshot, number, "{generation}");
+        }
+    }
+
+    #[test]
+    fn what_the_client_has_seen_is_forgotten_once_it_is_confirmed() {
+        let mut first = hello(1, "pod");
+        if let Some(Request::Hello(hello)) = &mut first.request {
+            hello.seen.insert("u".to_owned(), 1);
+        }
+        let (mut session, _) = Session::begin(first, PACE, MS(5)).unwrap();
+        assert!(session.doubts(&Indexed::default(), &app("a", "x"), None));
+        sent(session.look(View::default(), MS(5)));
+        assert_eq!(session.seen.len(), 1);
+        assert!(!session.doubts(&Indexed::default(), &app("a", "x"), Some(MS(5))));
+        sent(session.look(view(1), MS(6)));
+        assert!(session.seen.is_empty());
     }
 
     #[test]

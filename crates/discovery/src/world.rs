@@ -20,6 +20,9 @@ pub struct World {
     pub synced: bool,
     /// Deny where no object applies (fact M8).
     pub deny_by_default: bool,
+    /// How far the source had come, on a scale of its own that outlives this process: numbers of snapshots do not
+    /// fall below it. 0 if the source has none.
+    pub revision: u64,
 }
 
 /// An object as it is stored, and what distribution needs to know of it.
@@ -67,6 +70,8 @@ pub struct Indexed {
     pub synced: bool,
     /// See [`World::deny_by_default`].
     pub deny_by_default: bool,
+    /// See [`World::revision`].
+    pub revision: u64,
 }
 
 /// An object, and since when this generation of it is known.
@@ -87,6 +92,8 @@ pub struct View {
     pub synced: bool,
     /// See [`World::deny_by_default`].
     pub deny_by_default: bool,
+    /// See [`World::revision`].
+    pub revision: u64,
 }
 
 // === impl StoredObject ===
@@ -143,6 +150,7 @@ impl Indexed {
             objects,
             synced,
             deny_by_default,
+            revision,
         } = world;
         let mut by_namespace: HashMap<Namespace, Vec<Arc<Known>>> = HashMap::new();
         for object in objects {
@@ -161,6 +169,7 @@ impl Indexed {
             is_known: true,
             synced,
             deny_by_default,
+            revision,
         }
     }
 
@@ -187,6 +196,7 @@ impl Indexed {
                 .collect(),
             synced: self.synced,
             deny_by_default: self.deny_by_default,
+            revision: self.revision,
         }
     }
 
@@ -282,7 +292,7 @@ pub(crate) mod tests {
         World {
             objects: objects.to_vec(),
             synced: true,
-            deny_by_default: false,
+            ..World::default()
         }
     }
 

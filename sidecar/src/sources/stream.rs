@@ -354,6 +354,7 @@ impl Source {
             self.vouch.taken(self.parts.clock.monotonic());
         }
         let was_guarded = self.adopted.guards();
+        let is_first = self.number == 0;
         self.adopted = adopted;
         self.number = number;
         self.is_unsupported = false;
@@ -362,7 +363,7 @@ impl Source {
             warn!(target: LOG, "the last AccessControl for this app is gone: callers that the Configuration does not refuse are allowed");
         }
         self.backoff.reset();
-        if self.told.take().is_some() || number == 1 {
+        if self.told.take().is_some() || is_first {
             info!(target: LOG, "snapshot {number} of access control is in force");
         }
         self.ack(number, errors);

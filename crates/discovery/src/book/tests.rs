@@ -246,3 +246,75 @@ fn places_are_those_of_the_sessions() {
     assert_eq!(connected(&book), [(0, 0), (0, 0)]);
     assert!(book.places.is_empty());
 }
+
+/// A listener is told of each change once, and a new one of everything.
+#[test]
+fn a_cursor_is_shown_what_is_new() {
+    let world = indexed(&[object("a", "u", 1, &[])], &Indexed::default(), S(0));
+    let mut book = Book::new(BOUNDS);
+    let mut cursor = Cursor::default();
+    assert!(book.news(&mut cursor).is_empty());
+    let one = book.enter(app("a", "x"), "one", S(0)).unwrap();
+    let two = book.enter(app("a", "x"), "two", S(0)).unwrap();
+    let told = |news: &News| -> Vec<(u64, usize)> {
+        let sidecars = news.sidecars.iter();
+        sidecars
+            .map(|(seat, sidecar)| (*seat, sidecar.objects.len()))
+            .collect()
+    };
+    assert_eq!(told(&book.news(&mut cursor)), [(one, 0), (two, 0)]);
+    assert!(book.news(&mut cursor).is_empty());
+    for seat in [one, two] {
+        book.sent(seat, 1, &world.view(&app("a", "x")));
+    }
+    book.acked(one, accepted(1));
+    book.acked(two, refused(1, "u", "InvalidPattern"));
+    let revision = book.revision();
+    let news = book.news(&mut cursor);
+    assert_eq!(told(&news), [(one, 1), (two, 1)]);
+    let refusal = news.sidecars[1].1.objects[0].refusal.clone().unwrap();
+    assert_eq!(
+        (&*refusal.code, &*refusal.message),
+        ("InvalidPattern", "a[31mb")
+    );
+    // The same answer to the next snapshot is no news.
+    book.sent(one, 2, &world.view(&app("a", "x")));
+    book.acked(one, accepted(2));
+    assert_eq!(book.revision(), revision);
+    book.leave(one);
+    let three = book.enter(app("a", "x"), "three", S(0)).unwrap();
+    book.leave(three);
+    assert_eq!(
+        book.news(&mut cursor),
+        News {
+            sidecars: Vec::new(),
+            gone: vec![one]
+        },
+        "who came and went between two looks is not spoken of"
+    );
+    assert_eq!(told(&book.news(&mut Cursor::default())), [(two, 1)]);
+}
+
+#[test]
+fn the_last_hour_is_told_of_objects_that_decided() {
+    let world = indexed(
+        &[object("a", "u", 1, &[]), object("a", "v", 1, &[])],
+        &Indexed::default(),
+        S(0),
+    );
+    let mut book = Book::new(BOUNDS);
+    let seat = book.enter(app("a", "x"), "one", S(0)).unwrap();
+    book.sent(seat, 1, &world.view(&app("a", "x")));
+    book.acked(seat, accepted(1));
+    let counts = ObjectStats {
+        denied: 3,
+        would_deny: 0,
+    };
+    let stats = Stats {
+        objects: [("u".to_owned(), counts)].into(),
+    };
+    book.counted(seat, stats, S(60));
+    let sums = book.last_hour(S(90));
+    assert_eq!((sums.len(), sums["u"].denied), (1, 3));
+    assert!(book.last_hour(S(60 * 62)).is_empty());
+}

@@ -235,6 +235,23 @@ async fn counts_reach_the_status() {
     assert_eq!((hour.denied, hour.would_deny), (3, 2));
 }
 
+/// Fact K208 for whoever knows more objects than fit into a request: it gets a stream, and nothing is taken from it
+/// before the source was read anew.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_cannot_name_all_it_knows_is_in_doubt() {
+    let rig = Rig::of(&[worlds::object("a", "u", 1, &[])]);
+    let many = Hello {
+        seen: (0..40_000).map(|n| (format!("{n:036}"), 1)).collect(),
+        ..hello("pod")
+    };
+    let mut watch = rig.open("a/x", many).await.unwrap();
+    assert!(!next(&mut watch).await.synced);
+    rig.discovery.doubted().await;
+    rig.discovery
+        .confirm((time().monotonic)() + Duration::from_secs(1));
+    assert!(next(&mut watch).await.synced);
+}
+
 /// Clients that misbehave lose their stream, and nobody else notices.
 #[tokio::test(start_paused = true)]
 async fn bad_clients_are_cut_and_good_ones_served() {
@@ -248,7 +265,7 @@ async fn bad_clients_are_cut_and_good_ones_served() {
     let mut bad = rig.open("a/x", old).await.unwrap();
     assert_eq!(end(&mut bad).await, Code::FailedPrecondition);
     let huge = Hello {
-        seen: (0..20_000).map(|n| (format!("{n:032}"), 1)).collect(),
+        instance: "x".repeat(MAX_REQUEST),
         ..hello("pod")
     };
     let mut bad = rig.open("a/x", huge).await.unwrap();
