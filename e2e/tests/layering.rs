@@ -25,7 +25,7 @@ enum Layer {
 }
 
 /// Folder of each crate and its layer; `crates/testkit` is a rig that may see L0 to L2 only.
-const LAYERS: [(&str, Layer); 19] = [
+const LAYERS: [(&str, Layer); 20] = [
     ("proto", Layer::Vocabulary),
     ("crates/identity", Layer::Vocabulary),
     ("crates/resources", Layer::Vocabulary),
@@ -35,6 +35,7 @@ const LAYERS: [(&str, Layer); 19] = [
     ("crates/resolution", Layer::Decisions),
     ("crates/transport", Layer::Shells),
     ("crates/discovery", Layer::Shells),
+    ("crates/cluster", Layer::Shells),
     ("crates/chassis", Layer::Shells),
     ("sidecar", Layer::Programs),
     ("injector", Layer::Programs),

@@ -1,10 +1,13 @@
 //! Mutual TLS that follows a live SVID.
 //!
 //! Owns both sides of a handshake between sidecars ([`TlsServer`], [`TlsClient`]), the handshake of Sentry's own
-//! port ([`OneSidedTlsServer`]), and the client that obtains and renews the identity they use ([`SentryClient`]). One [`Identity`] is published as a whole; new handshakes take the newest, open connections keep theirs.
+//! port and of webhooks ([`OneSidedTlsServer`]), and the client that obtains and renews the identity they use
+//! ([`SentryClient`], for programs of the control plane [`ControlPlane`]). One [`Identity`] is published as a whole;
+//! new handshakes take the newest, open connections keep theirs.
 //! Refuses invocation rules, listeners and connection pools: it is handed a byte stream and hands back another.
 
 pub mod client;
+pub mod control_plane;
 pub mod file_watch;
 mod inline;
 pub mod sentry_client;
@@ -13,6 +16,7 @@ mod tls;
 mod utc;
 
 pub use client::{ConnectError, ExpectedPeer, TlsClient, connect_one_sided};
+pub use control_plane::ControlPlane;
 pub use file_watch::FileWatch;
 pub use sentry_client::{SentryClient, SentryClientConfig};
 pub use server::{AcceptError, OneSidedTlsServer, TlsServer};
@@ -40,6 +44,9 @@ pub struct Identity {
 
 /// The newest identity; `None` until the first one is obtained.
 pub type IdentityRx = tokio::sync::watch::Receiver<Option<Arc<Identity>>>;
+
+/// Roots that are published in the process, as they are read from a ConfigMap; `None` until there are some.
+pub type AnchorsRx = tokio::sync::watch::Receiver<Option<Arc<TrustBundle>>>;
 
 /// The clock that validity is judged by.
 pub type Now = Arc<dyn Fn() -> SystemTime + Send + Sync>;

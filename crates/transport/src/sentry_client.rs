@@ -14,7 +14,7 @@ pub use token::{TokenError, TokenSource, Validator};
 
 use crate::file_watch::FileWatch;
 use crate::tls::MinTls;
-use crate::{Identity, Now, Utc};
+use crate::{AnchorsRx, Identity, Now, Utc};
 use attempt::Obtained;
 use ironside_identity::renewal::{Backoff, renew_at};
 use ironside_identity::{AppId, BundleError, Namespace, SpiffeId, Svid, TrustBundle, TrustDomain};
@@ -37,6 +37,7 @@ const RECHECK: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_millis(200);
 
 /// Whom to ask, as whom, and what to believe.
+#[derive(Clone)]
 pub struct SentryClientConfig {
     /// Sentry's `host:port`.
     pub address: String,
@@ -60,9 +61,21 @@ pub struct SentryClientConfig {
     pub min_tls: MinTls,
 }
 
+/// The kind of the own key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyKind {
+    /// What sidecars have.
+    #[default]
+    Ed25519,
+    /// What every API server takes from a webhook (kubernetes 1).
+    EcdsaP256,
+}
+
 /// Obtains and renews an identity.
 pub struct SentryClient {
     config: SentryClientConfig,
+    key: KeyKind,
+    live: Option<AnchorsRx>,
     now: Now,
     events: Box<dyn Fn(Event) + Send + Sync>,
     jwts: watch::Sender<Option<Arc<Jwts>>>,
@@ -117,11 +130,28 @@ impl SentryClient {
     pub fn new(config: SentryClientConfig, now: Now) -> Self {
         Self {
             config,
+            key: KeyKind::default(),
+            live: None,
             now,
             events: Box::new(|_event| {}),
             jwts: watch::Sender::new(None),
             rng: SmallRng::from_os_rng(),
         }
+    }
+
+    /// Sets the kind of the own key.
+    #[must_use]
+    pub fn key(mut self, key: KeyKind) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// Adds roots that change while the process runs, wherever they come from. While they are the only ones,
+    /// nothing is asked before they are there.
+    #[must_use]
+    pub fn live_anchors(mut self, anchors: AnchorsRx) -> Self {
+        self.live = Some(anchors);
+        self
     }
 
     /// Has every event told to `events`, for metrics.
@@ -145,7 +175,8 @@ impl SentryClient {
         mut self,
         publish: watch::Sender<Option<Arc<Identity>>>,
     ) -> Result<Infallible, StartError> {
-        let mut anchors = Anchors::new(&self.config)?;
+        let mut anchors = Anchors::new(&self.config, self.live.take())?;
+        anchors.first().await;
         info!(target: SCOPE, "Fetching initial identity");
         let mut held = self.obtain_first(&mut anchors).await?;
         info!(target: SCOPE, "Security is initialized successfully");
@@ -238,6 +269,7 @@ impl SentryClient {
         anchors.need()?;
         let obtained = Box::pin(attempt::obtain(
             &self.config,
+            self.key,
             &anchors.base(),
             known,
             &self.now,
@@ -287,23 +319,24 @@ impl Held {
     }
 }
 
-/// The roots that don't come from Sentry: environment and file (fact O-C6).
+/// The roots that don't come from Sentry: environment and file (fact O-C6), and what is published in the process.
 struct Anchors {
     fixed: TrustBundle,
     file: Option<(PathBuf, FileWatch)>,
     /// What the file last held that could be read.
     filed: Option<TrustBundle>,
+    live: Option<AnchorsRx>,
 }
 
 // === impl Anchors ===
 
 impl Anchors {
-    fn new(config: &SentryClientConfig) -> Result<Self, StartError> {
+    fn new(config: &SentryClientConfig, live: Option<AnchorsRx>) -> Result<Self, StartError> {
         let text = config.trust_anchors_pem.as_ref();
         let fixed = text
             .map(|text| TrustBundle::from_pem(text.as_bytes()))
             .transpose()?;
-        if fixed.is_none() && config.trust_anchors_file.is_none() {
+        if fixed.is_none() && config.trust_anchors_file.is_none() && live.is_none() {
             return Err(StartError::NoAnchors);
         }
         let watch = |path: &PathBuf| (path.clone(), FileWatch::new(vec![path.clone()], SETTLE));
@@ -312,23 +345,41 @@ impl Anchors {
             fixed: fixed.unwrap_or_default(),
             file,
             filed: None,
+            live,
         })
     }
 
     fn base(&self) -> TrustBundle {
-        self.filed
-            .as_ref()
-            .map_or_else(|| self.fixed.clone(), |filed| self.fixed.merge(filed))
+        let mut base = self.fixed.clone();
+        if let Some(filed) = &self.filed {
+            base = base.merge(filed);
+        }
+        if let Some(live) = &self.live
+            && let Some(live) = live.borrow().as_deref()
+        {
+            base = base.merge(live);
+        }
+        base
     }
 
-    /// Sees to it that the file, if there is one, was read once. Without it the environment's roots have to do.
+    /// Waits for the published roots when there is no other source.
+    async fn first(&mut self) {
+        if self.file.is_some() || !self.fixed.anchors().is_empty() {
+            return;
+        }
+        if let Some(live) = &mut self.live
+            && live.wait_for(Option::is_some).await.is_err()
+        {
+            // Nobody publishes any more: there will be none.
+            std::future::pending().await
+        }
+    }
+
+    /// Sees to it that the file, if there is one, was read once. Without it the other roots have to do.
     fn need(&mut self) -> Result<(), ObtainError> {
-        match (
-            self.read(),
-            self.filed.is_some() || !self.fixed.anchors().is_empty(),
-        ) {
-            (Ok(_), _) | (Err(_), true) => Ok(()),
-            (Err(error), false) => Err(error),
+        match (self.read(), self.base().anchors().is_empty()) {
+            (Ok(_), _) | (Err(_), false) => Ok(()),
+            (Err(error), true) => Err(error),
         }
     }
 
@@ -348,12 +399,12 @@ impl Anchors {
         Ok(changed)
     }
 
-    /// Waits until the file holds other roots. A bad file is reported and the old roots stay.
+    /// Waits for other roots. A bad file is reported and the old roots stay.
     async fn changed(&mut self) {
         loop {
-            match &mut self.file {
-                Some((_, watch)) => watch.changed().await,
-                None => std::future::pending().await,
+            tokio::select! {
+                () = file_changed(&mut self.file) => {}
+                () = published(&mut self.live) => return,
             }
             match self.read() {
                 Ok(true) => {
@@ -365,4 +416,21 @@ impl Anchors {
             }
         }
     }
+}
+
+async fn file_changed(file: &mut Option<(PathBuf, FileWatch)>) {
+    match file {
+        Some((_, watch)) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn published(live: &mut Option<AnchorsRx>) {
+    if let Some(live) = live
+        && live.changed().await.is_ok()
+    {
+        return;
+    }
+    // Nothing is published, or nothing more.
+    std::future::pending().await
 }

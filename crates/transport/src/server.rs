@@ -63,6 +63,16 @@ struct Core {
     credentials: CredentialsCache,
     now: Now,
     min_tls: MinTls,
+    speech: Speech,
+}
+
+/// Which application protocols are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speech {
+    /// HTTP/2, said in the handshake.
+    Peers,
+    /// HTTP/2 or HTTP/1.1; who says nothing speaks the latter.
+    Web,
 }
 
 // === impl TlsServer ===
@@ -119,6 +129,14 @@ impl OneSidedTlsServer {
         }
     }
 
+    /// Makes a server of plain HTTPS, as an API server calls a webhook: TLS 1.2 and HTTP/1.1 are good as well.
+    #[must_use]
+    pub fn web(identity: IdentityRx, now: Now) -> Self {
+        let mut core = Core::new(identity, now);
+        (core.min_tls, core.speech) = (MinTls::V1_2, Speech::Web);
+        Self { core }
+    }
+
     /// Sets the oldest TLS version that is spoken.
     #[must_use]
     pub fn min_tls(mut self, min_tls: MinTls) -> Self {
@@ -148,6 +166,7 @@ impl Core {
             credentials: CredentialsCache::default(),
             now,
             min_tls: MinTls::default(),
+            speech: Speech::Peers,
         }
     }
 
@@ -177,9 +196,9 @@ impl Core {
                 limit: HANDSHAKE_LIMIT,
             })?
             .map_err(AcceptError::from_io)?;
-        match stream.get_ref().1.alpn_protocol() {
-            Some(ALPN) => Ok(stream),
-            _ => Err(AcceptError::NoAlpn),
+        match (self.speech, stream.get_ref().1.alpn_protocol()) {
+            (Speech::Peers, Some(ALPN)) | (Speech::Web, _) => Ok(stream),
+            (Speech::Peers, _) => Err(AcceptError::NoAlpn),
         }
     }
 
@@ -197,7 +216,10 @@ impl Core {
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(
                 &credentials.key,
             ))));
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = match self.speech {
+            Speech::Peers => vec![ALPN.to_vec()],
+            Speech::Web => vec![ALPN.to_vec(), b"http/1.1".to_vec()],
+        };
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)

@@ -11,7 +11,8 @@ use ironside_proto::sentry::{SignCertificateRequest, SignCertificateResponse};
 use ironside_testkit::certs::{Ca, now};
 use ironside_transport::sentry_client::{Event, StartError, TokenSource, Validator};
 use ironside_transport::{
-    Identity, IdentityRx, MinTls, Now, OneSidedTlsServer, SentryClient, SentryClientConfig,
+    ControlPlane, Identity, IdentityRx, MinTls, Now, OneSidedTlsServer, SentryClient,
+    SentryClientConfig,
 };
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DistinguishedName, Issuer, KeyPair,
@@ -539,4 +540,56 @@ async fn roots_are_required() {
     };
     assert_eq!(run(None).await.to_string(), "trust anchors are required");
     assert!(matches!(run(Some("no PEM")).await, StartError::Anchors(_)));
+}
+
+/// Fact: kubernetes.md 1, 2.2. It asks for ever, and not before it knows whom to believe.
+#[tokio::test]
+async fn a_program_of_the_control_plane_waits_for_its_roots_and_has_an_ecdsa_key() {
+    const INJECTOR: &str = "spiffe://localhost/ns/default/dapr-injector";
+    let (ca, next) = (Ca::new(), Ca::new());
+    let (script_ca, mut refusals) = (ca.new_issuer(), 6);
+    let (seen, mut requests) = mpsc::channel(16);
+    let sentry = Sentry::start(&ca, SENTRY, move |request| {
+        let mut answer = sign(&script_ca, &request, INJECTOR, DAY);
+        answer.trust_chain_certificates.clear();
+        seen.try_send(request).unwrap();
+        if refusals > 0 {
+            refusals -= 1;
+            return Err(Status::permission_denied("not yet"));
+        }
+        Ok(answer)
+    })
+    .await;
+    let (roots, anchors) = watch::channel(None);
+    let program = ControlPlane {
+        sentry_address: sentry.address.clone(),
+        trust_domain: "localhost".parse().unwrap(),
+        namespace: Namespace::default(),
+        app_id: AppId::parse("dapr-injector").unwrap(),
+        token: TokenSource::Absent,
+        anchors,
+    };
+    let (publish, identity) = watch::channel(None);
+    let follow = program.follow(clock(), |_event| {}, publish);
+    let test = async {
+        assert!(requests.try_recv().is_err(), "no roots, no question");
+        roots.send_replace(Some(Arc::new(ca.bundle())));
+        let first = published(identity.clone(), |_any| true).await;
+        assert_eq!(first.svid.id().to_string(), INJECTOR);
+        let key = KeyPair::try_from(first.svid.key()).unwrap();
+        assert!(key.is_compatible(&rcgen::PKCS_ECDSA_P256_SHA256));
+        assert_eq!(*first.bundle, ca.bundle());
+        let both = ca.bundle().merge(&next.bundle());
+        roots.send_replace(Some(Arc::new(both.clone())));
+        published(identity, |held| *held.bundle == both).await;
+        requests.recv().await.unwrap()
+    };
+    let request = tokio::select! {
+        ended = follow => panic!("{ended:?}"),
+        request = test => request,
+    };
+    assert_eq!(
+        (request.id.as_str(), request.trust_domain.as_str()),
+        ("dapr-injector", "localhost")
+    );
 }

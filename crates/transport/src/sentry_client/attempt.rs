@@ -5,7 +5,7 @@
 
 use super::jwt::Jwts;
 use super::token::TokenError;
-use super::{SCOPE, SentryClientConfig};
+use super::{KeyKind, SCOPE, SentryClientConfig};
 use crate::Now;
 use crate::client::{ConnectError, connect_one_sided};
 use crate::inline::Inline;
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use ironside_identity::{BundleError, SpiffeId, Svid, SvidError, TrustBundle, VerifyError, verify};
 use ironside_proto::sentry::ca_client::CaClient;
 use ironside_proto::sentry::{SignCertificateRequest, SignCertificateResponse};
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ED25519};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use rustls::pki_types::PrivateKeyDer;
 use std::io;
 use std::path::PathBuf;
@@ -134,12 +134,13 @@ pub(crate) struct Obtained {
 /// Asks once. `base` are the roots from environment and file, `known` those of the last answer.
 pub(crate) async fn obtain(
     config: &SentryClientConfig,
+    kind: KeyKind,
     base: &TrustBundle,
     known: &TrustBundle,
     now: &Now,
 ) -> Result<Obtained, ObtainError> {
     let attempt = async {
-        let (request, key) = request(config)?;
+        let (request, key) = request(config, kind)?;
         let response = sign(config, Arc::new(base.merge(known)), now, request).await?;
         read_answer(config, base, response, key, now)
     };
@@ -196,9 +197,16 @@ impl ObtainError {
 }
 
 /// A request with a fresh key: the CSR holds the key and nothing else (security 1.4).
-fn request(config: &SentryClientConfig) -> Result<(SignCertificateRequest, KeyPair), ObtainError> {
+fn request(
+    config: &SentryClientConfig,
+    kind: KeyKind,
+) -> Result<(SignCertificateRequest, KeyPair), ObtainError> {
     let token = config.token.read()?;
-    let key = KeyPair::generate_for(&PKCS_ED25519).map_err(ObtainError::Request)?;
+    let algorithm = match kind {
+        KeyKind::Ed25519 => &PKCS_ED25519,
+        KeyKind::EcdsaP256 => &PKCS_ECDSA_P256_SHA256,
+    };
+    let key = KeyPair::generate_for(algorithm).map_err(ObtainError::Request)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     let csr = params
