@@ -63,21 +63,15 @@ impl Store {
     /// # Errors
     /// What SQLite says.
     pub(super) fn open(settings: &Settings) -> rusqlite::Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_URI
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(&settings.uri, flags)?;
-        connection.busy_timeout(START_PATIENCE)?;
         let mut tries = 1;
-        while let Err(cause) = prepare(&mut connection, settings) {
-            if !is_busy(&cause) || tries == START_TRIES {
-                return Err(cause);
+        let connection = loop {
+            match prepared(settings) {
+                Err(cause) if is_busy(&cause) && tries < START_TRIES => tries += 1,
+                outcome => break outcome?,
             }
-            tries += 1;
             let pause = rand::rng().random_range(1..=START_PAUSE_MS);
             std::thread::sleep(Duration::from_millis(pause));
-        }
+        };
         connection.busy_timeout(settings.busy_timeout)?;
         Ok(Self {
             connection,
@@ -181,13 +175,21 @@ impl Store {
     }
 }
 
-/// The journal and the schema.
-fn prepare(connection: &mut Connection, settings: &Settings) -> rusqlite::Result<()> {
+/// A new connection, with the journal and the schema as they should be. It is given up where this
+/// fails: locks that a refused statement took go with it.
+fn prepared(settings: &Settings) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(&settings.uri, flags)?;
+    connection.busy_timeout(START_PATIENCE)?;
     if settings.journal == Journal::WriteAhead && !settings.is_in_memory() {
         let journal = "PRAGMA journal_mode=WAL";
         connection.query_row(journal, [], |_| Ok(()))?;
     }
-    migrate(connection, settings)
+    migrate(&mut connection, settings)?;
+    Ok(connection)
 }
 
 /// Whether somebody else holds what is needed.
