@@ -262,9 +262,11 @@ impl Keeper {
         }
     }
 
-    /// A snapshot that nobody reads is dropped: the next look-up asks for a new one.
+    /// A snapshot that nobody reads is dropped: the next look-up asks for a new one. A look-up that
+    /// is under way subscribes until it has read, so it never finds the snapshot gone that it waited for.
     async fn refresh_if_used(&mut self) {
-        if self.database.table.take_asked().is_empty() {
+        let awaited = self.database.served.receiver_count() > 0;
+        if self.database.table.take_asked().is_empty() && !awaited {
             self.database.publish(Vec::new());
         } else {
             self.refresh().await;
