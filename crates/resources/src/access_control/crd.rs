@@ -58,7 +58,7 @@ pub(super) fn cel_rules() -> Vec<CelRule> {
         ),
         name(
             Flaw::ForbiddenCharacter,
-            r"!o.name.contains('#') && !o.name.contains('?') && !o.name.matches('[\\x00-\\x1f\\x7f]')",
+            r"!o.name.matches('[#?\\x00-\\x1f\\x7f]')",
         ),
         name(
             Flaw::EmptySegment,
