@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{sdk, steps::Steps, surroundings::Surroundings};
+use crate::{chart, sdk, steps::Steps, surroundings::Surroundings};
 
 /// A set of tests that needs the same surroundings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -12,18 +12,21 @@ pub(crate) enum Suite {
     Selfhosted,
     /// Published SDKs and gRPC clients: needs Python, Node and the package registries.
     Sdk,
+    /// Renders of the chart: needs Helm; runs only when named.
+    Chart,
 }
 
-/// Runs `suite`, or all of them.
+/// Runs `suite`, or all that need nothing but registries.
 ///
 /// # Errors
 /// If a tool that a suite needs is missing.
 pub(crate) fn run(around: &Surroundings, steps: &mut Steps, suite: Option<Suite>) -> Result<()> {
     for each in Suite::value_variants() {
-        if suite.is_none_or(|wanted| wanted == *each) {
+        if suite.map_or(*each != Suite::Chart, |wanted| wanted == *each) {
             match each {
                 Suite::Selfhosted => selfhosted(around, steps)?,
                 Suite::Sdk => sdk::run(around, steps)?,
+                Suite::Chart => chart::run(around, steps)?,
             }
         }
     }

@@ -5,6 +5,7 @@
 //! made inputs. It owns the order of the steps and the messages about missing
 //! tools; what is tested lives in `e2e/`, what is generated lives beside its source.
 
+mod chart;
 mod check;
 mod deny;
 mod e2e;

@@ -19,6 +19,7 @@ pub(crate) struct Surroundings {
     target: PathBuf,
     cache: PathBuf,
     advisories: Option<PathBuf>,
+    helm: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -48,6 +49,7 @@ impl Surroundings {
             target,
             cache,
             advisories,
+            helm: variable("IRONSIDE_HELM").map(PathBuf::from),
         })
     }
 
@@ -64,6 +66,11 @@ impl Surroundings {
     /// The folder for installed tools and SDKs: `IRONSIDE_CACHE`, default `target/e2e`.
     pub(crate) fn cache(&self) -> &Path {
         &self.cache
+    }
+
+    /// A Helm that the caller has: `IRONSIDE_HELM`.
+    pub(crate) fn helm(&self) -> Option<&Path> {
+        self.helm.as_deref()
     }
 
     /// The folder of advisory databases, if one is there.

@@ -1,0 +1,13 @@
+//! The chart as Helm renders it: rows KH-01 to KH-13, KH-16 and KH-23 of the fact sheet `kubernetes.md`.
+//!
+//! Owns what can be said of manifests without a cluster. Helm comes from `IRONSIDE_HELM`; tests that call it are run by
+//! `cargo xtask e2e chart`, which builds it once. Whether the objects work is judged on a cluster, elsewhere.
+
+#![cfg(test)]
+
+mod objects;
+mod pods;
+mod rig;
+mod rights;
+mod values;
+mod webhook;

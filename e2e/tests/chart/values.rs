@@ -1,0 +1,429 @@
+//! What values do: rows KH-02 to KH-13, and what is refused.
+
+use std::collections::BTreeSet;
+
+use ironside_resources::yaml;
+use serde_json::{Value, json};
+
+use crate::rig::{Render, refused, render, root};
+
+const PROGRAMS: [&str; 3] = ["dapr-operator", "dapr-sentry", "dapr-sidecar-injector"];
+
+/// KH-02
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn high_availability_has_three_of_each_apart_from_each_other() {
+    let render = render("global: {ha: {enabled: true}}");
+    for (name, budget) in [
+        ("dapr-operator", "dapr-operator-disruption-budget"),
+        ("dapr-sentry", "dapr-sentry-budget"),
+        (
+            "dapr-sidecar-injector",
+            "dapr-sidecar-injector-disruption-budget",
+        ),
+    ] {
+        assert_eq!(render.object("Deployment", name)["spec"]["replicas"], 3);
+        let budget = &render.object("PodDisruptionBudget", budget)["spec"];
+        assert_eq!(budget["maxUnavailable"], "25%");
+        assert_eq!(budget["unhealthyPodEvictionPolicy"], "AlwaysAllow");
+        assert_eq!(budget["selector"]["matchLabels"], json!({"app": name}));
+        let pod = &render.pod(name)["spec"];
+        let apart = pod.pointer(
+            "/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution/0/podAffinityTerm",
+        );
+        let apart = apart.unwrap();
+        assert_eq!(apart["topologyKey"], "topology.kubernetes.io/zone");
+        assert_eq!(apart["labelSelector"]["matchLabels"], json!({"app": name}));
+        let spread = &pod["topologySpreadConstraints"][0];
+        assert_eq!(spread["topologyKey"], "kubernetes.io/hostname");
+        assert_eq!(spread["whenUnsatisfiable"], "ScheduleAnyway");
+    }
+    let other = crate::rig::render(
+        "global: {ha: {enabled: true, replicaCount: 2, disruption: {minimumAvailable: 1}}}",
+    );
+    let budget = &other.object("PodDisruptionBudget", "dapr-sentry-budget")["spec"];
+    assert_eq!(budget["minAvailable"], 1);
+    assert_eq!(budget.get("maxUnavailable"), None);
+    assert_eq!(
+        other.object("Deployment", "dapr-sentry")["spec"]["replicas"],
+        2
+    );
+    let both = refused("global: {ha: {disruption: {minimumAvailable: 1, maximumUnavailable: 1}}}");
+    assert!(
+        both.contains("set minimumAvailable or maximumUnavailable, not both"),
+        "{both}"
+    );
+    let policy = refused("global: {ha: {podAntiAffinityPolicy: always}}");
+    assert!(
+        policy.contains("global.ha.podAntiAffinityPolicy"),
+        "{policy}"
+    );
+}
+
+/// KH-03
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn without_metrics_there_is_no_trace_of_them() {
+    let render = render("global: {prometheus: {enabled: false}}");
+    for name in PROGRAMS {
+        assert!(render.args(name).contains(&"--enable-metrics=false"));
+    }
+    for word in ["prometheus.io", "name: metrics", "--metrics-port", "9090"] {
+        assert!(!render.text.contains(word), "{word}");
+    }
+    let other = crate::rig::render("global: {prometheus: {port: 9191}}");
+    for name in PROGRAMS {
+        assert!(
+            other
+                .args(name)
+                .windows(2)
+                .any(|pair| pair == ["--metrics-port", "9191"])
+        );
+        assert_eq!(
+            other.pod(name)["metadata"]["annotations"]["prometheus.io/port"],
+            "9191"
+        );
+    }
+}
+
+/// KH-04
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn an_image_with_a_slash_is_taken_as_it_is() {
+    let render =
+        render("dapr_sidecar_injector: {image: {name: 'my.test:5000/team/daprd@sha256:00'}}");
+    let injector = "dapr-sidecar-injector";
+    let image = render.env(injector)["SIDECAR_IMAGE"];
+    assert_eq!(image, "my.test:5000/team/daprd@sha256:00");
+    assert_eq!(render.main(injector)["image"], "r.test/injector:e2e");
+}
+
+/// KH-05
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn pull_secrets_have_one_shape() {
+    for (values, want) in [
+        ("a", json!([{"name": "a"}])),
+        ("[a, b]", json!([{"name": "a"}, {"name": "b"}])),
+        (
+            "[{name: a}, {name: b}]",
+            json!([{"name": "a"}, {"name": "b"}]),
+        ),
+    ] {
+        let render = render(&format!("global: {{imagePullSecrets: {values}}}"));
+        for name in PROGRAMS {
+            assert_eq!(
+                render.pod(name)["spec"]["imagePullSecrets"],
+                want,
+                "{values}"
+            );
+        }
+    }
+    assert!(
+        render("").pod("dapr-sentry")["spec"]
+            .get("imagePullSecrets")
+            .is_none()
+    );
+}
+
+/// KH-06
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn users_of_sidecars_that_cannot_be_are_refused() {
+    let injector = |values: &str| format!("dapr_sidecar_injector: {{{values}}}");
+    let found = refused(&injector("sidecarRunAsNonRoot: false, sidecarRunAsUser: 5"));
+    assert!(found.contains("sidecarRunAsNonRoot is false"), "{found}");
+    let found = refused(&injector("sidecarRunAsNonRoot: true, sidecarRunAsUser: 0"));
+    assert!(
+        found.contains("sidecarRunAsUser must be greater than 0"),
+        "{found}"
+    );
+    let render = render(&injector(
+        "sidecarRunAsUser: 1000, sidecarRunAsGroup: 3000000",
+    ));
+    let env = render.env("dapr-sidecar-injector");
+    assert_eq!(env["SIDECAR_RUN_AS_USER"], "1000");
+    assert_eq!(env["SIDECAR_RUN_AS_GROUP"], "3000000");
+    let usual = crate::rig::render("");
+    assert!(
+        !usual
+            .env("dapr-sidecar-injector")
+            .contains_key("SIDECAR_RUN_AS_USER")
+    );
+}
+
+/// KH-08
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn trust_domain_and_address_of_sentry_reach_all_who_need_them() {
+    let render =
+        render("global: {mtls: {sentryAddress: 'ca.test:443', controlPlaneTrustDomain: cp.test}}");
+    let injector = "dapr-sidecar-injector";
+    let env = render.env(injector);
+    assert_eq!(env["DAPR_SENTRY_ADDRESS"], "ca.test:443");
+    assert_eq!(env["DAPR_CONTROL_PLANE_TRUST_DOMAIN"], "cp.test");
+    let mtls = &render.object("Configuration", "daprsystem")["spec"]["mtls"];
+    assert_eq!(mtls["sentryAddress"], "ca.test:443");
+    assert_eq!(mtls["controlPlaneTrustDomain"], "cp.test");
+    assert!(
+        render
+            .args("dapr-sentry")
+            .windows(2)
+            .any(|pair| pair == ["--trust-domain", "cp.test"])
+    );
+    for name in [injector, "dapr-operator"] {
+        let source =
+            render.pod(name)["spec"].pointer("/volumes/0/projected/sources/0/serviceAccountToken");
+        let want = json!({
+            "path": "token",
+            "expirationSeconds": 600,
+            "audience": "spiffe://cp.test/ns/dapr-system/dapr-sentry",
+        });
+        assert_eq!(source, Some(&want), "{name}");
+        let mounted = &render.main(name)["volumeMounts"][0]["mountPath"];
+        assert_eq!(mounted, "/var/run/secrets/dapr.io/sentrytoken");
+    }
+    let usual = crate::rig::render("dapr_sidecar_injector: {kubeClusterDomain: k8s.test}");
+    let address = usual.env(injector)["DAPR_SENTRY_ADDRESS"];
+    assert_eq!(address, "dapr-sentry.dapr-system.svc.k8s.test:443");
+    let mtls = &usual.object("Configuration", "daprsystem")["spec"]["mtls"];
+    assert_eq!(mtls["sentryAddress"], address);
+}
+
+/// A change of what is read at start only rolls those who read it.
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn a_change_of_the_system_configuration_rolls_its_readers() {
+    let sum = |render: &Render, name: &str| {
+        render.pod(name)["metadata"]["annotations"]["checksum/daprsystem"].clone()
+    };
+    let (one, other) = (render(""), render("global: {mtls: {workloadCertTTL: 1h}}"));
+    for name in ["dapr-operator", "dapr-sentry"] {
+        assert_ne!(sum(&one, name), sum(&other, name), "{name}");
+    }
+    assert_eq!(sum(&one, "dapr-sidecar-injector"), Value::Null);
+}
+
+/// KH-09
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn a_critical_priority_class_is_admitted() {
+    let render = render("global: {priorityClassName: system-node-critical}");
+    for name in PROGRAMS {
+        assert_eq!(
+            render.pod(name)["spec"]["priorityClassName"],
+            "system-node-critical"
+        );
+    }
+    let quota = render.object("ResourceQuota", "system-critical-quota");
+    let scope = &quota["spec"]["scopeSelector"]["matchExpressions"][0];
+    assert_eq!(scope["values"], json!(["system-node-critical"]));
+    let other = crate::rig::render("global: {priorityClassName: mine}");
+    assert!(
+        other
+            .find("ResourceQuota", "system-critical-quota")
+            .is_none()
+    );
+}
+
+/// KH-10
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn an_operator_of_one_namespace_has_no_cluster_role() {
+    for (values, namespace) in [
+        ("", "dapr-system"),
+        ("dapr_operator: {watchNamespace: shop}", "shop"),
+    ] {
+        let render = render(&format!(
+            "global: {{rbac: {{namespaced: true}}}}\n---\n{values}"
+        ));
+        for kind in ["ClusterRole", "ClusterRoleBinding"] {
+            let mut all = render.all(kind);
+            assert!(all.all(|role| {
+                !role["metadata"]["name"]
+                    .as_str()
+                    .unwrap()
+                    .contains("operator")
+            }));
+        }
+        let role = render.object("Role", "dapr-operator-admin");
+        assert_eq!(role["metadata"]["namespace"], namespace);
+        let args = render.args("dapr-operator");
+        assert!(
+            args.windows(2)
+                .any(|pair| pair == ["--watch-namespace", namespace])
+        );
+        // Definitions are not of a namespace.
+        assert!(!args.contains(&"--manage-crds"));
+    }
+}
+
+/// KH-11: a values file of the reference's chart, with parts that there are none of here.
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn values_of_parts_that_there_are_none_of_are_ignored() {
+    let more = "
+global: {actors: {enabled: false}, scheduler: {enabled: false}, dnsSuffix: .cluster.local, nosuch: 1}
+dapr_placement: {replicationFactor: 100, volumeclaims: {storageSize: 1Gi}, ha: true}
+dapr_scheduler: {cluster: {storageSize: 16Gi}, etcdDataDirPath: /x}
+dapr_dashboard: {enabled: true}
+dapr_sidecar_injector: {debug: {enabled: false}, nameOverride: '', fullnameOverride: ''}
+dapr_sentry: {tls: {trustDomain: cluster.local}, debug: {port: 40000}}
+";
+    assert_eq!(render(more).text, render("").text);
+}
+
+/// KH-12
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn further_containers_come_after_the_main_one() {
+    for (short, name) in [
+        ("operator", "dapr-operator"),
+        ("sentry", "dapr-sentry"),
+        ("injector", "dapr-sidecar-injector"),
+    ] {
+        let values = format!(
+            "global: {{extraContainers: {{{short}: [{{name: x, image: img}}]}}, initContainers: {{{short}: [{{name: i, \
+             image: img}}]}}, extraVolumes: {{{short}: [{{name: v, emptyDir: {{}}}}]}}, extraVolumeMounts: {{{short}: \
+             [{{name: v, mountPath: /v}}]}}}}"
+        );
+        let render = render(&values);
+        let spec = &render.pod(name)["spec"];
+        let names = spec["containers"].as_array().unwrap().iter();
+        let names: Vec<_> = names.map(|one| one["name"].as_str().unwrap()).collect();
+        assert_eq!(names, [name, "x"]);
+        assert_eq!(
+            spec["initContainers"],
+            json!([{"name": "i", "image": "img"}])
+        );
+        let last = |list: &Value| list.as_array().unwrap().last().unwrap()["name"].clone();
+        assert_eq!(last(&spec["volumes"]), "v");
+        assert_eq!(last(&render.main(name)["volumeMounts"]), "v");
+    }
+}
+
+/// KH-13
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn the_trust_bundle_has_data_only_if_values_have_it() {
+    const NAME: &str = "dapr-trust-bundle";
+    let usual = render("");
+    assert_eq!(usual.object("Secret", NAME).get("data"), None);
+    assert_eq!(usual.object("ConfigMap", NAME).get("data"), None);
+    let whole = render("dapr_sentry: {tls: {root: {certPEM: R}, issuer: {certPEM: C, keyPEM: K}}}");
+    let data = json!({"ca.crt": "Ug==", "issuer.crt": "Qw==", "issuer.key": "Sw=="});
+    assert_eq!(whole.object("Secret", NAME)["data"], data);
+    assert_eq!(
+        whole.object("ConfigMap", NAME)["data"],
+        json!({"ca.crt": "R"})
+    );
+    let root = render("dapr_sentry: {tls: {root: {certPEM: R}}}");
+    assert_eq!(root.object("Secret", NAME).get("data"), None);
+    assert_eq!(
+        root.object("ConfigMap", NAME)["data"],
+        json!({"ca.crt": "R"})
+    );
+    for part in ["certPEM: C", "keyPEM: K", "certPEM: C, keyPEM: K"] {
+        let found = refused(&format!("dapr_sentry: {{tls: {{issuer: {{{part}}}}}}}"));
+        assert!(found.contains("belong together"), "{found}");
+    }
+}
+
+/// Images are not published yet: a render without a registry says how to get them.
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn a_registry_must_be_named() {
+    let found = refused("global: {registry: ''}");
+    for hint in [
+        "global.registry is not set",
+        "cargo xtask images",
+        "--set global.registry=",
+    ] {
+        assert!(found.contains(hint), "{hint}: {found}");
+    }
+}
+
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn values_of_wrong_type_are_refused_with_their_place() {
+    for (values, place) in [
+        (
+            "dapr_operator: {replicaCount: many}",
+            "/dapr_operator/replicaCount",
+        ),
+        (
+            "global: {mtls: {workloadCertTTL: 1d}}",
+            "/global/mtls/workloadCertTTL",
+        ),
+        (
+            "global: {prometheus: {port: 70000}}",
+            "/global/prometheus/port",
+        ),
+        (
+            "dapr_sidecar_injector: {webhookFailurePolicy: Maybe}",
+            "/dapr_sidecar_injector/webhookFailurePolicy",
+        ),
+        (
+            "dapr_sidecar_injector: {nativeSidecar: 'yes'}",
+            "/dapr_sidecar_injector/nativeSidecar",
+        ),
+    ] {
+        let found = refused(values);
+        assert!(found.contains(place), "{values}: {found}");
+    }
+}
+
+/// The injector's list of tolerations is a JSON array, not text with backslashes.
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn tolerations_of_virtual_nodes_can_be_read() {
+    let render = render("");
+    let text = render.env("dapr-sidecar-injector")["IGNORE_ENTRYPOINT_TOLERATIONS"];
+    let list: Vec<Value> = serde_json::from_str(text).unwrap();
+    let keys: Vec<_> = list
+        .iter()
+        .map(|one| one["key"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "alibabacloud.com/eci",
+            "azure.com/aci",
+            "aws",
+            "huawei.com/cci"
+        ]
+    );
+}
+
+/// Places of all values, without what is inside of lists and free maps.
+fn places(value: &Value, at: &str, found: &mut BTreeSet<String>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let at = format!("{at}/{key}");
+        if value.as_object().is_none_or(serde_json::Map::is_empty) {
+            found.insert(at);
+        } else {
+            places(value, &at, found);
+        }
+    }
+}
+
+/// Every value that the chart has is one that its schema judges.
+#[test]
+fn the_schema_speaks_of_every_value() {
+    let chart = root().join("charts/ironside");
+    let read = |name: &str| std::fs::read_to_string(chart.join(name)).unwrap();
+    let values: Value = yaml::from_str(&read("values.yaml")).unwrap();
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
+    let mut found = BTreeSet::new();
+    places(&values, "", &mut found);
+    for place in found {
+        let mut here = &schema;
+        for key in place.split('/').skip(1) {
+            // A free map says no more of its keys than their type.
+            let Some(known) = here.get("properties") else {
+                break;
+            };
+            here = known.get(key).unwrap_or_else(|| panic!("{place}"));
+        }
+    }
+}

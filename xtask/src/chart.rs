@@ -1,0 +1,24 @@
+//! `e2e chart`: what Helm makes of the chart.
+//!
+//! Helm is the caller's (`IRONSIDE_HELM`). Without one nothing is run, and the recipe fails: a test that
+//! is left out looks like one that passed.
+
+use anyhow::{Context as _, Result};
+
+use crate::{steps::Steps, surroundings::Surroundings};
+
+/// Runs the suite.
+///
+/// # Errors
+/// Without Helm; failing tests are collected in `steps`.
+pub(crate) fn run(around: &Surroundings, steps: &mut Steps) -> Result<()> {
+    let helm = around
+        .helm()
+        .context("IRONSIDE_HELM names no helm of version 3")?;
+    let mut tests = around.cargo();
+    tests
+        .env("IRONSIDE_HELM", helm)
+        .args(["test", "--package", "ironside-e2e", "--test", "chart"])
+        .args(["--", "--include-ignored"]);
+    steps.run("renders of the chart", &mut tests)
+}
