@@ -58,6 +58,7 @@ pub(crate) const ROOT: &Command = &Command::new(
     // Parts of this binary that start one another.
     DETACH,
     EXEC,
+    OPERATOR,
     SAMPLE,
     SENTRY,
     SIDECAR,
@@ -582,6 +583,9 @@ const EXEC: Command = Command::new(
 .raw()
 .hidden();
 const SAMPLE: Command = Command::new("sample", "A sample app of the demo")
+    .raw()
+    .hidden();
+const OPERATOR: Command = Command::new("operator", "What connects sidecars with the API server")
     .raw()
     .hidden();
 const SENTRY: Command = Command::new("sentry", "The certificate authority")

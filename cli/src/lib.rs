@@ -1,7 +1,7 @@
 //! The `ironside` command: everything in one binary.
 //!
 //! Which program this is depends on the base name it was called by: `daprd` is the sidecar, `sentry` the certificate
-//! authority, any other name the command line. The command line links the programs and runs them as hidden
+//! authority, `operator` what connects sidecars with the API server, any other name the command line. The command line links the programs and runs them as hidden
 //! subcommands, so one file is the whole system. Holds no decision of the data path. Facts: cli-and-clients 1.
 
 mod api;
@@ -29,6 +29,7 @@ enum Program {
     CommandLine,
     Sidecar,
     Sentry,
+    Operator,
     Kubernetes(&'static str),
 }
 
@@ -41,6 +42,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Program::CommandLine => app::main(&name, args),
         Program::Sidecar => ironside_sidecar::main(args),
         Program::Sentry => ironside_sentry::main(args),
+        Program::Operator => ironside_operator::main(args),
         Program::Kubernetes(program) => {
             output::err(
                 format!("{program} comes with Kubernetes support, which is not in this version\n")
@@ -64,7 +66,7 @@ impl Program {
         match name {
             "daprd" => Self::Sidecar,
             "sentry" => Self::Sentry,
-            "operator" => Self::Kubernetes("operator"),
+            "operator" => Self::Operator,
             "injector" => Self::Kubernetes("injector"),
             _ => Self::CommandLine,
         }
@@ -84,7 +86,7 @@ mod tests {
             ("./dapr", Program::CommandLine),
             ("ironside", Program::CommandLine),
             ("/opt/x/injector", Program::Kubernetes("injector")),
-            ("operator", Program::Kubernetes("operator")),
+            ("operator", Program::Operator),
             ("", Program::CommandLine),
         ] {
             assert_eq!(

@@ -4,11 +4,14 @@
 //! mounted volume, or a file. A text that can't be read is reported and the old roots stay in effect; so do they when
 //! the object is taken away. What roots are for is not known here.
 
-use crate::{SCOPE, follow_one};
+use crate::SCOPE;
+use crate::watching::states;
+use futures_util::StreamExt as _;
 use ironside_identity::TrustBundle;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -72,10 +75,10 @@ impl AnchorsSource {
             Self::ConfigMap { namespace, name } => {
                 let api: Api<ConfigMap> = Api::namespaced(client, &namespace);
                 let what = format!("ConfigMap {namespace}/{name}");
-                follow_one(api, &name, async |map: Option<&ConfigMap>| {
-                    newest.take(&what, read(map));
-                })
-                .await;
+                let mut states = pin!(states(api, &name));
+                while let Some(map) = states.next().await {
+                    newest.take(&what, read(map.as_ref()));
+                }
             }
         }
     }

@@ -59,19 +59,36 @@ pub async fn follow_one<K>(api: Api<K>, name: &str, mut see: impl AsyncFnMut(Opt
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    let mut states = pin!(states(api, name));
+    while let Some(state) = states.next().await {
+        see(state.as_ref()).await;
+    }
+}
+
+/// Tells each state of the object of this name, and nothing when it is not there, for ever.
+pub(crate) fn states<K>(api: Api<K>, name: &str) -> impl Stream<Item = Option<K>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     // A right to one name is a right to watch only with this selector.
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = pin!(watch(api, config));
     let mut listed = None;
-    while let Some(event) = events.next().await {
-        match event {
-            Event::Init => listed = None,
-            Event::InitApply(object) => listed = Some(object),
-            Event::InitDone => see(listed.take().as_ref()).await,
-            Event::Apply(object) => see(Some(&object)).await,
-            Event::Delete(_) => see(None).await,
-        }
-    }
+    watch(api, config).filter_map(move |event| {
+        let state = match event {
+            Event::Init => {
+                listed = None;
+                None
+            }
+            Event::InitApply(object) => {
+                listed = Some(object);
+                None
+            }
+            Event::InitDone => Some(listed.take()),
+            Event::Apply(object) => Some(Some(object)),
+            Event::Delete(_) => Some(None),
+        };
+        std::future::ready(state)
+    })
 }
 
 /// Says what went wrong, for people: the API server's own words, or else the innermost cause.

@@ -1,0 +1,401 @@
+//! The wiring: from a [`Config`] to tasks, and to their end.
+//!
+//! Owns the order of the start. Health and metrics answer first; then the Configuration of the control plane and the
+//! own certificate are awaited; watches and the gRPC port begin on every replica, and what writes to the cluster acts
+//! where the lease is held. The process is ready when everything was read once.
+
+use crate::SCOPE;
+use crate::cluster::Calls;
+use crate::config::{Address, Config};
+use crate::lease::{Election, Leadership};
+use crate::metrics::Metrics;
+use crate::reconcile::{Common, services};
+use crate::serve::api::{Api, Parts, Shelves};
+use crate::serve::assigned::LivePods;
+use crate::serve::secrets::Secrets;
+use crate::serve::{self, Server, sources};
+use crate::system::System;
+use ironside_chassis::health::{self, Health};
+use ironside_chassis::listen::{self, BindError, Binding};
+use ironside_chassis::signals::{Signal, Signals};
+use ironside_chassis::{Clock, Tasks, fatal, metrics_server};
+use ironside_cluster::Recorder;
+use ironside_discovery::Discovery;
+use ironside_identity::{AppId, AppIdError};
+use ironside_transport::control_plane::NameError;
+use ironside_transport::sentry_client::{TokenSource, Validator};
+use ironside_transport::{ControlPlane, IdentityRx, Now, TlsServer};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{error, info};
+
+const SCOPE_SIGNALS: &str = "dapr.signals";
+/// Who this program is.
+const APP_ID: &str = "dapr-operator";
+/// What the API server sees of this program.
+const USER_AGENT: &str = concat!("ironside-operator/", env!("CARGO_PKG_VERSION"));
+/// What is in flight at the stop has so long to end; streams are ended at once (kubernetes 3.9).
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why the operator ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error("cannot handle signals: {0}")]
+    Signals(io::Error),
+    #[error(transparent)]
+    Connect(#[from] ironside_cluster::ConnectError),
+    #[error("the own name: {0}")]
+    AppId(#[from] AppIdError),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("{what}: {cause}")]
+    Bind {
+        what: &'static str,
+        cause: BindError,
+    },
+    #[error("{what}: {cause}")]
+    Listener {
+        what: &'static str,
+        cause: io::Error,
+    },
+    #[error("task {task} failed: {message}")]
+    Panic {
+        task: &'static str,
+        message: Box<str>,
+    },
+    #[error("stopped by a second signal")]
+    Interrupted,
+}
+
+/// Runs until a signal.
+///
+/// # Errors
+/// [`RunError`] for what ended the process before its time; it is logged by the caller.
+pub(crate) async fn run(config: Config) -> Result<(), RunError> {
+    let mut signals =
+        Signals::install(&[Signal::Interrupt, Signal::Terminate]).map_err(RunError::Signals)?;
+    let tasks = Tasks::new();
+    let stop = tasks.token();
+    info!(target: SCOPE, "Dapr Operator is starting");
+    tokio::select! {
+        started = Box::pin(start(config, &tasks)) => started?,
+        signal = signals.next() => {
+            tell(signal);
+            return stop_all(&tasks, &mut signals).await;
+        }
+        () = stop.cancelled() => return stop_all(&tasks, &mut signals).await,
+    }
+    info!(target: SCOPE, "Dapr Operator started");
+    tokio::select! {
+        signal = signals.next() => tell(signal),
+        () = stop.cancelled() => {}
+    }
+    stop_all(&tasks, &mut signals).await
+}
+
+/// What the steps of the start have in common.
+struct Setup<'a> {
+    config: Config,
+    clock: Clock,
+    metrics: Metrics,
+    health: Health,
+    tasks: &'a Tasks,
+}
+
+/// Starts everything; what it leaves behind are tasks.
+async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
+    let setup = Setup {
+        config,
+        clock: Clock::system(),
+        metrics: Metrics::default(),
+        health: Health::new(),
+        tasks,
+    };
+    // All parts are named before the first answer, so that none is healthy by omission.
+    let security = setup.health.register("operator-security");
+    let server = setup.health.register("operator-api-server");
+    let cache = setup.health.register("operator-cache");
+    setup.serve_health().await?;
+    let config = &setup.config;
+    let client = ironside_cluster::connect(config.kubeconfig.as_deref(), USER_AGENT).await?;
+    let (recorder, events) = Recorder::new(client.clone(), APP_ID, &config.instance);
+    setup.spawn("events", events);
+    let calls = Calls::new(client);
+    let leadership = setup.elect(&calls);
+    let common = Common {
+        calls: calls.clone(),
+        namespace: config.namespace.clone(),
+        watch_namespace: config.watch_namespace.clone(),
+        leadership,
+        recorder: recorder.clone(),
+        metrics: setup.metrics.clone(),
+        clock: setup.clock.clone(),
+    };
+    let discovery = setup.discovery();
+    // Metrics of all parts are registered by now.
+    setup.serve_metrics().await?;
+    let shelves = Arc::new(Shelves::new(&setup.clock, &setup.metrics));
+    let pods = Arc::new(LivePods::default());
+    setup.follow(&common, &shelves, &pods, cache);
+    let system = System::wait(&calls, &config.namespace, &config.configuration).await;
+    let identity = setup.identity(&system, &calls, security)?;
+    if config.services {
+        let settings = services::Settings {
+            rollouts: config.rollouts,
+            mtls: system.mtls,
+        };
+        let reconciler = services::Reconciler::new(common.clone(), settings);
+        setup.spawn("services", reconciler.run());
+    }
+    let api = Api::new(Parts {
+        shelves,
+        pods,
+        secrets: Secrets::new(
+            calls.clone(),
+            setup.clock.clone(),
+            setup.metrics.clone(),
+            recorder,
+        ),
+        calls,
+        metrics: setup.metrics.clone(),
+        clock: setup.clock.clone(),
+        stop: tasks.token(),
+    });
+    setup
+        .serve_grpc(identity.clone(), api, discovery, server)
+        .await?;
+    Ok(())
+}
+
+// === impl Setup ===
+
+impl Setup<'_> {
+    /// Stands for election, if there is one.
+    fn elect(&self, calls: &Calls) -> watch::Receiver<Leadership> {
+        let config = &self.config;
+        let port = config.grpc.port;
+        let ip = config.pod_ip.as_ref();
+        let address = ip.map(|ip| match ip.contains(':') {
+            true => format!("[{ip}]:{port}"),
+            false => format!("{ip}:{port}"),
+        });
+        if !config.elects {
+            info!(target: SCOPE, "No election: this replica acts as the only one");
+            self.metrics.show_leader(true);
+            let only = Leadership {
+                is_leader: true,
+                leader_address: None,
+            };
+            let (keep, leadership) = watch::channel(only);
+            self.spawn("leadership", async move {
+                let _keep = keep;
+                std::future::pending::<()>().await;
+            });
+            return leadership;
+        }
+        let name = format!("{}_{:016x}", config.instance, rand::random::<u64>());
+        let (election, leadership) = Election::new(
+            calls.clone(),
+            config.namespace.clone(),
+            (name, address),
+            self.clock.clone(),
+            self.metrics.clone(),
+        );
+        self.tasks
+            .spawn("election", election.run(self.tasks.token()));
+        leadership
+    }
+
+    /// The service of access control, which shares the port.
+    fn discovery(&self) -> Discovery {
+        let (ticks, wall) = (self.clock.clone(), self.clock.clone());
+        let time = ironside_discovery::Time {
+            monotonic: Arc::new(move || ticks.monotonic().since_start()),
+            wall: Arc::new(move || wall.now()),
+        };
+        let sessions = Arc::new(self.tasks.group("discovery"));
+        let settings = ironside_discovery::Settings::default();
+        Discovery::new(settings, time, sessions, self.tasks.token())
+    }
+
+    /// Keeps what is known of resources and pods up to date; the cache is ready when all of it was read once.
+    fn follow(
+        &self,
+        common: &Common,
+        shelves: &Arc<Shelves>,
+        pods: &Arc<LivePods>,
+        cache: health::Target,
+    ) {
+        let following = sources::follow(common, Arc::clone(shelves), Arc::clone(pods));
+        self.spawn("resources", following);
+        let (shelves, pods) = (Arc::clone(shelves), Arc::clone(pods));
+        self.spawn("cache", async move {
+            sources::whole(&shelves, &pods).await;
+            cache.ready();
+            // It is ready for as long as it lives.
+            std::future::pending::<()>().await;
+        });
+    }
+
+    /// Obtains the own certificate and keeps it fresh.
+    fn identity(
+        &self,
+        system: &System,
+        calls: &Calls,
+        security: health::Target,
+    ) -> Result<IdentityRx, RunError> {
+        let config = &self.config;
+        let (roots, anchors) = watch::channel(None);
+        let source = config.anchors.clone();
+        self.spawn(
+            "trust-anchors",
+            source.follow(calls.client().clone(), roots),
+        );
+        let token = match &config.token_file {
+            Some(path) => TokenSource::File {
+                path: path.clone(),
+                validator: Validator::Kubernetes,
+            },
+            None => TokenSource::Kubernetes,
+        };
+        let control_plane = ControlPlane {
+            sentry_address: system.sentry_address.clone(),
+            trust_domain: system.trust_domain.clone(),
+            namespace: config.namespace.clone(),
+            app_id: AppId::parse(APP_ID)?,
+            token,
+            anchors,
+        };
+        // Names that make no identity are told before anything is asked.
+        ControlPlane::sentry_id(&system.trust_domain, &config.namespace)?;
+        let (publish, identity) = watch::channel(None);
+        let now = now(&self.clock);
+        self.spawn("identity", async move {
+            let Err(cause) = control_plane.follow(now, |_event| {}, publish).await;
+            error!(target: SCOPE, "no certificate can be asked for: {cause}");
+        });
+        let mut first = identity.clone();
+        self.spawn("security", async move {
+            if first.wait_for(Option::is_some).await.is_ok() {
+                security.ready();
+            }
+            std::future::pending::<()>().await;
+        });
+        Ok(identity)
+    }
+
+    async fn serve_metrics(&self) -> Result<(), RunError> {
+        let Some(address) = &self.config.metrics else {
+            return Ok(());
+        };
+        let target = self.health.register("metrics-exporter");
+        let listener = bind("failed to start the metrics server", address).await?;
+        let (host, port) = (&address.host, local_port(&listener, address.port));
+        info!(target: SCOPE, "metrics server started on {host}:{port}/");
+        target.ready();
+        let (exposition, tasks) = (self.metrics.exposition(), self.tasks.clone());
+        self.tasks.spawn("metrics", async move {
+            metrics_server::serve(listener, exposition, &tasks).await;
+            drop(target);
+        });
+        Ok(())
+    }
+
+    async fn serve_health(&self) -> Result<(), RunError> {
+        let target = self.health.register("healthz-server");
+        let address = &self.config.healthz;
+        let listener = bind("failed to start the healthz server", address).await?;
+        let port = local_port(&listener, address.port);
+        info!(target: SCOPE, "Healthz server is listening on {}:{port}", address.host);
+        target.ready();
+        let (health, tasks) = (self.health.clone(), self.tasks.clone());
+        self.tasks.spawn("healthz", async move {
+            health::serve(listener, health, &tasks).await;
+            drop(target);
+        });
+        Ok(())
+    }
+
+    async fn serve_grpc(
+        &self,
+        identity: IdentityRx,
+        api: Api,
+        discovery: Discovery,
+        target: health::Target,
+    ) -> Result<(), RunError> {
+        let address = &self.config.grpc;
+        let listener = bind("failed to start the gRPC server", address).await?;
+        let port = local_port(&listener, address.port);
+        info!(target: serve::SCOPE, "Running gRPC server on port {port}");
+        target.ready();
+        let tls = TlsServer::new(identity, now(&self.clock));
+        let server = Server::new(tls, api, discovery, self.clock.clone(), self.tasks);
+        let connections = self.tasks.group("grpc-connection");
+        self.tasks.spawn("grpc", async move {
+            server.run(listener, connections).await;
+            info!(target: serve::SCOPE, "Shutting down gRPC server");
+            drop(target);
+        });
+        Ok(())
+    }
+
+    /// Spawns a task that has no end of its own.
+    fn spawn(&self, name: &'static str, endless: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.tasks.token();
+        self.tasks.spawn(name, async move {
+            stop.run_until_cancelled_owned(endless).await;
+        });
+    }
+}
+
+/// Ends all tasks; a second signal ends the wait. What does not end in time is cut off, as the reference does with
+/// streams that stay open.
+async fn stop_all(tasks: &Tasks, signals: &mut Signals) -> Result<(), RunError> {
+    let stuck = tokio::select! {
+        stuck = tasks.shutdown(STOP_LIMIT) => stuck,
+        signal = signals.next() => {
+            fatal!(target: SCOPE_SIGNALS, "Received signal '{signal}' during shutdown; exiting immediately");
+            return Err(RunError::Interrupted);
+        }
+    };
+    if let Some(panic) = tasks.panic() {
+        return Err(RunError::Panic {
+            task: panic.task,
+            message: panic.message.clone(),
+        });
+    }
+    if stuck.is_empty() {
+        info!(target: SCOPE, "operator shut down gracefully");
+    } else {
+        info!(target: SCOPE, "operator shut down; cut off after {STOP_LIMIT:?}: {}", stuck.join(", "));
+    }
+    Ok(())
+}
+
+fn tell(signal: Signal) {
+    info!(target: SCOPE_SIGNALS, "Received signal '{signal}'; beginning shutdown");
+}
+
+async fn bind(what: &'static str, address: &Address) -> Result<TcpListener, RunError> {
+    let hosts = [address.host.clone()];
+    let bound = listen::bind(&Binding::new(&hosts, address.port)).await;
+    let bound = bound.map_err(|cause| RunError::Bind { what, cause })?;
+    let listener = bound.workers.into_iter().flatten().next();
+    let listener = listener
+        .ok_or_else(|| io::Error::other("no listener"))
+        .and_then(TcpListener::from_std);
+    listener.map_err(|cause| RunError::Listener { what, cause })
+}
+
+/// The port that was bound, which differs from the one asked for when that was 0.
+fn local_port(listener: &TcpListener, asked: u16) -> u16 {
+    listener.local_addr().map_or(asked, |local| local.port())
+}
+
+fn now(clock: &Clock) -> Now {
+    let clock = clock.clone();
+    Arc::new(move || clock.now())
+}
