@@ -5,6 +5,7 @@
 //! Source: process-interface 2.5 to 2.8.
 
 mod announce;
+mod cluster;
 mod identity;
 mod lines;
 mod measure;
@@ -97,6 +98,7 @@ fn prepared(given: &Given) -> Result<(LogHandle, Startup), ExitCode> {
     let machine = Machine {
         address: host::address(),
         hostname: host::name(),
+        is_root: rustix::process::geteuid().is_root(),
     };
     let startup = match refused {
         Some(refused) => Err(refused),

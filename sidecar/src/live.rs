@@ -40,6 +40,19 @@ pub(crate) struct Live {
     pub(crate) resiliencies: Vec<Box<str>>,
     /// Features that are on, for the metadata API.
     pub(crate) features: Vec<Box<str>>,
+    /// Which generation of each object of a cluster this is, for the metadata API.
+    pub(crate) generations: Vec<Generation>,
+}
+
+/// An object of a cluster that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Generation {
+    /// Its kind, as manifests say.
+    pub(crate) kind: &'static str,
+    /// Its name.
+    pub(crate) name: Box<str>,
+    /// `metadata.generation`.
+    pub(crate) generation: i64,
 }
 
 /// Which state of the rules is in force.
@@ -75,6 +88,7 @@ impl Default for Live {
             components: Vec::new(),
             resiliencies: Vec::new(),
             features: Vec::new(),
+            generations: Vec::new(),
         }
     }
 }

@@ -16,7 +16,7 @@ mod metric;
 mod spec;
 
 pub use inbound::{DEFAULT_QUEUE_SIZE, Inbound, InboundLimits, InboundQueue, InboundRate};
-pub use load::{ConfigError, ConfigFile, load};
+pub use load::{ConfigError, ConfigFile, from_json, load};
 pub use metric::{Metric, MetricHttp, MetricLabel, MetricRule};
 pub use spec::{
     AccessControl, Api, ApiLogging, ApiRule, AppPolicy, Components, Feature, Handler, Logging,

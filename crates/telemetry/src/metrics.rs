@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 mod access;
 mod bounded;
+mod cluster;
 mod family;
 mod grpc;
 mod http;
@@ -33,6 +34,7 @@ pub use sentry::SentryMetrics;
 pub use words::grpc_code_name;
 
 use access::AccessFamilies;
+use cluster::ClusterFamilies;
 use family::{Buckets, Families};
 use grpc::GrpcFamilies;
 use http::HttpFamilies;
@@ -79,6 +81,7 @@ struct Inner {
     security: SecurityFamilies,
     acl: AclFamilies,
     access: AccessFamilies,
+    cluster: ClusterFamilies,
 }
 
 // === impl Settings ===
@@ -110,6 +113,7 @@ impl Metrics {
         let grpc = GrpcFamilies::new(&mut families);
         let invocation = InvocationFamilies::new(&mut families);
         let security = SecurityFamilies::new(&mut families, settings.record_error_codes);
+        let cluster = ClusterFamilies::new(&mut families);
         let mut others = Families::new(&mut foreign, &buckets);
         let acl = AclFamilies::new(&mut others);
         let access = AccessFamilies::new(&mut others);
@@ -122,6 +126,7 @@ impl Metrics {
             security,
             acl,
             access,
+            cluster,
         })))
     }
 
@@ -236,6 +241,24 @@ impl Metrics {
     /// The stream of rules was last heard of so long ago; files have no such series.
     pub fn access_control_heartbeat(&self, age: Duration) {
         self.with(|inner| inner.access.heartbeat(age));
+    }
+
+    /// There is a connection to the operator, or none.
+    pub fn operator_connected(&self, is_connected: bool) {
+        self.with(|inner| inner.cluster.connected(is_connected));
+    }
+
+    /// These generations of objects of the cluster are in force: kind, name, generation.
+    pub fn resource_generations<'a>(
+        &self,
+        all: impl Iterator<Item = (&'static str, &'a str, i64)>,
+    ) {
+        self.with(|inner| inner.cluster.generations(all));
+    }
+
+    /// So many objects of a kind cannot be used in their newest version.
+    pub fn resources_refused(&self, kind: &'static str, count: usize) {
+        self.with(|inner| inner.cluster.refused(kind, count));
     }
 
     /// Calls that the access log file does not hold.

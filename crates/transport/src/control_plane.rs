@@ -77,6 +77,7 @@ impl ControlPlane {
             sentry_id: Self::sentry_id(&self.trust_domain, &self.namespace)?,
             trust_anchors_pem: None,
             trust_anchors_file: None,
+            trust_anchors_cache: None,
             app_id: self.app_id,
             namespace: self.namespace,
             trust_domain: Some(self.trust_domain),

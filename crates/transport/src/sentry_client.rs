@@ -5,6 +5,7 @@
 //! one request is lies in `attempt`; when to renew is arithmetic of the identity crate.
 
 mod attempt;
+mod cache;
 mod jwt;
 mod token;
 
@@ -16,6 +17,7 @@ use crate::file_watch::FileWatch;
 use crate::tls::MinTls;
 use crate::{AnchorsRx, Identity, Now, Utc};
 use attempt::Obtained;
+use cache::Cache;
 use ironside_identity::renewal::{Backoff, renew_at};
 use ironside_identity::{AppId, BundleError, Namespace, SpiffeId, Svid, TrustBundle, TrustDomain};
 use rand::SeedableRng as _;
@@ -47,6 +49,8 @@ pub struct SentryClientConfig {
     pub trust_anchors_pem: Option<String>,
     /// A watched file of roots (`DAPR_TRUST_ANCHORS_FILE`), in addition.
     pub trust_anchors_file: Option<PathBuf>,
+    /// A file that keeps the roots which Sentry delivered (`DAPR_TRUST_ANCHORS_CACHE`), for the next start.
+    pub trust_anchors_cache: Option<PathBuf>,
     /// The app ID to ask for; `SENTRY_LOCAL_IDENTITY` replaces it.
     pub app_id: AppId,
     /// The namespace to ask for.
@@ -285,6 +289,7 @@ impl SentryClient {
         let end = tokens_end.map_or(svid.not_after(), |end| end.min(svid.not_after()));
         let renew_at = renew_at((self.now)(), end, &mut self.rng);
         self.jwts.send_replace(jwts.map(Arc::new));
+        anchors.delivered(&delivered);
         Ok(Held {
             svid: Arc::new(svid),
             delivered,
@@ -319,9 +324,11 @@ impl Held {
     }
 }
 
-/// The roots that don't come from Sentry: environment and file (fact O-C6), and what is published in the process.
+/// The roots that this process didn't get from Sentry: environment and file (fact O-C6), what is published in the
+/// process, and what an earlier process of the same pod got.
 struct Anchors {
     fixed: TrustBundle,
+    cache: Option<Cache>,
     file: Option<(PathBuf, FileWatch)>,
     /// What the file last held that could be read.
     filed: Option<TrustBundle>,
@@ -336,13 +343,17 @@ impl Anchors {
         let fixed = text
             .map(|text| TrustBundle::from_pem(text.as_bytes()))
             .transpose()?;
-        if fixed.is_none() && config.trust_anchors_file.is_none() && live.is_none() {
+        let cache = config.trust_anchors_cache.clone().map(Cache::read);
+        let has_cached = cache.as_ref().is_some_and(|cache| !cache.is_empty());
+        let has_own = fixed.is_some() || config.trust_anchors_file.is_some() || has_cached;
+        if !has_own && live.is_none() {
             return Err(StartError::NoAnchors);
         }
         let watch = |path: &PathBuf| (path.clone(), FileWatch::new(vec![path.clone()], SETTLE));
         let file = config.trust_anchors_file.as_ref().map(watch);
         Ok(Self {
             fixed: fixed.unwrap_or_default(),
+            cache,
             file,
             filed: None,
             live,
@@ -359,12 +370,23 @@ impl Anchors {
         {
             base = base.merge(live);
         }
+        if let Some(cache) = &self.cache {
+            base = base.merge(cache.bundle());
+        }
         base
+    }
+
+    /// Sentry, which had proved who it is, delivered these roots: they count from now on, and for the next start.
+    fn delivered(&mut self, delivered: &TrustBundle) {
+        if let Some(cache) = &mut self.cache {
+            cache.keep(delivered);
+        }
     }
 
     /// Waits for the published roots when there is no other source.
     async fn first(&mut self) {
-        if self.file.is_some() || !self.fixed.anchors().is_empty() {
+        let has_cached = self.cache.as_ref().is_some_and(|cache| !cache.is_empty());
+        if self.file.is_some() || has_cached || !self.fixed.anchors().is_empty() {
             return;
         }
         if let Some(live) = &mut self.live

@@ -107,6 +107,7 @@ fn config(address: &str, ca: &Ca) -> SentryClientConfig {
         sentry_id: SpiffeId::parse(SENTRY).unwrap(),
         trust_anchors_pem: Some(ca.root_pem()),
         trust_anchors_file: None,
+        trust_anchors_cache: None,
         app_id: AppId::parse("appa").unwrap(),
         namespace: Namespace::default(),
         trust_domain: None,
@@ -484,6 +485,7 @@ async fn roots_are_followed_in_their_file() {
     let config = SentryClientConfig {
         trust_anchors_pem: None,
         trust_anchors_file: Some(path.clone()),
+        trust_anchors_cache: None,
         ..config(&sentry.address, &ca)
     };
     let (tx, rx) = watch::channel(None);

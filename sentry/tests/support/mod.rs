@@ -192,6 +192,7 @@ impl Sentry {
             sentry_id: sentry_id(),
             trust_anchors_pem: Some(anchors),
             trust_anchors_file: None,
+            trust_anchors_cache: None,
             app_id: AppId::parse(app_id).unwrap(),
             namespace: Namespace::default(),
             trust_domain: None,

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::{
     config::{AppHealth, AppTarget, Config},
-    live::Live,
+    live::{Generation, Live},
 };
 
 /// Values that callers may leave.
@@ -237,7 +237,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// What was left here, and which rules of access control are in force.
+/// What was left here, which rules of access control are in force, and which objects of a cluster.
 fn extended(live: &Live, store: &MetadataStore) -> BTreeMap<String, String> {
     let mut values = store.all();
     let since = jiff::Timestamp::try_from(live.snapshot.since);
@@ -250,6 +250,14 @@ fn extended(live: &Live, store: &MetadataStore) -> BTreeMap<String, String> {
         ),
     ] {
         values.insert(format!("accessControl.{key}"), value);
+    }
+    for Generation {
+        kind,
+        name,
+        generation,
+    } in &live.generations
+    {
+        values.insert(format!("generation.{kind}.{name}"), generation.to_string());
     }
     values
 }

@@ -13,7 +13,7 @@ use tracing::{error, info};
 use super::{LOG, start::StartError};
 use crate::{
     config::{Config, env::Environment},
-    resolve::{self, Folders, Instance, Resolve, Started},
+    resolve::{self, Folders, Instance, Resolve, Started, Surroundings},
     sources::disk::Snapshot,
 };
 
@@ -66,6 +66,19 @@ impl Announcing<'_> {
         }
     }
 
+    /// The control plane's address holds the domain of the cluster: `dapr-api.<namespace>.svc.<domain>:443`.
+    fn surroundings(&self) -> Surroundings {
+        let Some(kubernetes) = &self.config.kubernetes else {
+            return Surroundings::Standalone;
+        };
+        let address = &kubernetes.operator_address;
+        let host = address
+            .rsplit_once(':')
+            .map_or(&**address, |(host, _)| host);
+        let domain = host.split_once(".svc.").map(|(_, domain)| domain.into());
+        Surroundings::Cluster { domain }
+    }
+
     fn instance(&self) -> Result<Instance, StartError> {
         let Config {
             app_id,
@@ -85,6 +98,7 @@ impl Announcing<'_> {
             authority,
             host_name: hostname.clone(),
             pid: std::process::id(),
+            surroundings: self.surroundings(),
         })
     }
 }

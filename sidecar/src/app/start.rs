@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use super::{
     LOG,
     announce::Announcing,
+    cluster,
     identity::{self, Held},
     lines, measure,
     ports::{ApiPorts, InternalPort, PortError, take_one},
@@ -157,7 +158,17 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     let env = own_variables(env, &config, internal.port());
     let keys = KeySource::new(&tasks.scope(), &clock);
     let domain = held.as_ref().map(Held::trust_domain).unwrap_or_default();
-    let disk = Disk::new(Arc::clone(&config), env.clone(), clock.clone(), keys).within(domain);
+    let mut disk = Disk::new(Arc::clone(&config), env.clone(), clock.clone(), keys).within(domain);
+    let health = Health::new();
+    if let Some((states, kubernetes)) =
+        cluster::follow(&config, held.as_ref(), tasks).zip(config.kubernetes.as_ref())
+    {
+        let target = health.register("operator");
+        let ready = cluster::readiness(states.clone(), target, tasks.token());
+        tasks.spawn("operator-readiness", ready);
+        disk = disk.following(states);
+        cluster::arrived(&mut disk, kubernetes).await;
+    }
     let snapshot = disk.read()?;
     let streamed = if config.stream.is_some() || config.is_operator_unasked {
         Streamed::Pending
@@ -169,7 +180,6 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     compiled.live.snapshot = access::first(&streamed, clock.now());
     lines::configured(&config, &snapshot.configuration, compiled.live.trace);
     warn_all(&compiled);
-    let health = Health::new();
     let metrics = measure::metrics(&config, &snapshot, &health, tasks).await?;
     access::measure(&metrics, &compiled.live, &streamed, 0);
     let security = secured(held.as_ref(), &health, &metrics, &clock, tasks);
@@ -197,12 +207,14 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     tasks.spawn("decisions", report);
     let (live_sender, live) = watch::channel(Arc::new(compiled.live));
     let (handle, requests) = shutdown::channel();
+    // In a cluster there is an identity even where peers speak plaintext.
+    let peers = held.as_ref().filter(|_| config.is_mtls);
     let shared = Arc::new(Shared {
         admission: Admission::new(config.app_max_concurrency, config.app_health.is_none()),
         config,
         live,
         resolver,
-        identity: held.as_ref().map(|held| held.identity.clone()),
+        identity: peers.map(|held| held.identity.clone()),
         verified: VerifiedPeers::default(),
         health,
         outbound: Health::new(),
@@ -383,7 +395,8 @@ async fn serve(
             drain: drain.clone(),
             stop: stop.clone(),
         };
-        let (tls, fatal) = (held.as_ref().map(Held::tls), fatal.clone());
+        let peers = held.as_ref().filter(|_| shared.config.is_mtls);
+        let (tls, fatal) = (peers.map(Held::tls), fatal.clone());
         let name = format!("data-{number}");
         threads.push(
             std::thread::Builder::new()

@@ -23,7 +23,7 @@ pub(crate) const TABLE: &[Flag] = &[
     Flag::text(
         "mode",
         "standalone",
-        "runtime mode: standalone (kubernetes is not offered yet)",
+        "where this runs: standalone, or kubernetes, with an operator",
     ),
     Flag::text(
         "app-id",
@@ -131,7 +131,7 @@ pub(crate) const TABLE: &[Flag] = &[
     Flag::list(
         "config",
         "",
-        "Configuration file; may be repeated, later files win",
+        "Configuration file; may be repeated, later files win; with --mode kubernetes the name of the object",
     ),
     Flag::list(
         "resources-path",
@@ -159,7 +159,7 @@ pub(crate) const TABLE: &[Flag] = &[
     Flag::text(
         "control-plane-address",
         "",
-        "host:port of the operator, from which AccessControl objects come; needs --enable-mtls, without it calls of peers are refused",
+        "host:port of the operator, from which AccessControl objects come, and with --mode kubernetes all others; standalone needs --enable-mtls, without it calls of peers are refused",
     ),
     Flag::text(
         "control-plane-trust-domain",
@@ -323,6 +323,24 @@ pub(crate) enum Errand {
 #[derive(Debug, Clone)]
 pub(crate) struct Given(Parsed);
 
+/// The injector passes this one on as the annotation has it, an empty text included: that is none.
+const MAY_BE_EMPTY: &str = "--dapr-block-shutdown-duration";
+
+/// The words without flags whose empty value means that they were not given.
+fn without_empty(
+    words: impl IntoIterator<Item = std::ffi::OsString>,
+) -> impl Iterator<Item = std::ffi::OsString> {
+    let mut words = words.into_iter().peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let word = words.next()?;
+            if word != MAY_BE_EMPTY || words.next_if(|value| value.is_empty()).is_none() {
+                return Some(word);
+            }
+        }
+    })
+}
+
 // === impl Given ===
 
 impl Given {
@@ -331,7 +349,9 @@ impl Given {
     /// # Errors
     /// [`Exit`] for a command line that the flag library refuses, and for `--help`.
     pub(crate) fn parse(words: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, Exit> {
-        Flags::new("daprd", TABLE).parse(words).map(Self)
+        Flags::new("daprd", TABLE)
+            .parse(without_empty(words))
+            .map(Self)
     }
 
     /// Notices of deprecated flags, for stderr.

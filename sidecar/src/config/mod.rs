@@ -57,8 +57,12 @@ pub(crate) struct Config {
     pub(crate) grace: Option<Duration>,
     /// `--dapr-block-shutdown-duration`.
     pub(crate) block_shutdown: Option<Duration>,
-    /// `--enable-mtls` and what belongs to it; `None` while mTLS is off.
+    /// How an identity is had; `None` where none is: standalone, with mTLS off.
     pub(crate) identity: Option<IdentityConfig>,
+    /// `--enable-mtls`: peers prove who they are.
+    pub(crate) is_mtls: bool,
+    /// `--mode kubernetes` and what belongs to it.
+    pub(crate) kubernetes: Option<KubernetesConfig>,
     /// The operator's stream of access control; `None` without one.
     pub(crate) stream: Option<StreamConfig>,
     /// An operator was named and cannot be asked, because mutual TLS is off: its objects would refuse peers, who
@@ -109,6 +113,8 @@ pub(crate) struct IdentityConfig {
     pub(crate) trust_anchors: Option<Box<str>>,
     /// `DAPR_TRUST_ANCHORS_FILE`: watched.
     pub(crate) trust_anchors_file: Option<PathBuf>,
+    /// `DAPR_TRUST_ANCHORS_CACHE`: what Sentry delivered, for the next start.
+    pub(crate) trust_anchors_cache: Option<PathBuf>,
     /// `SENTRY_LOCAL_IDENTITY`, else the app ID.
     pub(crate) request_id: AppId,
     /// `DAPR_SENTRY_TOKEN_FILE`, or none.
@@ -117,6 +123,19 @@ pub(crate) struct IdentityConfig {
     pub(crate) jwt_audiences: Vec<String>,
     /// `--tls-min-version`.
     pub(crate) min_tls: MinTls,
+}
+
+/// What a sidecar in a cluster knows of it (kubernetes 2.9, 2.10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KubernetesConfig {
+    /// `--config`: the object of that name in the own namespace.
+    pub(crate) configuration: Option<Box<str>>,
+    /// `--control-plane-address`.
+    pub(crate) operator_address: Box<str>,
+    /// Who the operator must be.
+    pub(crate) operator: SpiffeId,
+    /// `POD_NAME`; the operator tells pods of one app by it.
+    pub(crate) pod_name: Option<Box<str>>,
 }
 
 /// Where access control comes from besides files.

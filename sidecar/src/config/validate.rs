@@ -21,6 +21,7 @@ use super::{
 mod access;
 mod access_log;
 mod identity;
+mod kubernetes;
 mod limits;
 mod listen;
 #[cfg(test)]
@@ -51,6 +52,17 @@ pub(crate) struct Machine {
     pub(crate) address: IpAddr,
     /// Host name.
     pub(crate) hostname: Box<str>,
+    /// This process runs as UID 0.
+    pub(crate) is_root: bool,
+}
+
+/// Where this runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// By itself, with files.
+    Standalone,
+    /// In a pod, with an operator.
+    Kubernetes,
 }
 
 /// Why the process does not start. The texts are those of the reference where it has one.
@@ -88,7 +100,10 @@ pub(crate) fn startup(
     machine: Machine,
 ) -> Result<Startup, ConfigError> {
     let mut warnings = Vec::new();
-    check_mode(given)?;
+    let mode = mode(given)?;
+    if mode == Mode::Kubernetes {
+        kubernetes::check_user(env, &machine)?;
+    }
     let app_id = AppId::parse(given.text("app-id")).map_err(runtime)?;
     let namespace =
         Namespace::parse(env.get("NAMESPACE").unwrap_or(DEFAULT_NAMESPACE)).map_err(runtime)?;
@@ -97,7 +112,11 @@ pub(crate) fn startup(
     let listen = listen(given, env)?;
     let app = app(given, &listen)?;
     let (host_address, announced_host) = hosts(env, &machine, &listen)?;
-    let identity = identity(given, env, &app_id)?;
+    let identity = identity(given, env, &app_id, mode)?;
+    let kubernetes = match mode {
+        Mode::Standalone => None,
+        Mode::Kubernetes => kubernetes::read(given, env, identity.as_ref(), &mut warnings)?,
+    };
     let machine_name = &machine.hostname;
     let stream = access::stream(given, env, identity.as_ref(), machine_name, &mut warnings)?;
     let is_operator_unasked = stream.is_none() && !given.text("control-plane-address").is_empty();
@@ -137,9 +156,11 @@ pub(crate) fn startup(
                 .unwrap_or_default()
         }),
         identity,
+        is_mtls: given.bool("enable-mtls"),
         stream,
         is_operator_unasked,
-        files: files(given),
+        files: files(given, mode),
+        kubernetes,
         allowed_origins: given.text("allowed-origins").into(),
         api_logging: given
             .given("enable-api-logging")
@@ -154,12 +175,10 @@ pub(crate) fn startup(
     Ok(Startup { config, warnings })
 }
 
-fn check_mode(given: &Given) -> Result<(), ConfigError> {
+fn mode(given: &Given) -> Result<Mode, ConfigError> {
     match given.text("mode") {
-        "standalone" => Ok(()),
-        "kubernetes" => Err(runtime(
-            "mode kubernetes is not offered yet: use --mode standalone",
-        )),
+        "standalone" => Ok(Mode::Standalone),
+        "kubernetes" => Ok(Mode::Kubernetes),
         other => Err(runtime(format!("invalid mode: {other}"))),
     }
 }
@@ -266,7 +285,18 @@ fn grace(given: &Given, warnings: &mut Vec<String>) -> Option<Duration> {
     }
 }
 
-fn files(given: &Given) -> Files {
+/// Files of a sidecar; in a cluster there are none, its objects come from the operator.
+fn files(given: &Given, mode: Mode) -> Files {
+    let relist = given.duration("hot-reload-reconcile-interval").to_std();
+    let relist = relist
+        .filter(|period| !period.is_zero())
+        .unwrap_or(DEFAULT_RELIST);
+    if mode == Mode::Kubernetes {
+        return Files {
+            relist,
+            ..Files::default()
+        };
+    }
     let resources = match given.list("resources-path") {
         [] => path(given.text("components-path")).into_iter().collect(),
         some => some.iter().map(PathBuf::from).collect(),
@@ -274,11 +304,7 @@ fn files(given: &Given) -> Files {
     Files {
         configurations: given.list("config").iter().map(PathBuf::from).collect(),
         resources,
-        relist: given
-            .duration("hot-reload-reconcile-interval")
-            .to_std()
-            .filter(|period| !period.is_zero())
-            .unwrap_or(DEFAULT_RELIST),
+        relist,
     }
 }
 

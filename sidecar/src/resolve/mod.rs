@@ -2,8 +2,8 @@
 //!
 //! Owns the seam [`Resolve`] between the data path and everything that finds addresses. Look-ups on
 //! the data path read memory; files, sockets and the database belong to control tasks. Self-hosted
-//! there are `mdns` (the default: registry folder and multicast DNS) and `sqlite`; the other names
-//! of the reference are refused with what to do instead. Stage 12, `resolve`.
+//! there are `mdns` (the default: registry folder and multicast DNS) and `sqlite`, in a cluster
+//! `kubernetes`; the other names of the reference are refused with what to do instead. Stage 12, `resolve`.
 
 use std::future::{Future, pending, ready};
 use std::path::PathBuf;
@@ -23,6 +23,7 @@ use layers::Layers;
 use multicast::{Multicast, Search};
 use registry::{Announcement, Registry};
 
+mod kubernetes;
 mod layers;
 mod multicast;
 mod registry;
@@ -66,6 +67,20 @@ pub(crate) struct Instance {
     pub(crate) host_name: Box<str>,
     /// The number of this process.
     pub(crate) pid: u32,
+    /// Where this runs.
+    pub(crate) surroundings: Surroundings,
+}
+
+/// Which resolver there is without a word of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Surroundings {
+    /// A machine: `mdns`.
+    Standalone,
+    /// A cluster: `kubernetes`.
+    Cluster {
+        /// Its domain, if the start knows it.
+        domain: Option<Box<str>>,
+    },
 }
 
 /// Where the registry folder may lie.
@@ -112,6 +127,14 @@ pub(crate) enum ResolveError {
     /// The database did not answer.
     #[error("failed to look up address: {0}")]
     Database(Arc<str>),
+    /// DNS of the cluster: no address, or no answer.
+    #[error("failed to resolve address for '{name}': {why}")]
+    InCluster {
+        /// The name that was asked for.
+        name: Arc<str>,
+        /// What came of it.
+        why: Arc<str>,
+    },
     /// The resolver could not be started.
     #[error("{0}")]
     Unavailable(Arc<str>),
@@ -136,6 +159,9 @@ pub(crate) enum StartError {
     /// The database or its settings.
     #[error(transparent)]
     Sqlite(#[from] sqlite::OpenError),
+    /// DNS, or its settings.
+    #[error(transparent)]
+    Kubernetes(#[from] kubernetes::OpenError),
 }
 
 /// Starts the resolver that the configuration names, and announces this sidecar through it.
@@ -158,14 +184,32 @@ pub(crate) async fn start(
     }
     let configuration = spec.and_then(|spec| spec.configuration.as_ref());
     let configuration = configuration.unwrap_or(&Value::Null);
-    match component.to_ascii_lowercase().as_str() {
-        "" | "mdns" => Ok(start_layers(&instance, folders, tasks, clock)),
-        "sqlite" => Ok(sqlite::start(configuration, instance, tasks, clock).await?),
-        "kubernetes" => Err(not_offered(component, "outside Kubernetes")),
-        "consul" | "hashicorp.consul" | "nameformat" | "aws.cloudmap" => {
+    let lowered = component.to_ascii_lowercase();
+    let named = match (lowered.as_str(), &instance.surroundings) {
+        ("", Surroundings::Standalone) => "mdns",
+        ("", Surroundings::Cluster { .. }) => "kubernetes",
+        (named, _) => named,
+    };
+    match (named, &instance.surroundings) {
+        ("mdns", _) => Ok(start_layers(&instance, folders, tasks, clock)),
+        ("sqlite", _) => Ok(sqlite::start(configuration, instance, tasks, clock).await?),
+        ("kubernetes", Surroundings::Cluster { domain }) => {
+            let domain = domain.as_deref();
+            Ok(kubernetes::start(
+                configuration,
+                domain,
+                &instance,
+                tasks,
+                clock,
+            )?)
+        }
+        ("kubernetes", Surroundings::Standalone) => {
+            Err(not_offered(component, "outside Kubernetes"))
+        }
+        ("consul" | "hashicorp.consul" | "nameformat" | "aws.cloudmap", _) => {
             Err(not_offered(component, "yet"))
         }
-        _ => Err(StartError::Unknown(component.into())),
+        (_, _) => Err(StartError::Unknown(component.into())),
     }
 }
 
@@ -244,6 +288,13 @@ impl ResolveError {
 
     fn no_answer(app: &AppId) -> Self {
         Self::NoAnswer(app.clone())
+    }
+
+    fn in_cluster(name: &str, why: &str) -> Self {
+        Self::InCluster {
+            name: name.into(),
+            why: why.into(),
+        }
     }
 }
 

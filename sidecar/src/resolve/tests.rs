@@ -27,6 +27,7 @@ pub(super) fn instance(id: &str, authority: Authority) -> Instance {
         authority,
         host_name: "rig".into(),
         pid: std::process::id(),
+        surroundings: Surroundings::Standalone,
     }
 }
 

@@ -138,6 +138,13 @@ fn joined<T: ToString>(list: &[T]) -> String {
 
 /// The last file wins, so the block is known by its name.
 fn name(config: &Config) -> String {
+    if let Some(kubernetes) = &config.kubernetes {
+        return kubernetes
+            .configuration
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned();
+    }
     let file = config.files.configurations.last();
     let stem = file.and_then(|path| path.file_stem());
     stem.map(|stem| stem.to_string_lossy().into_owned())
@@ -166,7 +173,7 @@ fn warnings(block: Option<Block<'_>>, loaded: &Loaded, config: &Config) -> Vec<S
         ));
     }
     let has_rules = block.is_some_and(|block| block.is_explicit());
-    if config.identity.is_none() && (has_rules || !loaded.access_controls.is_empty()) {
+    if !config.is_mtls && (has_rules || !loaded.access_controls.is_empty()) {
         lines.push(
             "access control is in force, but mutual TLS is off: callers have no identity, so only defaults apply to them; start with --enable-mtls".to_owned(),
         );

@@ -152,6 +152,8 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
             .into_iter()
             .map(Into::into)
             .collect(),
+        // Whoever knows where the manifests come from says so.
+        generations: Vec::new(),
     };
     let components = handlers
         .iter()

@@ -1,7 +1,7 @@
-//! Files of a self-hosted sidecar, as they are now.
+//! Files of a self-hosted sidecar, as they are now, and the objects of one in a cluster.
 //!
-//! Owns the reading of `--config` files and resource directories (process-interface 6) and what was seen at
-//! one time ([`Snapshot`]). What follows from it is `compile.rs`, when it is read again `reload.rs`.
+//! Owns the reading of `--config` files and resource directories (process-interface 6), what of the operator's
+//! objects can be used, and what was seen at one time ([`Snapshot`]). What follows from it is `compile.rs`, when it is read again `reload.rs`.
 
 use std::{
     io,
@@ -14,16 +14,20 @@ use ironside_policy::PolicySet;
 use ironside_resources::{
     Configuration, EnvAccess,
     configuration::{self, ConfigFile},
-    loader::{self, Loaded, Loader, ResourceFile},
+    loader::{self, Loaded, Loader, Reason, ResourceFile},
 };
+use tokio::sync::watch;
 
 use super::{
     access::{self, AccessError},
+    cluster::{Accepted, Kind, News, Object, Objects},
     compile::{CompileError, Compiled, Inputs, compile},
+    operator::State,
     stream::Streamed,
 };
 use crate::{
     config::{Config, Files, env::Environment},
+    live::Generation,
     middleware::{KeySource, Tools},
 };
 
@@ -43,6 +47,13 @@ pub(crate) struct Disk {
     clock: ironside_chassis::Clock,
     keys: KeySource,
     domain: TrustDomain,
+    cluster: Option<Cluster>,
+}
+
+/// The operator's objects: the last word, and what of it can be used.
+struct Cluster {
+    states: watch::Receiver<State>,
+    accepted: Accepted,
 }
 
 /// What was read at one time.
@@ -56,10 +67,11 @@ pub(crate) struct Snapshot {
 }
 
 /// File names and contents, to see whether anything changed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bytes {
     configurations: Vec<(PathBuf, Vec<u8>)>,
     resources: Vec<(PathBuf, Vec<u8>)>,
+    objects: Arc<Objects>,
 }
 
 /// Why files cannot be used.
@@ -104,6 +116,7 @@ impl Disk {
             env,
             clock,
             keys,
+            cluster: None,
             domain: TrustDomain::default(),
         }
     }
@@ -112,6 +125,64 @@ impl Disk {
     #[must_use]
     pub(crate) fn within(self, domain: TrustDomain) -> Self {
         Self { domain, ..self }
+    }
+
+    /// The same, with the operator's objects.
+    #[must_use]
+    pub(crate) fn following(self, states: watch::Receiver<State>) -> Self {
+        let accepted = Accepted::default();
+        Self {
+            cluster: Some(Cluster { states, accepted }),
+            ..self
+        }
+    }
+
+    /// Tells of each new word of the operator; `None` without one.
+    pub(crate) fn states(&self) -> Option<watch::Receiver<State>> {
+        self.cluster.as_ref().map(|cluster| cluster.states.clone())
+    }
+
+    /// The operator's objects that can be used.
+    pub(crate) fn accepted(&self) -> Option<&Accepted> {
+        self.cluster.as_ref().map(|cluster| &cluster.accepted)
+    }
+
+    /// Takes in what the operator says now; returns what is to be said of objects that cannot be used.
+    pub(crate) fn gather(&mut self) -> Vec<News> {
+        let Some(mut cluster) = self.cluster.take() else {
+            return Vec::new();
+        };
+        let wanted = Arc::clone(&cluster.states.borrow().objects);
+        let judge = |kind, object: &Object| self.judge(kind, object);
+        let news = cluster.accepted.take(&wanted, judge);
+        self.cluster = Some(cluster);
+        news
+    }
+
+    /// Whether an object can be used, by itself.
+    fn judge(&self, kind: Kind, object: &Object) -> Result<(), String> {
+        let key = (kind, object.name.clone());
+        let alone = Bytes {
+            objects: Arc::new(Objects::from([(key, object.clone())])),
+            ..Bytes::default()
+        };
+        let understood = self.understand(&alone);
+        let (configuration, loaded) = understood.map_err(|cause| cause.to_string())?;
+        if let Some(failure) = loaded.resiliency_failures.first() {
+            return Err(failure.to_string());
+        }
+        let flaw = |warning: &&loader::Warning| is_flaw(&warning.reason);
+        if let Some(warning) = loaded.warnings.iter().find(flaw) {
+            return Err(warning.reason.to_string());
+        }
+        let is_endpoint = !loaded.http_endpoints.is_empty();
+        let snapshot = Snapshot::new(alone, configuration, loaded);
+        let compiled = self.compile(&snapshot, &Streamed::Absent);
+        let Compiled { live, warnings, .. } = compiled.map_err(|cause| cause.to_string())?;
+        if is_endpoint && live.endpoints.is_empty() {
+            return Err(warnings.join("; "));
+        }
+        Ok(())
     }
 
     /// Which files these are.
@@ -138,10 +209,17 @@ impl Disk {
     /// # Errors
     /// [`DiskError`] for the first file or directory that cannot be read.
     pub(super) fn bytes(&self) -> Result<Bytes, DiskError> {
-        Bytes::read(
+        let files = Bytes::read(
             &self.config.files.configurations,
             &self.config.files.resources,
-        )
+        )?;
+        let accepted = self.cluster.as_ref().map(|cluster| &cluster.accepted);
+        Ok(Bytes {
+            objects: accepted
+                .map(|accepted| Arc::clone(accepted.objects()))
+                .unwrap_or_default(),
+            ..files
+        })
     }
 
     /// What was read, as values.
@@ -158,8 +236,14 @@ impl Disk {
             .iter()
             .zip(&bytes.configurations)
             .map(|(path, (_, bytes))| ConfigFile { path, bytes });
-        let configuration =
-            configuration::load(files, |name| self.env.get(name).map(str::to_owned))?;
+        let own = bytes
+            .objects
+            .iter()
+            .find(|((kind, _), _)| *kind == Kind::Configuration);
+        let configuration = match own {
+            Some(((_, name), object)) => configuration::from_json(name, &object.json)?,
+            None => configuration::load(files, |name| self.env.get(name).map(str::to_owned))?,
+        };
         let loaded = self.load(bytes, &configuration);
         Ok((configuration, loaded))
     }
@@ -175,12 +259,22 @@ impl Disk {
             .iter()
             .map(|(path, _)| path.display().to_string())
             .collect();
-        loader.load(
-            names
-                .iter()
-                .zip(&bytes.resources)
-                .map(|(name, (_, bytes))| ResourceFile { name, bytes }),
-        )
+        let is_resource = |kind: &Kind| *kind != Kind::Configuration;
+        let objects: Vec<(String, &Object)> = bytes
+            .objects
+            .iter()
+            .filter(|((kind, _), _)| is_resource(kind))
+            .map(|((kind, name), object)| (format!("{kind}/{name}.yaml"), object))
+            .collect();
+        let files = names
+            .iter()
+            .zip(&bytes.resources)
+            .map(|(name, (_, bytes))| ResourceFile { name, bytes });
+        let objects = objects.iter().map(|(name, object)| ResourceFile {
+            name,
+            bytes: &object.json,
+        });
+        loader.load(files.chain(objects))
     }
 
     /// True if peers are refused because there is an operator that cannot be asked.
@@ -198,7 +292,7 @@ impl Disk {
         streamed: &Streamed,
     ) -> Result<Compiled, CompileError> {
         let lookup = |name: &str| self.env.get(name).map(str::to_owned);
-        compile(&Inputs {
+        let mut compiled = compile(&Inputs {
             configuration: &snapshot.configuration,
             loaded: &snapshot.loaded,
             config: &self.config,
@@ -215,7 +309,23 @@ impl Disk {
                 clock: &self.clock,
                 keys: &self.keys,
             },
-        })
+        })?;
+        compiled.live.generations = snapshot.generations();
+        Ok(compiled)
+    }
+}
+
+/// True for what is wrong with an object itself; of other building blocks there may be any number.
+fn is_flaw(reason: &Reason) -> bool {
+    match reason {
+        Reason::NotText
+        | Reason::Unreadable(_)
+        | Reason::ApiVersion { .. }
+        | Reason::Name { .. }
+        | Reason::Endpoint { .. } => true,
+        Reason::NotYaml | Reason::OtherBlock { .. } | Reason::Denied(_) | Reason::Tolerated(_) => {
+            false
+        }
     }
 }
 
@@ -246,6 +356,32 @@ impl Snapshot {
             loaded,
             bytes,
         }
+    }
+
+    /// Name of the Configuration of a cluster.
+    pub(super) fn configuration_name(&self) -> Option<&str> {
+        let mut objects = self.bytes.objects.keys();
+        let own = objects.find(|(kind, _)| *kind == Kind::Configuration);
+        own.map(|(_, name)| &**name)
+    }
+
+    /// Which generation of each object for this app is in force.
+    fn generations(&self) -> Vec<Generation> {
+        let loaded = &self.loaded;
+        let is_ours = |kind: Kind, name: &str| match kind {
+            Kind::Configuration => true,
+            Kind::Component => loaded.components.iter().any(|one| one.name == name),
+            Kind::HttpEndpoint => loaded.http_endpoints.iter().any(|one| one.name == name),
+            Kind::Resiliency => loaded.resiliencies.iter().any(|one| one.name == name),
+        };
+        let objects = self.bytes.objects.iter();
+        let ours = objects.filter(|((kind, name), _)| is_ours(*kind, name));
+        ours.map(|((kind, name), object)| Generation {
+            kind: kind.as_str(),
+            name: name.clone(),
+            generation: object.generation,
+        })
+        .collect()
     }
 
     /// True if the files mean the same, whatever their bytes.
@@ -292,6 +428,7 @@ impl Bytes {
         Ok(Self {
             configurations,
             resources,
+            objects: Arc::default(),
         })
     }
 }

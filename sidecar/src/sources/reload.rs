@@ -14,7 +14,7 @@ use std::{
 use ironside_chassis::Clock;
 use ironside_policy::PolicySet;
 use ironside_resources::{
-    AccessControl,
+    AccessControl, Configuration,
     access_control::Mode,
     configuration,
     loader::{self, Loaded},
@@ -30,8 +30,10 @@ use tracing::{error, info, warn};
 
 use super::{
     access::{self, AccessError},
+    cluster::{Kind, News},
     compile::Compiled,
     disk::{Bytes, Disk, DiskError, Snapshot},
+    operator::State,
     stream::{Streamed, Update},
 };
 use crate::live::{Live, PolicySnapshot};
@@ -60,9 +62,11 @@ pub(crate) struct Reloader {
     invalid: usize,
     told: Told,
     hangup: mpsc::Receiver<()>,
-    /// What the operator says.
+    /// What the operator says of access control.
     streamed: Streamed,
     updates: Option<mpsc::Receiver<Update>>,
+    /// Tells when it says something else of other objects.
+    states: Option<watch::Receiver<State>>,
 }
 
 /// Who is told of a new state, and the clock that says since when.
@@ -105,9 +109,11 @@ enum Reloaded {
 impl Reloader {
     /// Publishes to `told` whenever the files change or `hangup` says so. `last` is what is in force.
     pub(crate) fn new(disk: Disk, last: Snapshot, told: Told, hangup: mpsc::Receiver<()>) -> Self {
-        Self {
+        let states = disk.states();
+        let reloader = Self {
             disk,
             last,
+            states,
             is_unsettled: false,
             unreadable: None,
             invalid: 0,
@@ -115,7 +121,9 @@ impl Reloader {
             hangup,
             streamed: Streamed::Absent,
             updates: None,
-        }
+        };
+        reloader.measure();
+        reloader
     }
 
     /// Waits for what an operator says, too; with no `updates` that is never.
@@ -173,6 +181,13 @@ impl Reloader {
                 }
                 Some(()) = watch.edits.recv() => {
                     watch.debounce().await;
+                    false
+                }
+                () = changed(&mut self.states) => {
+                    self.measure();
+                    if !self.watches() {
+                        continue;
+                    }
                     false
                 }
                 () = tokio::time::sleep(relist), if self.watches() => false,
@@ -240,8 +255,26 @@ impl Reloader {
         }
     }
 
+    /// Tells the series how the operator and its objects stand.
+    fn measure(&self) {
+        let Some(states) = &self.states else {
+            return;
+        };
+        let metrics = &self.told.metrics;
+        metrics.operator_connected(states.borrow().is_connected);
+        for kind in Kind::ALL {
+            let refused = self.disk.accepted().map_or(0, |all| all.refused(kind));
+            metrics.resources_refused(kind.as_str(), refused);
+        }
+        let live = self.told.live.borrow();
+        let all = live.generations.iter();
+        metrics.resource_generations(all.map(|one| (one.kind, &*one.name, one.generation)));
+    }
+
     /// Reads and compares, and understands what is new: once for each edit, because parsing is what it costs.
-    fn look(&self, forced: bool) -> Found {
+    fn look(&mut self, forced: bool) -> Found {
+        say_refused(&self.disk.gather());
+        self.measure();
         let bytes = match self.disk.bytes() {
             Ok(bytes) => bytes,
             Err(cause) => return Found::Unread(cause),
@@ -354,6 +387,7 @@ impl Reloader {
                 self.invalid = 0;
                 access::measure(&self.told.metrics, &live, &self.streamed, 0);
                 self.told.live.send_replace(Arc::new(live));
+                self.measure();
                 info!(target: LOG, "configuration and resources are in force; ports and connections stay");
                 Reloaded::Published
             }
@@ -372,6 +406,34 @@ impl Reloader {
 fn same_rules(before: &Snapshot, after: &Snapshot) -> bool {
     before.configuration.spec.access_control == after.configuration.spec.access_control
         && before.loaded.access_controls == after.loaded.access_controls
+}
+
+/// Objects that cannot be used, one line each.
+pub(crate) fn say_refused(news: &[News]) {
+    for News {
+        kind,
+        name,
+        generation,
+        why,
+        is_kept,
+    } in news
+    {
+        let rest = if *is_kept {
+            "its last good version stays in force until it is corrected"
+        } else {
+            "it is left out until it is corrected"
+        };
+        error!(target: LOG, "{kind} {name} cannot be used in generation {generation}: {why}; {rest}");
+    }
+}
+
+async fn changed(states: &mut Option<watch::Receiver<State>>) {
+    if let Some(states) = states
+        && states.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 async fn next(updates: &mut Option<mpsc::Receiver<Update>>) -> Option<Update> {
@@ -414,8 +476,24 @@ fn report(before: &Snapshot, after: &Snapshot) {
         &after.loaded.access_controls,
     );
     if before.configuration != after.configuration {
-        line("Configuration", "UPDATED", "--config");
+        let name = after.configuration_name().unwrap_or("--config");
+        line("Configuration", "UPDATED", name);
     }
+    for key in fixed(&before.configuration, &after.configuration) {
+        warn!(target: LOG, "{key} has changed: that takes effect when this sidecar is started again");
+    }
+}
+
+/// What of a Configuration is read at the start only.
+fn fixed(before: &Configuration, after: &Configuration) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    if before.spec.name_resolution != after.spec.name_resolution {
+        keys.push("spec.nameResolution");
+    }
+    if before.metric() != after.metric() {
+        keys.push("spec.metrics");
+    }
+    keys
 }
 
 /// As above; the removal of the last one opens the app (security M8).

@@ -60,6 +60,23 @@ pub fn load<'a>(
     Ok(configuration)
 }
 
+/// Reads an object as a cluster gives it: nothing is replaced in it.
+///
+/// # Errors
+/// [`ConfigError`] if it cannot be used; `name` stands for the path.
+pub fn from_json(name: &str, bytes: &[u8]) -> Result<Configuration, ConfigError> {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Err(ConfigError::NotText(name.into()));
+    };
+    let document = yaml::decode::<Document>(text).map_err(|cause| ConfigError::Shape {
+        path: name.into(),
+        cause,
+    })?;
+    Ok(Configuration {
+        spec: document.unwrap_or_default().spec,
+    })
+}
+
 fn read(
     file: ConfigFile<'_>,
     lookup: impl Fn(&str) -> Option<String>,

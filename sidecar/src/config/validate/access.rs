@@ -41,19 +41,23 @@ pub(super) fn stream(
         }
         return Ok(None);
     };
-    let (domain, namespace) = (
-        identity.sentry_id.trust_domain(),
-        identity.sentry_id.namespace(),
-    );
-    let operator = SpiffeId::parse(&format!("spiffe://{domain}/ns/{namespace}/dapr-operator"));
     let name = env.non_empty("POD_NAME").unwrap_or(machine);
     Ok(Some(StreamConfig {
         address: address.into(),
-        operator: operator.map_err(runtime)?,
+        operator: operator(identity)?,
         demand,
         max_staleness,
         name: name.chars().filter(char::is_ascii_graphic).collect(),
     }))
+}
+
+/// Who the operator must be.
+pub(super) fn operator(identity: &IdentityConfig) -> Result<SpiffeId, ConfigError> {
+    let (domain, namespace) = (
+        identity.sentry_id.trust_domain(),
+        identity.sentry_id.namespace(),
+    );
+    SpiffeId::parse(&format!("spiffe://{domain}/ns/{namespace}/dapr-operator")).map_err(runtime)
 }
 
 fn max_staleness(

@@ -1,17 +1,19 @@
-//! What `--enable-mtls` needs (security 2.1).
+//! What `--enable-mtls` and `--mode kubernetes` need (security 2.1): a sidecar in a cluster always proves who it
+//! is to the control plane, whatever its peers speak.
 
 use std::path::PathBuf;
 
 use ironside_identity::{AppId, SpiffeId, TrustDomain};
 use ironside_transport::{MinTls, sentry_client::TokenSource};
 
-use super::{ConfigError, flags, runtime};
+use super::{ConfigError, Mode, flags, runtime};
 use crate::config::{IdentityConfig, env::Environment, flags::Given};
 
 pub(super) fn identity(
     given: &Given,
     env: &Environment,
     app_id: &AppId,
+    mode: Mode,
 ) -> Result<Option<IdentityConfig>, ConfigError> {
     let domain = given.text_or(
         "control-plane-trust-domain",
@@ -31,7 +33,8 @@ pub(super) fn identity(
             )));
         }
     };
-    if !given.bool("enable-mtls") {
+    let is_in_cluster = mode == Mode::Kubernetes;
+    if !given.bool("enable-mtls") && !is_in_cluster {
         return Ok(None);
     }
     let sentry_id = SpiffeId::parse(&format!("spiffe://{domain}/ns/{namespace}/dapr-sentry"))
@@ -42,11 +45,15 @@ pub(super) fn identity(
         return Err(runtime("trust anchors are required"));
     }
     if given.text("sentry-address").is_empty() {
-        return Err(runtime(
-            "sentry address is required: mTLS is on and --sentry-address is empty",
-        ));
+        return Err(runtime(if is_in_cluster {
+            "sentry address is required: --mode kubernetes is given and --sentry-address is empty"
+        } else {
+            "sentry address is required: mTLS is on and --sentry-address is empty"
+        }));
     }
-    let token = TokenSource::choose(env.get("DAPR_SENTRY_TOKEN_FILE"), false).map_err(runtime)?;
+    let token_file = env.get("DAPR_SENTRY_TOKEN_FILE");
+    let token = TokenSource::choose(token_file, is_in_cluster).map_err(runtime)?;
+    let trust_anchors_cache = env.non_empty("DAPR_TRUST_ANCHORS_CACHE").map(PathBuf::from);
     let request_id = match env.non_empty("SENTRY_LOCAL_IDENTITY") {
         Some(text) => AppId::parse(text).map_err(runtime)?,
         None => app_id.clone(),
@@ -56,6 +63,7 @@ pub(super) fn identity(
         sentry_id,
         trust_anchors,
         trust_anchors_file,
+        trust_anchors_cache,
         request_id,
         token,
         jwt_audiences: given.list("sentry-request-jwt-audiences").to_vec(),

@@ -1,6 +1,6 @@
 //! The flag table of process-interface 2.1, row by row.
 
-use ironside_transport::MinTls;
+use ironside_transport::{MinTls, sentry_client::TokenSource};
 
 use super::*;
 use crate::config::AccessLogFile;
@@ -15,6 +15,7 @@ fn machine() -> Machine {
     Machine {
         address: MACHINE_ADDRESS,
         hostname: "rig".into(),
+        is_root: false,
     }
 }
 
@@ -149,7 +150,7 @@ fn bad_values_are_refused_in_the_words_of_the_reference() {
             &["--mode", "x"],
             "Fatal error from runtime: invalid mode: x",
         ),
-        (&["--mode", "kubernetes"], "not offered yet"),
+        (&["--mode", "kubernetes"], "trust anchors are required"),
         (
             &["--disable-init-endpoints", "config,nope"],
             "Failed to parse flags: invalid value for 'disable-init-endpoints'",
@@ -557,3 +558,5 @@ fn access_control_comes_from_an_operator_with_mutual_tls() {
     );
     assert!(!with(&[], &[]).config.is_operator_unasked);
 }
+
+mod kubernetes;

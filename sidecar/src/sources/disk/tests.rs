@@ -33,6 +33,7 @@ impl Folder {
         let machine = Machine {
             address: [127, 0, 0, 1].into(),
             hostname: "rig".into(),
+            is_root: false,
         };
         let config = startup(&given, &env, machine).unwrap().config;
         let clock = Clock::system();

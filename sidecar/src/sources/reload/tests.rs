@@ -325,3 +325,5 @@ async fn rules_of_the_stream_that_cannot_be_used_change_nothing() {
     follow(Streamed::Expired(objects("/a/**/b"))).unwrap();
     assert!(live.borrow().policy.is_pending(), "too old is too old");
 }
+
+mod cluster;

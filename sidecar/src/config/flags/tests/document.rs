@@ -32,13 +32,15 @@ const TAIL: &str = "
 | `DAPR_API_TOKEN` | token that callers of both APIs must send as `dapr-api-token` |
 | `APP_API_TOKEN` | token that is sent to the app as `dapr-api-token` |
 | `DAPR_HOST_IP` | address of this machine for forwarded headers and discovery; otherwise found through the routing table |
-| `DAPR_TRUST_ANCHORS` | PEM roots; needed with `--enable-mtls` unless the next one is set |
+| `DAPR_TRUST_ANCHORS` | PEM roots; needed with `--enable-mtls` and `--mode kubernetes` unless one of the next two holds some |
 | `DAPR_TRUST_ANCHORS_FILE` | file of PEM roots, watched |
-| `DAPR_SENTRY_TOKEN_FILE` | file with the token for the certificate request |
+| `DAPR_TRUST_ANCHORS_CACHE` | file in which the PEM roots that Sentry delivered are kept for the next start |
+| `DAPR_SENTRY_TOKEN_FILE` | file with the token for the certificate request; otherwise, with `--mode kubernetes`, the projected one of the pod, else that of its ServiceAccount |
 | `SENTRY_LOCAL_IDENTITY` | app ID to ask Sentry for, in place of `--app-id` |
 | `DAPR_CONTROLPLANE_TRUST_DOMAIN`, `DAPR_CONTROLPLANE_NAMESPACE` | stand in for the two flags |
 | `DAPR_ACCESS_CONTROL` | stands in for `--access-control` |
 | `POD_NAME` | what the operator calls this sidecar; otherwise the name of the machine |
+| `DAPR_UNSAFE_SKIP_CONTAINER_UID_GID_CHECK` | exactly `true`: UID 0 may run `--mode kubernetes` |
 | `DAPR_HTTP_DISABLE_H2C` | `y yes true t on 1`: no HTTP/2 on the HTTP API port |
 | `DAPR_GRPC_MAX_CONN_IDLE`, `DAPR_GRPC_CONN_COLLECTOR_INTERVAL` | idle limit (3m) and sweep (45s) of connections to other sidecars |
 | `DAPR_ENV_KEYS` | space-separated names that `envRef` may read; unset allows all but `DAPR_*` and `APP_API_TOKEN` |
@@ -55,7 +57,7 @@ ignored. `spec` keys with effect here:
 | `httpPipeline.handlers[]`, `appHttpPipeline.handlers[]` | handlers around the HTTP API, and around HTTP calls to the app and to external targets; name, type and version of a Component |
 | `tracing.samplingRate` | `0`: trace headers are headers like any other; a number: a span per hop; absent: contexts pass through |
 | `metric` / `metrics` | `enabled`, `recordErrorCodes`, `http.increasedCardinality`, `http.pathMatching`, `http.excludeVerbs`, `latencyDistributionBuckets`; read at the start only |
-| `nameResolution` | `component`: `mdns` (default) or `sqlite`; read at the start only |
+| `nameResolution` | `component`: `mdns` (default) or `sqlite`; with `--mode kubernetes` also `kubernetes`, which is the default there; read at the start only |
 | `api.allowed[]`, `api.denied[]` | which groups of the API answer |
 | `logging.apiLogging` | `enabled`, `obfuscateURLs`, `omitHealthChecks` |
 | `features[]` | `HotReload` with `enabled: false` switches the watch on files off |
