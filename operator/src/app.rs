@@ -7,9 +7,10 @@
 use crate::SCOPE;
 use crate::cluster::Calls;
 use crate::config::{Address, Config};
+use crate::convert::Webhook;
 use crate::lease::{Election, Leadership};
 use crate::metrics::Metrics;
-use crate::reconcile::{Common, services};
+use crate::reconcile::{Common, crds, services, watchdog};
 use crate::serve::api::{Api, Parts, Shelves};
 use crate::serve::assigned::LivePods;
 use crate::serve::secrets::Secrets;
@@ -24,7 +25,7 @@ use ironside_discovery::Discovery;
 use ironside_identity::{AppId, AppIdError};
 use ironside_transport::control_plane::NameError;
 use ironside_transport::sentry_client::{TokenSource, Validator};
-use ironside_transport::{ControlPlane, IdentityRx, Now, TlsServer};
+use ironside_transport::{AnchorsRx, ControlPlane, IdentityRx, Now, OneSidedTlsServer, TlsServer};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,6 +119,8 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
     let security = setup.health.register("operator-security");
     let server = setup.health.register("operator-api-server");
     let cache = setup.health.register("operator-cache");
+    let webhook = setup.config.webhook.is_some();
+    let webhook = webhook.then(|| setup.health.register("operator-webhook"));
     setup.serve_health().await?;
     let config = &setup.config;
     let client = ironside_cluster::connect(config.kubeconfig.as_deref(), USER_AGENT).await?;
@@ -141,7 +144,23 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
     let pods = Arc::new(LivePods::default());
     setup.follow(&common, &shelves, &pods, cache);
     let system = System::wait(&calls, &config.namespace, &config.configuration).await;
-    let identity = setup.identity(&system, &calls, security)?;
+    let (roots, anchors) = watch::channel(None);
+    let source = config.anchors.clone();
+    setup.spawn(
+        "trust-anchors",
+        source.follow(calls.client().clone(), roots),
+    );
+    let identity = setup.identity(&system, anchors.clone(), security)?;
+    if let Some(ready) = webhook {
+        setup
+            .serve_webhook(&calls, identity.clone(), anchors, ready)
+            .await?;
+    }
+    if config.manages_crds {
+        setup.spawn("definitions", crds::run(common.clone()));
+    }
+    let watchdog = watchdog::Watchdog::new(common.clone(), Arc::clone(&pods), config.watchdog);
+    setup.spawn("watchdog", watchdog.run());
     if config.services {
         let settings = services::Settings {
             rollouts: config.rollouts,
@@ -244,16 +263,10 @@ impl Setup<'_> {
     fn identity(
         &self,
         system: &System,
-        calls: &Calls,
+        anchors: AnchorsRx,
         security: health::Target,
     ) -> Result<IdentityRx, RunError> {
         let config = &self.config;
-        let (roots, anchors) = watch::channel(None);
-        let source = config.anchors.clone();
-        self.spawn(
-            "trust-anchors",
-            source.follow(calls.client().clone(), roots),
-        );
         let token = match &config.token_file {
             Some(path) => TokenSource::File {
                 path: path.clone(),
@@ -285,6 +298,32 @@ impl Setup<'_> {
             std::future::pending::<()>().await;
         });
         Ok(identity)
+    }
+
+    /// Serves the conversion webhook.
+    async fn serve_webhook(
+        &self,
+        calls: &Calls,
+        identity: IdentityRx,
+        anchors: AnchorsRx,
+        ready: health::Target,
+    ) -> Result<(), RunError> {
+        let Some(address) = &self.config.webhook else {
+            return Ok(());
+        };
+        let listener = bind("failed to start the webhook server", address).await?;
+        let webhook = Webhook {
+            calls: calls.clone(),
+            namespace: self.config.namespace.clone(),
+            anchors,
+            tls: OneSidedTlsServer::web(identity, now(&self.clock)),
+            listener,
+            ready,
+            connections: self.tasks.group("webhook-connection"),
+            stop: self.tasks.token(),
+        };
+        self.tasks.spawn("webhook", webhook.run());
+        Ok(())
     }
 
     async fn serve_metrics(&self) -> Result<(), RunError> {

@@ -2,23 +2,21 @@
 //!
 //! Owns the Services of apps and what sidecars learn of their resources: `config` reads flags and environment,
 //! `system` the Configuration of the control plane, `cluster` asks and watches the API server, `index` decides
-//! without any of it, `reconcile` brings about, `serve` is the gRPC port, `lease` says which replica acts, `app` wires
-//! it all.
-
-#![expect(
-    dead_code,
-    reason = "the watchdog, the definitions of kinds and the distribution of access control use it"
-)]
+//! without any of it, `reconcile` brings about, `serve` is the gRPC port, `convert` a webhook, `lease` says which
+//! replica acts, `app` wires it all.
 
 mod app;
 mod cluster;
 mod config;
+mod convert;
 mod index;
 mod lease;
 mod metrics;
 mod reconcile;
 mod serve;
 mod system;
+#[cfg(test)]
+mod tests;
 
 pub use config::flags::FLAGS;
 

@@ -4,6 +4,7 @@
 //! later version reach later sidecars (kubernetes 7, "CRD newer than operator"), and a print of what a sidecar acts
 //! on, so that a write that changes labels or status only is no change (KG-15).
 
+#[cfg(test)]
 use super::mirror::Key;
 use bytes::Bytes;
 use serde_json::Value;
@@ -113,6 +114,7 @@ impl Stored {
         })
     }
 
+    #[cfg(test)]
     pub(crate) fn key(&self) -> Key {
         (Arc::clone(&self.namespace), Arc::clone(&self.name))
     }

@@ -374,6 +374,9 @@ impl Services {
     }
 
     fn claim(&mut self, kind: WorkloadKind, change: &Change<Workload>) -> Vec<Task> {
+        if change.before == change.after {
+            return Vec::new();
+        }
         let mut tasks = Vec::new();
         let place = (kind, change.key.clone());
         let id = |workload: &Arc<Workload>| {

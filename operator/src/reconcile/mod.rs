@@ -3,8 +3,10 @@
 //! Owns what all of them have in common: the calls, who is told, and whether this replica may act. What is to be done
 //! is decided in `index`, from what watches told.
 
+pub(crate) mod crds;
 pub(crate) mod queue;
 pub(crate) mod services;
+pub(crate) mod watchdog;
 
 use crate::cluster::Calls;
 use crate::index::workloads::{Workload, WorkloadKind};

@@ -279,13 +279,13 @@ impl Work {
             Plan::Remove { service, owner } => self.remove(&service, owner).await,
             Plan::Apply { desired, service } => match service {
                 Some(service) => self.update(*desired, &service, applied).await,
-                None => self.create(*desired).await,
+                None => self.create(*desired, applied).await,
             },
         }
     }
 
     /// There is none with our label; one without it is not ours, unless it belongs to the claim.
-    async fn create(self, desired: Desired) -> Done {
+    async fn create(self, desired: Desired, applied: Option<Desired>) -> Done {
         let namespace = Some(&*desired.namespace);
         let live = self
             .common
@@ -306,7 +306,7 @@ impl Work {
             }
             Ok(Some(live)) => match ServiceView::of(&live) {
                 Some(view) if view.is_ours(&self.app_id, desired.claims()) => {
-                    self.update(desired, &view, None).await
+                    self.update(desired, &view, applied).await
                 }
                 Some(_) | None => self.taken(desired.claims().to_vec()),
             },

@@ -1,6 +1,6 @@
 //! Which objects a list or a watch is about.
 //!
-//! Owns field selectors on name and namespace, and label selectors (`a=b`, `a!=b`, `a`, `!a`). Anything else is
+//! Owns field selectors on name, namespace, phase and address, and label selectors (`a=b`, `a!=b`, `a`, `!a`). Anything else is
 //! refused as the real server refuses it.
 
 use super::store::Refusal;
@@ -82,6 +82,8 @@ fn field(term: &str) -> Result<Condition, Refusal> {
     let pointer = match name {
         "metadata.name" => "/metadata/name",
         "metadata.namespace" => "/metadata/namespace",
+        "status.phase" => "/status/phase",
+        "status.podIP" => "/status/podIP",
         other => {
             let message = format!("field label not supported: {other}");
             return Err(Refusal::new(400, message));

@@ -100,6 +100,13 @@ fn act(
     if (target.verb, target.resource.as_str()) == ("create", "tokenreviews") {
         return review(inner, body);
     }
+    if let ("create", "pods", Some("eviction")) = (
+        target.verb,
+        target.resource.as_str(),
+        target.subresource.as_deref(),
+    ) {
+        return inner.store.delete(Key::of_target(target));
+    }
     if target
         .subresource
         .as_deref()
@@ -116,10 +123,20 @@ fn act(
         "list" => list(inner, target, selector),
         "create" => inner.store.create(key, body),
         "update" => inner.store.update(key, body),
+        "patch" if is_applied(target, &body) => {
+            let how = (target.query("fieldManager"), target.is_set("force"));
+            inner.store.apply(key, how, body)
+        }
         "patch" => inner.store.merge(key, &body),
         "delete" => inner.store.delete(key),
         _ => Err(Refusal::new(405, "the server does not allow this method")),
     }
+}
+
+/// Whether a patch is a whole object of one manager, as server-side apply sends it.
+fn is_applied(target: &Target, body: &Value) -> bool {
+    let is_object = body.get("apiVersion").is_some() && body.get("kind").is_some();
+    target.subresource.is_none() && is_object && !target.query("fieldManager").is_empty()
 }
 
 fn review(inner: &Inner, body: Value) -> Result<Value, Refusal> {

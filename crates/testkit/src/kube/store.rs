@@ -27,6 +27,8 @@ pub(super) struct Store {
     objects: BTreeMap<Key, Value>,
     history: Vec<Change>,
     uids: u64,
+    /// What each manager applied last.
+    applied: BTreeMap<(Key, String), Value>,
 }
 
 /// One write.
@@ -265,7 +267,43 @@ impl Store {
         self.update(key, object)
     }
 
+    /// Server-side apply, as far as tests need it: what this manager applied before and does not name any more goes,
+    /// what others wrote stays. Without force a value of others that differs is a conflict.
+    pub(super) fn apply(
+        &mut self,
+        key: Key,
+        (manager, force): (&str, bool),
+        object: Value,
+    ) -> Result<Value, Refusal> {
+        let place = (key.clone(), manager.to_owned());
+        let Ok(held) = self.get(&key).cloned() else {
+            let made = self.create(key, object.clone())?;
+            self.applied.insert(place, object);
+            return Ok(made);
+        };
+        let uid = |object: &Value| object.pointer("/metadata/uid").cloned();
+        if uid(&object).is_some_and(|asked| Some(asked) != uid(&held)) {
+            return Err(Refusal::new(409, "uid mismatch"));
+        }
+        let before = self.applied.get(&place).cloned().unwrap_or_default();
+        let mut live = held.clone();
+        apply(&mut live, &before, &object, "");
+        if !force && before.is_null() && live != held {
+            return Err(Refusal::new(409, "Apply failed with conflicts"));
+        }
+        if let (Some(meta), Some(revision)) = (
+            live.get_mut("metadata").and_then(Value::as_object_mut),
+            held.pointer("/metadata/resourceVersion"),
+        ) {
+            meta.insert("resourceVersion".to_owned(), revision.clone());
+        }
+        let written = self.update(key, live)?;
+        self.applied.insert(place, object);
+        Ok(written)
+    }
+
     pub(super) fn delete(&mut self, key: Key) -> Result<Value, Refusal> {
+        self.applied.retain(|(held, _), _| *held != key);
         self.get(&key)?;
         Ok(self.write(key, None))
     }
@@ -355,6 +393,56 @@ fn metadata(object: &mut Value) -> Result<&mut Map<String, Value>, Refusal> {
     let object = object.as_object_mut().ok_or_else(missing)?;
     let meta = object.entry("metadata").or_insert_with(|| json!({}));
     meta.as_object_mut().ok_or_else(missing)
+}
+
+/// Brings `live` from what was applied before to what is applied now.
+fn apply(live: &mut Value, before: &Value, now: &Value, field: &str) {
+    let none = Value::Null;
+    match (live, now) {
+        (Value::Object(live), Value::Object(now)) if field != "selector" => {
+            for name in before
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name)
+            {
+                if !now.contains_key(name) {
+                    live.remove(name);
+                }
+            }
+            for (name, value) in now {
+                let before = before.get(name).unwrap_or(&none);
+                let entry = live.entry(name.clone()).or_insert(Value::Null);
+                apply(entry, before, value, name);
+            }
+        }
+        (Value::Array(live), Value::Array(now)) if !list_keys(field).is_empty() => {
+            let keys = list_keys(field);
+            let same = |a: &Value, b: &Value| keys.iter().all(|key| a.get(key) == b.get(key));
+            let before = before.as_array().cloned().unwrap_or_default();
+            live.retain(|item| {
+                let was_ours = before.iter().any(|old| same(old, item));
+                !was_ours || now.iter().any(|new| same(new, item))
+            });
+            for item in now {
+                let old = before.iter().find(|old| same(old, item)).unwrap_or(&none);
+                match live.iter_mut().find(|held| same(held, item)) {
+                    Some(held) => apply(held, old, item, ""),
+                    None => live.push(item.clone()),
+                }
+            }
+        }
+        (live, now) => *live = now.clone(),
+    }
+}
+
+/// What tells the items of a list apart; nothing for lists that are replaced whole.
+fn list_keys(field: &str) -> &'static [&'static str] {
+    match field {
+        "ownerReferences" => &["uid"],
+        "ports" => &["port", "protocol"],
+        _ => &[],
+    }
 }
 
 fn merge(object: &mut Value, patch: &Value) {
