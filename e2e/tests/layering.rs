@@ -25,7 +25,7 @@ enum Layer {
 }
 
 /// Folder of each crate and its layer; `crates/testkit` is a rig that may see L0 to L2 only.
-const LAYERS: [(&str, Layer); 20] = [
+const LAYERS: [(&str, Layer); 21] = [
     ("proto", Layer::Vocabulary),
     ("crates/identity", Layer::Vocabulary),
     ("crates/resources", Layer::Vocabulary),
@@ -43,6 +43,7 @@ const LAYERS: [(&str, Layer); 20] = [
     ("operator", Layer::Programs),
     ("cli", Layer::Front),
     ("e2e", Layer::Rigs),
+    ("e2e/sample", Layer::Rigs),
     ("bench", Layer::Rigs),
     ("xtask", Layer::Rigs),
     (TESTKIT, Layer::Rigs),
