@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{chart, sdk, steps::Steps, surroundings::Surroundings};
+use crate::{chart, k8s, sdk, steps::Steps, surroundings::Surroundings};
 
 /// A set of tests that needs the same surroundings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -14,19 +14,37 @@ pub(crate) enum Suite {
     Sdk,
     /// Renders of the chart: needs Helm; runs only when named.
     Chart,
+    /// Pods on a real cluster: needs root and Go, or a cluster; runs only when named.
+    K8s,
+}
+
+impl Suite {
+    /// Whether it runs only when it is named.
+    fn is_on_request(self) -> bool {
+        match self {
+            Self::Chart | Self::K8s => true,
+            Self::Selfhosted | Self::Sdk => false,
+        }
+    }
 }
 
 /// Runs `suite`, or all that need nothing but registries.
 ///
 /// # Errors
 /// If a tool that a suite needs is missing.
-pub(crate) fn run(around: &Surroundings, steps: &mut Steps, suite: Option<Suite>) -> Result<()> {
+pub(crate) fn run(
+    around: &Surroundings,
+    steps: &mut Steps,
+    suite: Option<Suite>,
+    k8s: &k8s::Wish,
+) -> Result<()> {
     for each in Suite::value_variants() {
-        if suite.map_or(*each != Suite::Chart, |wanted| wanted == *each) {
+        if suite.map_or(!each.is_on_request(), |wanted| wanted == *each) {
             match each {
                 Suite::Selfhosted => selfhosted(around, steps)?,
                 Suite::Sdk => sdk::run(around, steps)?,
                 Suite::Chart => chart::run(around, steps)?,
+                Suite::K8s => k8s::run(around, steps, k8s)?,
             }
         }
     }

@@ -2,15 +2,19 @@
 //!
 //! `cargo xtask check` judges the tree, `gen` writes generated files, `e2e` runs the tests with real
 //! parts, `soak` the long ones, `fuzz` parsers with
-//! made inputs. It owns the order of the steps and the messages about missing
+//! made inputs; `cluster` runs a Kubernetes for them, `images` makes what runs in it. It owns the order of the steps and the messages about missing
 //! tools; what is tested lives in `e2e/`, what is generated lives beside its source.
 
 mod chart;
 mod check;
+mod cluster;
+mod deadline;
 mod deny;
 mod e2e;
 mod fuzz;
+mod images;
 mod instructions;
+mod k8s;
 mod sdk;
 mod soak;
 mod steps;
@@ -23,8 +27,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
+    cluster::Action,
     e2e::Suite,
     fuzz::{Run, Target},
+    images::Wish,
     soak::Soak,
     steps::Steps,
     surroundings::Surroundings,
@@ -52,6 +58,20 @@ enum Command {
     E2e {
         /// The suite to run.
         suite: Option<Suite>,
+        /// How the suite on a cluster is run.
+        #[command(flatten)]
+        k8s: k8s::Wish,
+    },
+    /// A real Kubernetes of its own, on this machine.
+    #[command(subcommand)]
+    Cluster(Action),
+    /// Writes ironside.tar and sample.tar: images as docker-archives, made without an engine.
+    Images {
+        /// The folder to write into; default `images` in cargo's target folder.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        wish: Wish,
     },
     /// Parsers and decisions with made inputs; without a target, all of them.
     Fuzz {
@@ -95,7 +115,15 @@ fn run(command: &Command) -> Result<()> {
             check::run(&around, &mut steps, check::Tests::from_flag(*no_tests))?
         }
         Command::Gen => check::generate(&around, &mut steps)?,
-        Command::E2e { suite } => e2e::run(&around, &mut steps, *suite)?,
+        Command::E2e { suite, k8s } => e2e::run(&around, &mut steps, *suite, k8s)?,
+        Command::Cluster(action) => return cluster::run(&around, action),
+        Command::Images { out, wish } => {
+            let out = out
+                .clone()
+                .unwrap_or_else(|| around.target().join("images"));
+            images::make(&around, wish, &out)?;
+            return Ok(());
+        }
         Command::Fuzz {
             target,
             count,

@@ -4,7 +4,7 @@
 //! with them.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -18,6 +18,10 @@ pub(crate) struct Surroundings {
     root: PathBuf,
     target: PathBuf,
     cache: PathBuf,
+    shared: PathBuf,
+    path: OsString,
+    rustc: OsString,
+    kubeconfig: Option<PathBuf>,
     advisories: Option<PathBuf>,
     helm: Option<PathBuf>,
 }
@@ -43,11 +47,20 @@ impl Surroundings {
         let advisories = cargo_home
             .map(|home| home.join("advisory-dbs"))
             .filter(|dir| holds_entries(dir));
+        let shared = variable("IRONSIDE_CACHE")
+            .map(|dir| root.join(dir))
+            .or_else(|| variable("XDG_CACHE_HOME").map(|dir| Path::new(&dir).join("ironside")))
+            .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache/ironside")))
+            .unwrap_or_else(|| cache.clone());
         Ok(Self {
             cargo,
             root,
             target,
             cache,
+            shared,
+            path: variable("PATH").unwrap_or_default(),
+            rustc: variable("RUSTC").unwrap_or_else(|| "rustc".into()),
+            kubeconfig: variable("IRONSIDE_E2E_KUBECONFIG").map(PathBuf::from),
             advisories,
             helm: variable("IRONSIDE_HELM").map(PathBuf::from),
         })
@@ -73,6 +86,34 @@ impl Surroundings {
         self.helm.as_deref()
     }
 
+    /// The folder of what outlives a checkout: `IRONSIDE_CACHE`, default `$XDG_CACHE_HOME/ironside`.
+    pub(crate) fn shared(&self) -> &Path {
+        &self.shared
+    }
+
+    /// `PATH`.
+    pub(crate) fn path(&self) -> &OsStr {
+        &self.path
+    }
+
+    /// The Rust compiler.
+    pub(crate) fn rustc(&self) -> &OsStr {
+        &self.rustc
+    }
+
+    /// The kubeconfig of a cluster that somebody else brought: `IRONSIDE_E2E_KUBECONFIG`.
+    pub(crate) fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref()
+    }
+
+    /// Where `program` lies, in `PATH` or in the folders of administrators.
+    pub(crate) fn find(&self, program: &str) -> Option<PathBuf> {
+        std::env::split_paths(&self.path)
+            .chain(["/usr/sbin", "/sbin", "/usr/bin"].map(PathBuf::from))
+            .map(|folder| folder.join(program))
+            .find(|path| path.is_file())
+    }
+
     /// The folder of advisory databases, if one is there.
     pub(crate) fn advisories(&self) -> Option<&Path> {
         self.advisories.as_deref()
@@ -84,7 +125,7 @@ impl Surroundings {
     }
 
     /// A call of `program` in the workspace root, with the cache folder named to it.
-    pub(crate) fn program(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
             .current_dir(&self.root)

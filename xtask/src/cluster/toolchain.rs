@@ -1,0 +1,245 @@
+//! Programs of Kubernetes built from the Go module proxy, once, into a cache folder outside the checkout.
+//!
+//! What is built is pinned by `e2e/cluster/*/go.mod` and `go.sum`; the folder's name is a digest of these files
+//! and of the flags, so that another checkout with the same files finds everything ready. The cache of the Go
+//! compiler is thrown away at the end: it is many times as large as the programs.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+
+use crate::{deadline::Stopwatch, surroundings::Surroundings};
+
+/// The version that the programs of Kubernetes call themselves; without it kubectl and helm refuse them.
+pub(crate) const KUBERNETES: &str = "v1.34.4";
+
+/// A program: its name, the folder of its go.mod below `e2e/cluster`, its package.
+struct Program {
+    name: &'static str,
+    module: &'static str,
+    package: &'static str,
+}
+
+const fn kubernetes(name: &'static str, package: &'static str) -> Program {
+    Program {
+        name,
+        module: "kubernetes",
+        package,
+    }
+}
+
+/// In the order of the build: what a person wants to call first comes first.
+const PROGRAMS: [Program; 9] = [
+    Program {
+        name: "helm",
+        module: "helm",
+        package: "helm.sh/helm/v3/cmd/helm",
+    },
+    kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+    kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+    kubernetes(
+        "kube-controller-manager",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+    ),
+    kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+    kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+    Program {
+        name: "etcd",
+        module: "etcd",
+        package: "go.etcd.io/etcd/server/v3",
+    },
+    Program {
+        name: "coredns",
+        module: "coredns",
+        package: "github.com/coredns/coredns",
+    },
+];
+
+const MODULES: [&str; 4] = ["helm", "kubernetes", "etcd", "coredns"];
+
+/// The process that holds a pod's namespaces open.
+const PAUSE: &str = "pause.rs";
+
+/// Ready programs.
+#[derive(Clone, Debug)]
+pub(crate) struct Toolchain {
+    folder: PathBuf,
+}
+
+impl Toolchain {
+    /// Where the programs of this checkout are or would be.
+    ///
+    /// # Errors
+    /// If a file that pins them cannot be read.
+    pub(crate) fn locate(around: &Surroundings) -> Result<Self> {
+        let mut digest = Sha256::new();
+        let pins = around.sources("e2e/cluster");
+        for module in MODULES {
+            for file in ["go.mod", "go.sum"] {
+                digest.update(read(&pins.join(module).join(file))?);
+            }
+        }
+        digest.update(read(&pins.join(PAUSE))?);
+        for program in &PROGRAMS {
+            digest.update(flags(program).join(" "));
+        }
+        let name: String = digest
+            .finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Ok(Self {
+            folder: around.shared().join("cluster").join(name),
+        })
+    }
+
+    /// Builds what is missing, with a line for each program.
+    ///
+    /// # Errors
+    /// Without Go, or if a build fails.
+    pub(crate) fn ensure(&self, around: &Surroundings) -> Result<()> {
+        if self.missing().is_empty() {
+            return Ok(());
+        }
+        fs::create_dir_all(self.bin())
+            .with_context(|| format!("cache folder {}", self.folder.display()))?;
+        // Two recipes at once would build everything twice.
+        let guard = File::create(self.folder.join("lock")).context("lock of the cache folder")?;
+        guard.lock().context("lock of the cache folder")?;
+        let missing = self.missing();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        need_go(around)?;
+        let watch = Stopwatch::start();
+        let compiled = self.folder.join("go-build");
+        let count = missing.len();
+        for (index, name) in missing.iter().enumerate() {
+            let single = Stopwatch::start();
+            self.build(around, name, &compiled)?;
+            eprintln!(
+                "-- built {name} ({} of {count}, {})",
+                index.saturating_add(1),
+                single.seconds()
+            );
+        }
+        discard(&compiled)?;
+        eprintln!("-- the cluster's programs are ready ({})", watch.seconds());
+        Ok(())
+    }
+
+    /// The folder of the programs.
+    pub(crate) fn bin(&self) -> PathBuf {
+        self.folder.join("bin")
+    }
+
+    /// A call of one of the programs.
+    pub(crate) fn program(&self, name: &str) -> Command {
+        Command::new(self.bin().join(name))
+    }
+
+    /// Names of programs that are not built yet.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        PROGRAMS
+            .iter()
+            .map(|program| program.name)
+            .chain(["pause"])
+            .filter(|name| !self.bin().join(name).is_file())
+            .collect()
+    }
+
+    fn build(&self, around: &Surroundings, name: &str, compiled: &Path) -> Result<()> {
+        // Renamed when complete: a build that was killed leaves no half program behind.
+        let unfinished = self.folder.join(format!("{name}.unfinished"));
+        let mut command = match PROGRAMS.iter().find(|program| program.name == name) {
+            Some(program) => {
+                let mut go = around.program("go");
+                go.current_dir(around.sources("e2e/cluster").join(program.module))
+                    .env("CGO_ENABLED", "0")
+                    .env("GOCACHE", compiled)
+                    .env("GOWORK", "off")
+                    .args(flags(program))
+                    .arg("-o")
+                    .arg(&unfinished)
+                    .arg(program.package);
+                go
+            }
+            None => {
+                let mut rustc = around.program(around.rustc());
+                rustc
+                    .args(["--edition", "2024", "--crate-type", "bin"])
+                    .args([
+                        "-C",
+                        "opt-level=s",
+                        "-C",
+                        "panic=abort",
+                        "-C",
+                        "strip=symbols",
+                    ])
+                    .args(["-C", "target-feature=+crt-static", "-o"])
+                    .arg(&unfinished)
+                    .arg(around.sources("e2e/cluster").join(PAUSE));
+                rustc
+            }
+        };
+        let output = command
+            .output()
+            .with_context(|| format!("starting the build of {name}"))?;
+        if !output.status.success() {
+            bail!(
+                "{name} does not build:\n{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        fs::rename(&unfinished, self.bin().join(name))
+            .with_context(|| format!("putting {name} into place"))
+    }
+}
+
+fn flags(program: &Program) -> Vec<String> {
+    let mut link = "-s -w".to_owned();
+    if program.module == "kubernetes" {
+        let at = "k8s.io/component-base/version";
+        let mut numbers = KUBERNETES.trim_start_matches('v').split('.');
+        let major = numbers.next().unwrap_or_default();
+        let minor = numbers.next().unwrap_or_default();
+        link.push_str(&format!(
+            " -X {at}.gitVersion={KUBERNETES} -X {at}.gitMajor={major} -X {at}.gitMinor={minor}"
+        ));
+    }
+    ["build", "-trimpath", "-mod=readonly", "-buildvcs=false"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(["-ldflags".to_owned(), link])
+        .collect()
+}
+
+fn need_go(around: &Surroundings) -> Result<()> {
+    let answer = around.program("go").arg("version").output();
+    match answer {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(_) | Err(_) => bail!(
+            "the cluster's programs are built with Go 1.26 or newer, which is not in PATH: https://go.dev/dl"
+        ),
+    }
+}
+
+/// Go writes its cache read-only in places; a folder that does not go away is worth a word.
+fn discard(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)
+            .with_context(|| format!("removing the compiler's cache {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("{}", path.display()))
+}

@@ -1,0 +1,164 @@
+//! `e2e k8s`: brings a cluster up, loads what is tested, runs the tests that need a cluster, tells how they went.
+//!
+//! A cluster that already runs is used and left alone, so a developer brings one up once and repeats; one that
+//! somebody else brought (`IRONSIDE_E2E_KUBECONFIG`) must already have the images.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{cluster, images, steps::Steps, surroundings::Surroundings};
+
+/// How the suite is run.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Wish {
+    /// The long counts: restarts, rollouts, edits.
+    #[arg(long)]
+    full: bool,
+    /// Only tests whose name holds this.
+    #[arg(long)]
+    only: Option<String>,
+    /// How the images' programs are compiled.
+    #[arg(long, value_enum, default_value = "release")]
+    profile: images::Profile,
+}
+
+/// Whose cluster the tests run on.
+enum Host {
+    /// Somebody brought it: nothing is loaded, nothing ended.
+    Brought(PathBuf),
+    /// It ran before: it goes on after.
+    Running(PathBuf),
+    /// It was started for this run.
+    Started(PathBuf),
+}
+
+impl Host {
+    fn kubeconfig(&self) -> &Path {
+        match self {
+            Self::Brought(path) | Self::Running(path) | Self::Started(path) => path,
+        }
+    }
+}
+
+/// Runs the suite.
+///
+/// # Errors
+/// If there is no cluster or no image; failing tests are collected in `steps`.
+pub(crate) fn run(around: &Surroundings, steps: &mut Steps, wish: &Wish) -> Result<()> {
+    let host = host(around, steps)?;
+    let outcome = on(around, steps, wish, &host);
+    if let Host::Started(_) = host {
+        steps.step("cluster down", || {
+            cluster::down(around, cluster::MAIN).map(|()| true)
+        })?;
+    }
+    outcome
+}
+
+fn host(around: &Surroundings, steps: &mut Steps) -> Result<Host> {
+    if let Some(given) = around.kubeconfig() {
+        return Ok(Host::Brought(given.to_path_buf()));
+    }
+    if cluster::is_up(around, cluster::MAIN)? {
+        return Ok(Host::Running(cluster::up(around, cluster::MAIN)?));
+    }
+    let mut kubeconfig = PathBuf::new();
+    steps.step("cluster up", || {
+        kubeconfig = cluster::up(around, cluster::MAIN)?;
+        Ok(true)
+    })?;
+    Ok(Host::Started(kubeconfig))
+}
+
+fn on(around: &Surroundings, steps: &mut Steps, wish: &Wish, host: &Host) -> Result<()> {
+    let folder = around.target().join("images");
+    if !matches!(host, Host::Brought(_)) {
+        let images = images::Wish::of(wish.profile);
+        steps.step("images", || {
+            let written = images::make(around, &images, &folder)?;
+            cluster::load(around, cluster::MAIN, &written).map(|()| true)
+        })?;
+    }
+    let mut tests = around.cargo();
+    tests
+        .env("IRONSIDE_CACHE", around.shared())
+        .env("IRONSIDE_E2E_KUBECONFIG", host.kubeconfig())
+        .env("IRONSIDE_E2E_IMAGES", &folder)
+        .env("IRONSIDE_E2E_PROGRAMS", cluster::programs(around)?)
+        .args(["test", "--package", "ironside-e2e", "--test", "k8s", "--"])
+        .args(["--ignored", "--test-threads", "4"]);
+    if wish.full {
+        tests.env("IRONSIDE_E2E_FULL", "1");
+    }
+    if !matches!(host, Host::Brought(_)) {
+        tests.env("IRONSIDE_E2E_CLUSTER", cluster::MAIN);
+    }
+    tests.args(&wish.only);
+    let times = around.target().join("k8s-times");
+    drop(fs::remove_file(&times));
+    tests.env("IRONSIDE_E2E_TIMES", &times);
+    steps.step("tests on the cluster", || {
+        let (passed, results) = listen(&mut tests)?;
+        tell(&results, &times);
+        Ok(passed)
+    })
+}
+
+/// Runs the tests, shows what they say, and takes the result of each from its line.
+fn listen(tests: &mut Command) -> Result<(bool, BTreeMap<String, String>)> {
+    let mut child = tests
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting cargo")?;
+    let mut results = BTreeMap::new();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line.context("reading the tests' output")?;
+            if let Some((name, result)) = result(&line) {
+                results.insert(name.to_owned(), result.to_owned());
+            }
+            eprintln!("{line}");
+        }
+    }
+    let status = child.wait().context("waiting for cargo")?;
+    Ok((status.success(), results))
+}
+
+/// The name and the result in a line such as `test pods::a_pod_answers ... ok`.
+fn result(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("test ")?.split_once(" ... ")
+}
+
+/// Prints the table of results; the times are those that the tests wrote down.
+fn tell(results: &BTreeMap<String, String>, times: &Path) {
+    let text = fs::read_to_string(times).unwrap_or_default();
+    let times: BTreeMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .collect();
+    eprintln!();
+    for (name, result) in results {
+        let seconds = times.get(name.as_str()).copied().unwrap_or("-");
+        eprintln!("{result:>8}  {seconds:>8} s  {name}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::result;
+
+    #[test]
+    fn results_are_read_from_the_lines_of_tests() {
+        assert_eq!(result("test a::b ... ok"), Some(("a::b", "ok")));
+        assert_eq!(result("test a::b ... FAILED"), Some(("a::b", "FAILED")));
+        assert_eq!(result("test result: ok. 2 passed; 0 failed"), None);
+        assert_eq!(result("running 2 tests"), None);
+    }
+}
