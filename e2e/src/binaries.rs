@@ -42,18 +42,40 @@ pub fn root() -> &'static Path {
         .expect("the crate lies in the workspace")
 }
 
+/// A call of cargo.
+#[must_use]
+pub fn cargo() -> Command {
+    Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// The target folder that this test was built into.
+///
+/// # Panics
+/// If the test does not lie where cargo puts tests.
+#[must_use]
+pub fn target() -> PathBuf {
+    let profile = profile();
+    profile
+        .parent()
+        .expect("a profile folder has a parent")
+        .to_path_buf()
+}
+
+fn profile() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    test.ancestors()
+        .nth(2)
+        .expect("a test lies in <target>/<profile>/deps")
+        .to_path_buf()
+}
+
 fn folder() -> PathBuf {
     if let Some(given) = setting("IRONSIDE_BIN_DIR") {
         return given;
     }
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .expect("a test lies in <target>/<profile>/deps")
-        .to_path_buf();
+    let profile = profile();
     let target = profile.parent().expect("a profile folder has a parent");
-    let mut build = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut build = cargo();
     build
         .current_dir(root())
         .args(["build", "--quiet", "--workspace", "--bins", "--target-dir"])

@@ -2,7 +2,7 @@
 //!
 //! Every program is started with an environment of its own, on ports below the kernel's ephemeral range,
 //! logs into a file that is shown when a test fails, and is killed by its handle when dropped. Nothing
-//! waits for a duration: [`wait::until`] polls a condition up to a deadline.
+//! waits for a duration: [`wait::until`] polls a condition up to a deadline. [`k8s`] is the rig of tests on a cluster.
 
 #![expect(
     clippy::expect_used,
@@ -12,6 +12,7 @@
 )]
 
 pub mod binaries;
+pub mod k8s;
 pub mod operator;
 pub mod ports;
 pub mod program;

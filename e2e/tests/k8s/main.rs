@@ -1,0 +1,8 @@
+//! Tests on a real cluster, each in a namespace of its own.
+//!
+//! `cargo xtask e2e k8s` runs them all; with a cluster up, one alone:
+//! `cargo test -p ironside-e2e --test k8s -- --ignored pods::`.
+
+#![cfg(test)]
+
+mod pods;
