@@ -67,8 +67,7 @@ fn run(name: &str, parsed: &Parsed) -> ExitCode {
         "detach" => process::detach::run(words),
         "exec" => process::exec::run(words),
         "sample" => demo::sample::run(words),
-        "annotate" | "components" | "configurations" | "dashboard" | "logs" | "mcpservers"
-        | "scheduler" | "status" | "upgrade" | "workflow" => {
+        "dashboard" | "mcpservers" | "scheduler" | "upgrade" | "workflow" => {
             command::absent::run(&session, command)
         }
         "accesscontrol" => {
@@ -115,6 +114,11 @@ fn dispatch(session: &Session, command: &str) -> anyhow::Result<ExitCode> {
             "stop" => command::stop::run(session).await,
             "list" => command::list::run(session).await,
             "invoke" => command::invoke::run(session).await,
+            "annotate" => command::annotate::run(session).await,
+            "status" => command::cluster::status::run(session).await,
+            "logs" => command::cluster::logs::run(session).await,
+            "components" => command::cluster::resources::components(session).await,
+            "configurations" => command::cluster::resources::configurations(session).await,
             "publish" => command::publish::run(session).await,
             other => Ok(command::absent::run(session, other)),
         }

@@ -331,15 +331,9 @@ const INIT: Command = Command::new(
     )
     .or("300"),
     Flag::switch("dev", "With Kubernetes: extra services for development").hidden(),
-    Flag::text(
-        "ca-root-certificate",
-        "With Kubernetes: the root certificate",
-    ),
-    Flag::text("issuer-private-key", "With Kubernetes: the issuer's key"),
-    Flag::text(
-        "issuer-public-certificate",
-        "With Kubernetes: the issuer's certificate",
-    ),
+    ROOT_FILE,
+    ISSUER_KEY_FILE,
+    ISSUER_FILE,
 ]);
 
 const UNINSTALL: Command = Command::new("uninstall", "Remove what init made").flags(&[
@@ -399,6 +393,18 @@ const CREDENTIALS: Flag = Flag::text(
     "issuer-credentials",
     "The folder of Sentry's certificates, as Sentry was given it",
 );
+const ROOT_FILE: Flag = Flag::text(
+    "ca-root-certificate",
+    "With Kubernetes: the root certificate of an authority of yours",
+);
+const ISSUER_KEY_FILE: Flag = Flag::text(
+    "issuer-private-key",
+    "With Kubernetes: the key of its issuer",
+);
+const ISSUER_FILE: Flag = Flag::text(
+    "issuer-public-certificate",
+    "With Kubernetes: the certificate of its issuer",
+);
 const MTLS: Command = Command::new("mtls", "Look after the certificates of a Sentry")
     .examples(&[
         Example {
@@ -408,6 +414,10 @@ const MTLS: Command = Command::new("mtls", "Look after the certificates of a Sen
         Example {
             what: "Have root and issuer replaced now",
             how: "mtls renew-certificate --issuer-credentials ~/.ironside-ca",
+        },
+        Example {
+            what: "Say whether mutual TLS is on in the current cluster",
+            how: "mtls -k",
         },
     ])
     .flags(&[
@@ -433,7 +443,20 @@ const MTLS: Command = Command::new("mtls", "Look after the certificates of a Sen
         .flags(&[
             CREDENTIALS,
             KUBERNETES,
-            Flag::number("timeout", "How long to wait for Sentry, in seconds").or("10"),
+            Flag::number(
+                "timeout",
+                "How long to wait for Sentry, in seconds (default: 10, with Kubernetes 300)",
+            ),
+            ROOT_FILE,
+            ISSUER_KEY_FILE,
+            ISSUER_FILE,
+            Flag::switch(
+                "restart",
+                "With Kubernetes: restart the control plane as well",
+            ),
+            Flag::number("valid-until", "Accepted: Sentry's --ca-ttl decides").hidden(),
+            Flag::text("private-key", "Accepted: Sentry makes its own keys").hidden(),
+            Flag::text("image-variant", "Accepted: no images are used").hidden(),
         ]),
     ]);
 
@@ -463,6 +486,8 @@ const RULES_STRICT: Flag = Flag::switch(
     "strict",
     "An omitted defaultAction denies, as with the sidecar's --access-control-strict",
 );
+const RULES_KUBERNETES: Flag =
+    Flag::switch("kubernetes", "Take the rules of a Kubernetes cluster").short('k');
 const RULES_OUTPUT: Flag = Flag::text("output", "text or json").short('o').or("text");
 const ACCESSCONTROL: Command = Command::new(
     "accesscontrol",
@@ -473,6 +498,10 @@ const ACCESSCONTROL: Command = Command::new(
     Example {
         what: "See what the rules of a folder say of one request, and why",
         how: "accesscontrol check -d ./resources --caller shop/web --callee shop/orders --verb GET --path /orders/7",
+    },
+    Example {
+        what: "See what an edit changes in the current cluster",
+        how: "accesscontrol diff -k new.yaml --callee shop/orders",
     },
     Example {
         what: "See why the last call to an app of this machine was decided as it was",
@@ -489,6 +518,7 @@ const ACCESSCONTROL: Command = Command::new(
 ])
 .commands(&[
     Command::new("check", "Say what rules decide about one request, and why").flags(&[
+        RULES_KUBERNETES,
         RULES_FILE,
         RULES_FOLDER,
         RULES_CONFIG,
@@ -519,6 +549,7 @@ const ACCESSCONTROL: Command = Command::new(
     Command::new("diff", "Say which requests an edit of the rules decides otherwise")
         .words("OLD NEW")
         .flags(&[
+            RULES_KUBERNETES,
             RULES_CALLEE,
             Flag::text("replay", "The recorded calls of an --access-log-file to try as well"),
             RULES_STRICT,
@@ -528,6 +559,7 @@ const ACCESSCONTROL: Command = Command::new(
     Command::new("lint", "Find rules that are dead, shadowed, duplicated or contradicting")
         .words("[file]...")
         .flags(&[
+            RULES_KUBERNETES,
             RULES_FILE,
             RULES_FOLDER,
             RULES_CONFIG,
@@ -544,16 +576,85 @@ const ACCESSCONTROL: Command = Command::new(
         ]),
 ]);
 
-// Recognised, and answered with one line.
+const IN_KUBERNETES: Flag = KUBERNETES.required();
+const ALL_NAMESPACES: Flag =
+    Flag::switch("all-namespaces", "All namespaces (the default)").short('A');
+const ONE_NAMESPACE: Flag = Flag::text("namespace", "One namespace");
+const ONE_NAME: Flag = Flag::text("name", "Only the one of this name").short('n');
+const OUTPUT: Flag = Flag::text("output", "The form of the output: table, json, yaml")
+    .short('o')
+    .or("table");
+
+const STATUS: Command = Command::new(
+    "status",
+    "Show the health of the control plane (Kubernetes)",
+)
+.examples(&[Example {
+    what: "Show the control plane of the current cluster",
+    how: "status -k",
+}])
+.flags(&[IN_KUBERNETES, OUTPUT]);
+
+const LOGS: Command = Command::new("logs", "Print the logs of a sidecar (Kubernetes)")
+    .examples(&[
+        Example {
+            what: "Print the log of a sidecar",
+            how: "logs -k --app-id orders --namespace shop",
+        },
+        Example {
+            what: "Follow the log of the app beside it",
+            how: "logs -k --app-id orders --namespace shop --container app --follow",
+        },
+    ])
+    .flags(&[
+        Flag::text("app-id", "The id of the application")
+            .short('a')
+            .required(),
+        IN_KUBERNETES,
+        Flag::text("namespace", "The namespace of the application")
+            .short('n')
+            .or("default"),
+        Flag::text("pod-name", "The pod, if the application has several").short('p'),
+        Flag::text("container", "The container of the pod").or("daprd"),
+        Flag::switch("follow", "Go on with what is written later"),
+    ]);
+
+const COMPONENTS: Command = Command::new("components", "List components (Kubernetes)").flags(&[
+    IN_KUBERNETES,
+    ALL_NAMESPACES,
+    ONE_NAMESPACE,
+    ONE_NAME,
+    OUTPUT,
+]);
+
+const CONFIGURATIONS: Command = Command::new("configurations", "List configurations (Kubernetes)")
+    .flags(&[
+        IN_KUBERNETES,
+        ALL_NAMESPACES,
+        ONE_NAMESPACE,
+        ONE_NAME,
+        OUTPUT,
+    ]);
+
 const ANNOTATE: Command =
-    Command::new("annotate", "Add annotations to manifests (Kubernetes)").raw();
-const COMPONENTS: Command = Command::new("components", "List components (Kubernetes)").raw();
-const CONFIGURATIONS: Command =
-    Command::new("configurations", "List configurations (Kubernetes)").raw();
+    Command::new("annotate", "Add annotations to the manifest of a workload (Kubernetes)")
+        .words("<file|folder|url|->")
+        .examples(&[
+            Example {
+                what: "Give the first workload of a file a sidecar",
+                how: "annotate -k --app-id orders --app-port 3000 deploy.yaml | kubectl apply -f -",
+            },
+            Example {
+                what: "Give two workloads of a file a sidecar each",
+                how: "annotate -k -r orders deploy.yaml | ironside annotate -k -r web - | kubectl apply -f -",
+            },
+        ])
+        .flags(crate::command::annotate::FLAGS);
+
+// Recognised, and answered with one line.
 const DASHBOARD: Command = Command::new("dashboard", "The dashboard (not offered)")
     .raw()
     .hidden();
-const LOGS: Command = Command::new("logs", "Print the logs of a sidecar (Kubernetes)").raw();
 const MCPSERVERS: Command = Command::new("mcpservers", "List MCP servers (not offered)")
     .raw()
     .hidden();
@@ -561,11 +662,6 @@ const SCHEDULER: Command = Command::new("scheduler", "Jobs and reminders (not of
     .aliases(&["sched"])
     .raw()
     .hidden();
-const STATUS: Command = Command::new(
-    "status",
-    "Show the health of the control plane (Kubernetes)",
-)
-.raw();
 const UPGRADE: Command = Command::new("upgrade", "Upgrade the control plane (Kubernetes)").raw();
 const WORKFLOW: Command = Command::new("workflow", "Workflows (not offered)")
     .aliases(&["wf"])
@@ -603,7 +699,18 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
         let guide = std::fs::read_to_string(path).unwrap();
         let below = ACCESSCONTROL.commands.iter().copied();
-        let all = [RUN, STOP, INVOKE, DEMO, MTLS].into_iter().chain(below);
+        let all = [
+            RUN,
+            STOP,
+            INVOKE,
+            DEMO,
+            MTLS,
+            STATUS,
+            LOGS,
+            COMPONENTS,
+            CONFIGURATIONS,
+        ];
+        let all = all.into_iter().chain(below);
         for command in all {
             for flag in command
                 .flags

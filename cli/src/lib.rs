@@ -6,6 +6,7 @@
 
 mod api;
 mod app;
+mod cluster;
 mod command;
 mod commands;
 mod demo;

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{Session, absent};
+use super::Session;
 use crate::instances::{self, Instance, proc};
 use crate::output::{self, age, table};
 
@@ -43,7 +43,7 @@ struct Row {
 /// Runs the command.
 pub(crate) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
     if session.values.switch("kubernetes") {
-        return Ok(absent::kubernetes(session, "list"));
+        return super::cluster::list::run(session).await;
     }
     let form = session.values.text("output").unwrap_or("table");
     if !matches!(form, "table" | "json" | "yaml") {

@@ -2,7 +2,9 @@
 
 pub(crate) mod absent;
 pub(crate) mod access;
+pub(crate) mod annotate;
 pub(crate) mod build_info;
+pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod help;
 pub(crate) mod init;

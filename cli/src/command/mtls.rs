@@ -1,7 +1,9 @@
-//! `mtls`: what a Sentry on this machine holds, and the wish that it be replaced.
+//! `mtls`: what a Sentry on this machine, or that of a cluster, holds, and the wish that it be replaced.
 //!
 //! Owns the words and the forms; what lies in the folder is read by Sentry's own library, and a rotation is done by
 //! the running Sentry. Facts: cli-and-clients 1.14, security 1.8.
+
+mod cluster;
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write as _;
@@ -14,7 +16,8 @@ use anyhow::Context as _;
 use ironside_sentry::inspect::{self, Overview};
 use jiff::Timestamp;
 
-use super::{Session, absent};
+use super::Session;
+use crate::cluster::Cluster;
 use crate::output::{self, table};
 use crate::own_sentry::OwnSentry;
 
@@ -29,20 +32,29 @@ pub(crate) fn run(session: &Session, below: &str) -> anyhow::Result<ExitCode> {
         "" => "mtls".to_owned(),
         below => format!("mtls {below}"),
     };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     if session.values.switch("kubernetes") {
-        return Ok(absent::kubernetes(session, &name));
+        return runtime.block_on(async {
+            let cluster = Cluster::of(session).await?;
+            match below {
+                "expiry" => cluster::expiry(session, &cluster).await,
+                "export" => cluster::export(session, &cluster).await,
+                "renew-certificate" => cluster::renew(session, &cluster).await,
+                _ => cluster::show(session, &cluster).await,
+            }
+        });
     }
     let given = session.values.text("issuer-credentials").map(PathBuf::from);
     let Some(folder) = given.or_else(|| own_credentials(session)) else {
         let text = format!(
-            "{name}: name the folder of Sentry with --issuer-credentials (run --mtls has not made one here yet)"
+            "{name}: name the folder of Sentry with --issuer-credentials (run --mtls has not made one here yet), or a \
+             cluster with -k"
         );
         session.status.failure(&text);
         return Ok(ExitCode::FAILURE);
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     runtime.block_on(async {
         match below {
             "expiry" => expiry(session, &folder).await,
@@ -83,24 +95,34 @@ async fn show(session: &Session, folder: &Path) -> anyhow::Result<ExitCode> {
 async fn expiry(session: &Session, folder: &Path) -> anyhow::Result<ExitCode> {
     let overview = inspect::inspect(folder).await?;
     let ends = overview.roots_end().context("there is no root")?;
+    told_expiry(session, ends);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn told_expiry(session: &Session, ends: SystemTime) {
     let left = ends.duration_since(session.clock.now()).unwrap_or_default();
     let hours = left.as_secs() / 3600;
     output::line(&format!(
         "Root certificate expires in {hours} hours. Expiry date: {}",
         instant(ends)
     ));
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn export(session: &Session, folder: &Path) -> anyhow::Result<ExitCode> {
     let overview = inspect::inspect(folder).await?;
+    exported(session, &overview.texts())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the files to the folder that was asked for.
+fn exported(session: &Session, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
     let out = PathBuf::from(session.values.text("out").unwrap_or("."));
     DirBuilder::new()
         .recursive(true)
         .mode(0o755)
         .create(&out)
         .with_context(|| format!("making {}", out.display()))?;
-    for (name, text) in overview.texts() {
+    for (name, text) in files {
         let path = out.join(name);
         write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
@@ -109,7 +131,7 @@ async fn export(session: &Session, folder: &Path) -> anyhow::Result<ExitCode> {
         "Trust certs successfully exported to {}",
         place.display()
     ));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Writes a file that only its owner may read, keys among them; none is overwritten.

@@ -164,11 +164,6 @@ fn commands_that_are_not_offered_say_so() {
         (&["wf", "run", "x"], "workflow"),
         (&["scheduler", "get", "x"], "jobs"),
         (&["dashboard"], "dashboard"),
-        (&["mtls", "-k"], "Kubernetes"),
-        (&["status", "-k"], "Kubernetes"),
-        (&["logs", "-k", "-a", "x"], "Kubernetes"),
-        (&["annotate", "-k", "-"], "Kubernetes"),
-        (&["list", "-k"], "Kubernetes"),
         (&["run", "-k", "-f", "x.yaml"], "Kubernetes"),
         (&["init", "-k"], "Kubernetes"),
     ] {

@@ -1,6 +1,6 @@
 //! The command line as a user meets it: real processes, real sidecars, one test a row of the fact sheet.
 //!
-//! The rows are those of cli-and-clients 5.1 to 5.3; each test names its own.
+//! The rows are those of cli-and-clients 5.1 to 5.4; each test names its own.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod cluster;
 mod demo;
 mod general;
 mod instances;

@@ -117,7 +117,6 @@ fn a_supplied_authority_and_an_empty_folder_are_told_apart() {
             "issuer credentials folder none",
         ),
         (&["mtls"], "name the folder of Sentry"),
-        (&["mtls", "-k"], "Kubernetes support is not in this version"),
         (
             &["mtls", FOLDER, "-o", "xml"],
             "An invalid output format was specified.",

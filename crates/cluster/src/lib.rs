@@ -1,8 +1,8 @@
 //! The cluster that a program of the control plane works for.
 //!
-//! Owns the connection to the API server ([`connect`]), watches that never end ([`watch`], and of one object
-//! [`follow_one`]), the trust anchors that the control plane publishes ([`AnchorsSource`]), and Events
-//! ([`Recorder`]). What is done with any of them is the programs' business; the identity of a program of the control
+//! Owns the connection to the API server ([`connect`], and [`connect_person`] for the command line), watches that
+//! never end ([`watch`], and of one object [`follow_one`]), the trust anchors that the control plane publishes
+//! ([`AnchorsSource`]), and Events ([`Recorder`]). What is done with any of them is the programs' business; the identity of a program of the control
 //! plane is `ironside_transport::ControlPlane`, which takes the anchors that are published here.
 
 mod anchors;
@@ -11,7 +11,7 @@ mod events;
 mod watching;
 
 pub use anchors::{AnchorsSource, BUNDLE_KEY};
-pub use client::{ConnectError, connect};
+pub use client::{ConnectError, connect, connect_person};
 pub use events::{Kind, News, Recorder, Subject};
 pub use watching::{explain, follow_one, watch};
 

@@ -28,15 +28,18 @@ pub(super) struct Asked {
 pub(super) fn run(session: &Session) -> anyhow::Result<ExitCode> {
     let values = &session.values;
     let is_json = wants_json(session)?;
-    let sources = Sources::read(
-        &values.texts("file"),
-        &values.texts("resources-path"),
-        &values.texts("config"),
-    )?;
     let callee = callee(
         values.text("callee").unwrap_or_default(),
         app_kind(session)?,
     )?;
+    let sources = match values.switch("kubernetes") {
+        true => super::cluster::sources(session, Some(&callee))?,
+        false => Sources::read(
+            &values.texts("file"),
+            &values.texts("resources-path"),
+            &values.texts("config"),
+        )?,
+    };
     let caller = caller(values.text("caller").unwrap_or_default())?;
     let raw = values.text("path").unwrap_or_default();
     let form = values.text("api").unwrap_or("http");

@@ -1,5 +1,6 @@
 //! `accesscontrol diff`: which requests an edit of the rules decides otherwise, and which recorded calls.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::process::ExitCode;
 
@@ -33,11 +34,7 @@ struct Replayed {
 /// Runs the command.
 pub(super) fn run(session: &Session) -> anyhow::Result<ExitCode> {
     let is_json = wants_json(session)?;
-    let [old, new] = session.words.as_slice() else {
-        bail!("write two files or folders: diff OLD NEW");
-    };
-    let [old, new] = [old, new].map(|path| Sources::one(&path.to_string_lossy()));
-    let (old, new) = (old?, new?);
+    let (old, new) = sources(session)?;
     let pairs = pairs(session, &old, &new)?;
     let mut any = false;
     let mut is_complete = true;
@@ -95,6 +92,25 @@ pub(super) fn run(session: &Session) -> anyhow::Result<ExitCode> {
         (false, true) => ExitCode::SUCCESS,
         (false, false) => ExitCode::from(TOO_MUCH),
     })
+}
+
+/// The rules before and after: two files, or those of a cluster before and after a file is applied.
+fn sources(session: &Session) -> anyhow::Result<(Sources, Sources)> {
+    let read = |path: &OsString| Sources::one(&path.to_string_lossy());
+    if !session.values.switch("kubernetes") {
+        let [old, new] = session.words.as_slice() else {
+            bail!("write two files or folders: diff OLD NEW");
+        };
+        return Ok((read(old)?, read(new)?));
+    }
+    let [new] = session.words.as_slice() else {
+        bail!("write the file or folder that is to be applied: diff -k NEW");
+    };
+    let app = app_kind(session)?;
+    let asked = session.values.text("callee").map(|text| callee(text, app));
+    let old = super::cluster::sources(session, asked.transpose()?.as_ref())?;
+    let new = old.with(&read(new)?);
+    Ok((old, new))
 }
 
 fn pairs(session: &Session, old: &Sources, new: &Sources) -> anyhow::Result<Vec<Pair>> {

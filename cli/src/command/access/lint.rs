@@ -27,19 +27,26 @@ struct Collected {
 pub(super) fn run(session: &Session) -> anyhow::Result<ExitCode> {
     let values = &session.values;
     let is_json = wants_json(session)?;
-    let files: Vec<String> = values
-        .texts("file")
-        .into_iter()
-        .chain(words(session))
-        .collect();
-    let sources = Sources::read(
-        &files,
-        &values.texts("resources-path"),
-        &values.texts("config"),
-    )?;
     let app = app_kind(session)?;
-    let callees = match values.text("callee") {
-        Some(text) => vec![callee(text, app)?],
+    let asked = values.text("callee").map(|text| callee(text, app));
+    let asked = asked.transpose()?;
+    let sources = match values.switch("kubernetes") {
+        true => super::cluster::sources(session, asked.as_ref())?,
+        false => {
+            let files: Vec<String> = values
+                .texts("file")
+                .into_iter()
+                .chain(words(session))
+                .collect();
+            Sources::read(
+                &files,
+                &values.texts("resources-path"),
+                &values.texts("config"),
+            )?
+        }
+    };
+    let callees = match asked {
+        Some(callee) => vec![callee],
         None => sources.callees(app)?,
     };
     let mut all = Collected {

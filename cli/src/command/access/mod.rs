@@ -1,16 +1,17 @@
 //! `accesscontrol`: rules tried out, explained, checked, converted and compared before they are in force.
 //!
 //! Owns the words and forms and the exit codes; every answer is the policy crate's, over the files that a sidecar
-//! would read. Exit codes: 0 as it should be, 1 failed, 2 the answer is no (denied, findings, changes), 3 too much
+//! would read, or over the objects of a cluster. Exit codes: 0 as it should be, 1 failed, 2 the answer is no (denied, findings, changes), 3 too much
 //! to try.
 
 mod call;
 mod check;
+pub(crate) mod cluster;
 mod convert;
 mod diff;
 mod lint;
 mod nearest;
-mod rules;
+pub(crate) mod rules;
 mod show;
 mod why;
 

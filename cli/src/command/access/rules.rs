@@ -18,23 +18,25 @@ use ironside_resources::{
 use super::Session;
 
 /// Everything that was named on the command line.
-#[derive(Debug, Default)]
-pub(super) struct Sources {
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Sources {
     resources: Vec<File>,
     configurations: Vec<File>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct File {
     name: String,
     bytes: Vec<u8>,
+    /// Whether a person can look at its lines.
+    has_lines: bool,
 }
 
 /// Rules for one app.
-pub(super) struct Rules {
-    pub(super) set: PolicySet,
+pub(crate) struct Rules {
+    pub(crate) set: PolicySet,
     /// What the loader left out, in words.
-    pub(super) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 // === impl Sources ===
@@ -62,6 +64,44 @@ impl Sources {
             );
         }
         Ok(sources)
+    }
+
+    /// Adds an object that is in no file.
+    pub(super) fn add_resource(&mut self, name: String, text: String) {
+        self.resources.push(File::stored(name, text));
+    }
+
+    /// Adds a Configuration that is in no file.
+    pub(super) fn add_configuration(&mut self, name: String, text: String) {
+        self.configurations.push(File::stored(name, text));
+    }
+
+    /// These sources after others have been applied over them: an object of the same name is replaced.
+    pub(super) fn with(&self, applied: &Self) -> Self {
+        let key = |outline: &Outline| {
+            let namespace = match outline.namespace.as_str() {
+                "" => "default",
+                namespace => namespace,
+            };
+            (namespace.to_owned(), outline.name.clone())
+        };
+        let new: BTreeSet<_> = applied
+            .resources
+            .iter()
+            .flat_map(File::outlines)
+            .map(|outline| key(&outline))
+            .collect();
+        let is_kept = |file: &&File| !file.outlines().any(|one| new.contains(&key(&one)));
+        let kept = self.resources.iter().filter(is_kept);
+        let resources = kept.chain(&applied.resources).cloned().collect();
+        let configurations = match applied.configurations.is_empty() {
+            true => self.configurations.clone(),
+            false => applied.configurations.clone(),
+        };
+        Self {
+            resources,
+            configurations,
+        }
     }
 
     /// Reads one file or folder.
@@ -150,7 +190,7 @@ impl Sources {
     }
 
     /// Compiles what applies to an app.
-    pub(super) fn rules(&self, callee: &Callee, session: &Session) -> anyhow::Result<Rules> {
+    pub(crate) fn rules(&self, callee: &Callee, session: &Session) -> anyhow::Result<Rules> {
         let files = self.configurations.iter().map(|file| ConfigFile {
             path: &file.name,
             bytes: &file.bytes,
@@ -219,7 +259,7 @@ impl Sources {
                     outline.kind == "AccessControl" && outline.log_name() == name
                 }
             })?;
-            Some(match outline.line_of(pointer) {
+            Some(match outline.line_of(pointer).filter(|_| file.has_lines) {
                 Some(line) => format!("{}:{line}", file.name),
                 None => file.name.clone(),
             })
@@ -236,7 +276,19 @@ impl File {
     fn read(path: &Path) -> anyhow::Result<Self> {
         let name = path.display().to_string();
         let bytes = std::fs::read(path).with_context(|| format!("reading {name}"))?;
-        Ok(Self { name, bytes })
+        Ok(Self {
+            name,
+            bytes,
+            has_lines: true,
+        })
+    }
+
+    fn stored(name: String, text: String) -> Self {
+        Self {
+            name,
+            bytes: text.into_bytes(),
+            has_lines: false,
+        }
     }
 
     /// What its documents are; those that cannot be read are left to the loader.
