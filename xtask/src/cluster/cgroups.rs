@@ -6,9 +6,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
+
+use crate::deadline::until;
+
+/// Killed processes are gone long before.
+const LIMIT: Duration = Duration::from_secs(5);
 
 const PREFIX: &str = "ironside-cluster-";
 
@@ -47,10 +53,10 @@ pub(crate) fn make(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes the groups and all below them; processes in them must have ended.
+/// Removes the groups and all below them.
 pub(crate) fn remove(name: &str) {
     for root in hierarchies() {
-        remove_tree(&root.join(name));
+        vanish(&root.join(name));
     }
 }
 
@@ -64,9 +70,21 @@ pub(crate) fn sweep() {
                 .and_then(|name| name.strip_prefix(PREFIX))
                 .and_then(|number| number.parse().ok());
             if keeper.is_some_and(|keeper| !lives(keeper)) {
-                remove_tree(&entry.path());
+                vanish(&entry.path());
             }
         }
+    }
+}
+
+/// Removes one group; a process that was killed a moment ago may still hold it.
+fn vanish(group: &Path) {
+    let what = format!("the end of control group {}", group.display());
+    let gone = until(&what, LIMIT, || {
+        remove_tree(group);
+        Ok((!group.exists()).then_some(()))
+    });
+    if let Err(error) = gone {
+        eprintln!("{error:#}");
     }
 }
 
