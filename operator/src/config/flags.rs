@@ -102,3 +102,19 @@ const TABLE: &[Flag] = &[
         "address of the metrics endpoint",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_names_every_flag() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+        let guide = std::fs::read_to_string(path).unwrap();
+        let own = guide.split("## The operator's flags").nth(1).unwrap();
+        for flag in TABLE {
+            let name = format!("`--{}`", flag.name);
+            assert!(own.contains(&name), "{name}");
+        }
+    }
+}

@@ -151,6 +151,7 @@ impl Rig {
         let id = format!("spiffe://cluster.local/ns/{path}");
         let client = TlsClient::new(identity(&self.ca, &id, &self.ca), now());
         let tcp = TcpStream::connect(address).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
         let operator = SpiffeId::parse(OPERATOR).unwrap();
         let stream = client.connect_control_plane(tcp, &operator).await.unwrap();
         let group = self.tasks.group("client");
