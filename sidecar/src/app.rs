@@ -8,6 +8,7 @@ mod announce;
 mod cluster;
 mod identity;
 mod lines;
+mod linger;
 mod measure;
 mod ports;
 mod ready;

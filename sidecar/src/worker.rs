@@ -23,6 +23,7 @@ use crate::{
     outbound::{external::External, known::KnownApps},
     peers::{Peers, verified::VerifiedPeers},
     resolve::Resolve,
+    server::conn::Traffic,
 };
 
 /// One per process.
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     /// Readiness for outbound calls, which need no app.
     pub(crate) outbound: Health,
+    /// Calls under way.
+    pub(crate) traffic: Arc<Traffic>,
     /// Own metadata, as `PUT /v1.0/metadata` leaves it.
     pub(crate) metadata: MetadataStore,
     /// Ends the process on request.

@@ -28,7 +28,11 @@ pub(super) fn no_mtls() {
 
 /// What the configuration switches.
 pub(super) fn configured(config: &Config, configuration: &Configuration, sampling: Sampling) {
-    if config.files.configurations.is_empty() {
+    let named = config
+        .kubernetes
+        .as_ref()
+        .and_then(|kubernetes| kubernetes.configuration.as_ref());
+    if config.files.configurations.is_empty() && named.is_none() {
         info!(target: LOG, "loading default configuration");
     }
     let features = configuration.enabled_features().join(" ");
@@ -56,8 +60,12 @@ pub(super) fn configured(config: &Config, configuration: &Configuration, samplin
         .iter()
         .map(|path| path.display().to_string())
         .collect();
-    info!(target: "dapr.runtime.hotreload.loader.disk", "Watching directories: [{}]", directories.join(" "));
-    info!(target: LOG, "standalone mode configured");
+    if config.kubernetes.is_some() {
+        info!(target: LOG, "kubernetes mode configured");
+    } else {
+        info!(target: "dapr.runtime.hotreload.loader.disk", "Watching directories: [{}]", directories.join(" "));
+        info!(target: LOG, "standalone mode configured");
+    }
     info!(target: LOG, "app id: {}", config.app_id);
     info!(target: LOG, "Dapr trace sampler initialized: {sampling}");
 }

@@ -112,6 +112,8 @@ pub(super) struct Served {
     pub(super) serving: Tasks,
     /// Owner of all outgoing connections.
     pub(super) clients: Tasks,
+    /// Sends peers elsewhere.
+    pub(super) depart: CancellationToken,
     /// Closes listeners and idle connections.
     pub(super) drain: CancellationToken,
     /// Ends the data threads.
@@ -218,6 +220,7 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         verified: VerifiedPeers::default(),
         health,
         outbound: Health::new(),
+        traffic: Arc::default(),
         metadata: MetadataStore::default(),
         shutdown: handle,
         decisions,
@@ -384,6 +387,8 @@ async fn serve(
     }
     outbound.ready();
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+    // Whoever ends everything sends peers elsewhere as well.
+    let depart = drain.child_token();
     let (serving, clients) = (tasks.scope(), tasks.scope());
     let mut threads = Vec::new();
     for (number, ports) in ports.into_iter().enumerate() {
@@ -392,6 +397,7 @@ async fn serve(
             ports,
             serving: serving.clone(),
             clients: clients.clone(),
+            depart: depart.clone(),
             drain: drain.clone(),
             stop: stop.clone(),
         };
@@ -418,6 +424,7 @@ async fn serve(
     Ok(Served {
         serving,
         clients,
+        depart,
         drain,
         stop,
         threads,

@@ -15,7 +15,7 @@ use ironside_chassis::{
 use tracing::info;
 
 use super::{
-    FAILED, LOG, failed,
+    FAILED, LOG, failed, linger,
     start::{Running, Served},
 };
 use crate::api::shutdown::{Asked, ShutdownRequests};
@@ -86,13 +86,36 @@ pub(super) async fn until_end(
             if let Some(code) = blocked(&mut running, signals, tasks).await {
                 return code;
             }
+            if running.shared.config.kubernetes.is_some() {
+                return departed(running, signals, tasks).await;
+            }
         }
         Cause::Asked(Asked::Graceful) => {}
         Cause::Asked(Asked::Forced) => return forced().await,
         Cause::Fatal(cause) => return failed(&cause),
         Cause::Panic => return panicked(tasks),
     }
-    drained(running, signals, tasks).await
+    drained(running, signals, tasks, Duration::ZERO).await
+}
+
+/// In a cluster, callers are sent elsewhere, and those that still come are served, before listeners close.
+async fn departed(mut running: Running, signals: &mut Signals, tasks: &Tasks) -> ExitCode {
+    let shared = std::sync::Arc::clone(&running.shared);
+    // Never ready: probes and balancers look elsewhere.
+    let _leaving = shared.health.register("shutdown");
+    let limit = linger::limit(shared.config.grace);
+    let began = shared.clock.monotonic();
+    info!(target: LOG, "Sending callers elsewhere, serving those that still come");
+    running.served.depart.cancel();
+    tokio::select! {
+        () = linger::until_quiet(&shared, limit) => {}
+        asked = running.requests.next() => if asked == Asked::Forced { return forced().await },
+        signal = stop_signal(signals) => return immediate(signal),
+        Some(cause) = running.fatal.recv() => return failed(&cause),
+        () = cancelled(tasks) => return panicked(tasks),
+    }
+    let spent = shared.clock.monotonic() - began;
+    drained(running, signals, tasks, spent).await
 }
 
 async fn cause(running: &mut Running, signals: &mut Signals, tasks: &Tasks) -> Cause {
@@ -139,8 +162,13 @@ async fn blocked(running: &mut Running, signals: &mut Signals, tasks: &Tasks) ->
     None
 }
 
-/// Closes the listeners, lets streams finish within the grace period, tidies up.
-async fn drained(running: Running, signals: &mut Signals, tasks: &Tasks) -> ExitCode {
+/// Closes the listeners, lets streams finish within the grace period, of which some is spent, tidies up.
+async fn drained(
+    running: Running,
+    signals: &mut Signals,
+    tasks: &Tasks,
+    spent: Duration,
+) -> ExitCode {
     let Running {
         shared,
         served,
@@ -168,7 +196,11 @@ async fn drained(running: Running, signals: &mut Signals, tasks: &Tasks) -> Exit
         info!(target: "dapr.runtime.http", "Closing HTTP server {address}…");
     }
     drain.cancel();
-    let grace = shared.config.grace.unwrap_or(FOR_EVER);
+    let grace = shared
+        .config
+        .grace
+        .unwrap_or(FOR_EVER)
+        .saturating_sub(spent);
     let began = shared.clock.monotonic();
     let unfinished = tokio::select! {
         unfinished = serving.wait(grace) => unfinished,

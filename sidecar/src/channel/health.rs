@@ -55,6 +55,13 @@ pub(crate) async fn wait_for_port(target: &AppTarget) {
     }
 }
 
+/// True if the app accepts connections now.
+pub(crate) async fn is_listening(target: &AppTarget) -> bool {
+    let knocked = tokio::time::timeout(KNOCK_LIMIT, knock(target)).await;
+    // An app that is slow to answer is there.
+    knocked.is_err() || knocked.is_ok_and(|answer| answer.is_some())
+}
+
 /// One try: TCP, and a TLS handshake where the app speaks TLS.
 async fn knock(target: &AppTarget) -> Option<()> {
     let host = target.address.trim_matches(['[', ']']);

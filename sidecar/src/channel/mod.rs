@@ -54,6 +54,16 @@ pub(crate) enum ChannelError {
         /// Why.
         cause: Box<str>,
     },
+    /// There is no connection to the app: it knows nothing of the request.
+    #[error("{verb} {url:?}: {cause}")]
+    Unreached {
+        /// `Get`, `Post`, ...
+        verb: &'static str,
+        /// The URL.
+        url: Box<str>,
+        /// Why.
+        cause: Box<str>,
+    },
     /// A gRPC app's connection.
     #[error("rpc error: code = Unavailable desc = {0}")]
     Unavailable(Box<str>),

@@ -31,7 +31,7 @@ use crate::{
         context::CallContext,
         grpc, headers,
         stream::{Direction, Ending, Outgoing, Pieces},
-        wire,
+        undelivered, wire,
     },
     live::Live,
     worker::Worker,
@@ -285,6 +285,11 @@ async fn deliver(
             Err(channel_status(&ChannelError::NoStream))
         }
         Ok(reply) => Ok(reply),
+        Err(error @ ChannelError::Unreached { .. })
+            if worker.shared.config.kubernetes.is_some() =>
+        {
+            Err(undelivered::marked(channel_status(&error)))
+        }
         Err(error) => Err(channel_status(&error)),
     }
 }
@@ -395,6 +400,7 @@ fn channel_status(error: &ChannelError) -> Status {
 fn refusal(status: &Status, trace: &crate::invocation::context::CallTrace) -> Response<Body> {
     let mut headers = HeaderMap::new();
     trace.to_hop_error(&mut headers);
+    undelivered::mark(&mut headers, status);
     grpc::answer(headers, None, status, HeaderMap::new())
 }
 

@@ -26,7 +26,7 @@ use crate::{
         context::CallContext,
         grpc, headers,
         stream::{Direction, Ending, Fault, Outgoing, Pieces},
-        wire,
+        undelivered, wire,
     },
     peers::{DialError, PeerError, PeerKey},
     worker::Worker,
@@ -115,13 +115,14 @@ impl Exchange<'_> {
         let request = self.request(STREAM, outgoing.boxed())?;
         let response = self.send(request, &fault).await?;
         let (parts, body) = response.into_parts();
+        let is_undelivered = undelivered::is_marked(&parts.headers);
         refused(&parts.headers)?;
         let limit = self.worker.shared.config.max_message.max(chunks::MAX_PIECE) + HEAD_ROOM;
         let mut pieces = Pieces::new(body, Direction::Response, limit);
         let leading = pieces
             .leading()
             .await
-            .map_err(|error| from_stream(error, &fault))?;
+            .map_err(|error| elsewhere(from_stream(error, &fault), is_undelivered))?;
         let Some(leading) = leading else {
             return Err(fault.get().map_or_else(
                 || Failure::Final(InvokeError::Body("EOF".to_owned())),
@@ -270,6 +271,14 @@ fn hop(status: Status) -> Failure {
         return Failure::Lost(status);
     }
     Failure::Final(InvokeError::Hop(Box::new(status)))
+}
+
+/// A refusal of a call that the app knows nothing of: it may be made at another address.
+fn elsewhere(failure: Failure, is_undelivered: bool) -> Failure {
+    if is_undelivered && let Failure::Final(InvokeError::Hop(status)) = failure {
+        return Failure::Unreachable(*status);
+    }
+    failure
 }
 
 fn from_stream(error: BodyError, fault: &Fault) -> Failure {

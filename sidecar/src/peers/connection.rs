@@ -261,11 +261,13 @@ fn was_refused(error: &hyper::Error) -> bool {
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
         if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-            let reason = h2.reason();
-            return matches!(
-                reason,
-                Some(h2::Reason::REFUSED_STREAM | h2::Reason::FRAME_SIZE_ERROR)
-            );
+            // A stream that ends with the other side's farewell is one that it did not take up any more.
+            let is_farewell = h2.is_go_away() && h2.is_remote();
+            return match h2.reason() {
+                Some(h2::Reason::REFUSED_STREAM | h2::Reason::FRAME_SIZE_ERROR) => true,
+                Some(h2::Reason::NO_ERROR) => is_farewell,
+                Some(_) | None => false,
+            };
         }
         next = cause.source();
     }

@@ -110,7 +110,11 @@ struct Inner {
     clock: Clock,
     tasks: Group,
     idle: Duration,
+    left: Left,
 }
+
+/// Told of an address whose sidecar ended its connection: it leaves, or had nothing to do for long.
+pub(crate) type Left = Box<dyn Fn(&Authority) + Send + Sync>;
 
 /// How a connection's own task learns which one it is.
 ///
@@ -141,6 +145,7 @@ impl Peers {
         clock: Clock,
         tasks: Group,
         idle: Duration,
+        left: Left,
     ) -> Self {
         let (tls, identity) = tls.unzip();
         Self {
@@ -152,6 +157,7 @@ impl Peers {
                 clock,
                 tasks,
                 idle,
+                left,
             }),
         }
     }
@@ -266,6 +272,13 @@ impl Inner {
             && connection.is_fit(self.generation(), self.clock.now())
         {
             return Ok(Arc::clone(connection));
+        }
+        if held
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.is_closed())
+        {
+            (self.left)(&key.authority);
         }
         if let Some((_, why)) = held.failed.as_ref().filter(|(when, _)| *when > asked) {
             return Err(why.clone());

@@ -248,6 +248,10 @@ impl Resolve for Kubernetes {
         drop(failed);
         self.hurry.notify_one();
     }
+
+    fn left(&self, authority: &Authority) {
+        self.failed(authority);
+    }
 }
 
 impl Kubernetes {

@@ -52,6 +52,11 @@ pub(crate) trait Resolve: Send + Sync {
     fn failed(&self, authority: &Authority) {
         let _ = authority;
     }
+
+    /// The sidecar at this address told its callers to go elsewhere. It may still serve who knows no other.
+    fn left(&self, authority: &Authority) {
+        let _ = authority;
+    }
 }
 
 /// What this sidecar tells the others about itself.

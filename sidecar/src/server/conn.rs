@@ -58,7 +58,15 @@ const DEFAULT_READ_BUFFER: usize = 4096;
 /// Open streams of one connection, how many there ever were, and what came in between them.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
+    traffic: Option<Arc<Traffic>>,
     opening: Opening,
+    open: AtomicUsize,
+    ever: AtomicU64,
+}
+
+/// Open streams of a whole process, and how many there ever were.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
     open: AtomicUsize,
     ever: AtomicU64,
 }
@@ -146,9 +154,31 @@ async fn verdict(lease: &mut Option<Lease>, streams: &Streams) -> Verdict {
     }
 }
 
+// === impl Traffic ===
+
+impl Traffic {
+    /// True if any stream is open.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// Streams that were ever opened.
+    pub(crate) fn ever(&self) -> u64 {
+        self.ever.load(Ordering::Relaxed)
+    }
+}
+
 // === impl Streams ===
 
 impl Streams {
+    /// Streams of a connection that count for the process, too.
+    pub(crate) fn within(traffic: &Arc<Traffic>) -> Self {
+        Self {
+            traffic: Some(Arc::clone(traffic)),
+            ..Self::default()
+        }
+    }
+
     /// `io`, whose bytes count here.
     pub(crate) fn count<S>(&self, io: S) -> Counted<S> {
         self.opening.count(io)
@@ -158,6 +188,10 @@ impl Streams {
     pub(crate) fn open(self: &Arc<Self>) -> StreamGuard {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.ever.fetch_add(1, Ordering::Relaxed);
+        if let Some(traffic) = &self.traffic {
+            traffic.open.fetch_add(1, Ordering::Relaxed);
+            traffic.ever.fetch_add(1, Ordering::Relaxed);
+        }
         self.opening.head_done();
         StreamGuard(Arc::clone(self))
     }
@@ -217,6 +251,9 @@ impl Streams {
 impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(traffic) = &self.0.traffic {
+            traffic.open.fetch_sub(1, Ordering::Relaxed);
+        }
         // What came in so far was the request's body.
         self.0.opening.head_done();
     }

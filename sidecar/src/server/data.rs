@@ -12,6 +12,7 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use ironside_chassis::tasks::{Group, Tasks};
+use ironside_resolution::Authority;
 use ironside_transport::{IdentityRx, TlsClient, TlsServer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -24,7 +25,7 @@ use super::{
     accept::{Accepted, Listener},
     conn::{self, H2c, IDLE_LIMIT, Life, Streams},
     grpc, http,
-    internal::Internal,
+    internal::{Ends, Internal},
 };
 use crate::{
     channel::AppChannel,
@@ -61,6 +62,8 @@ pub(crate) struct DataThread {
     pub(crate) serving: Tasks,
     /// Owner of its connections to peers, apps and the outside.
     pub(crate) clients: Tasks,
+    /// Sends peers elsewhere: those that are connected hear that they should go, whoever comes is still served.
+    pub(crate) depart: CancellationToken,
     /// Closes listeners and idle connections.
     pub(crate) drain: CancellationToken,
     /// Ends the thread.
@@ -111,6 +114,7 @@ impl DataThread {
             ports,
             serving,
             clients,
+            depart,
             drain,
             stop: _,
         } = self;
@@ -138,7 +142,11 @@ impl DataThread {
             drain: drain.clone(),
         };
         let group = serving.group("internal-connection");
-        let peers = Internal::new(Arc::clone(&worker), server, group, drain.clone());
+        let ends = Ends {
+            depart,
+            drain: drain.clone(),
+        };
+        let peers = Internal::new(Arc::clone(&worker), server, group, ends);
         let loops = Loops {
             tasks: &serving,
             drain: &drain,
@@ -203,6 +211,8 @@ fn worker(
     } = &*shared.config;
     let group = clients.group("client-connection");
     let stamp = Stamp::new(app_id.as_str(), namespace.as_str(), *host_address, hostname);
+    let resolver = Arc::clone(&shared.resolver);
+    let left = move |authority: &Authority| resolver.left(authority);
     let channel = |target| AppChannel::new(target, &shared.config, &group, &shared.clock);
     Ok(Worker {
         shared: Arc::clone(shared),
@@ -212,6 +222,7 @@ fn worker(
             shared.clock.clone(),
             group.clone(),
             *peer_idle,
+            Box::new(left),
         ),
         app: app.as_ref().map(channel),
         known: KnownApps::default(),
@@ -270,7 +281,7 @@ impl Api {
             drain,
         } = self;
         let config = &worker.shared.config;
-        let streams = Arc::new(Streams::default());
+        let streams = Arc::new(Streams::within(&worker.shared.traffic));
         let h2c = if config.listen.h2c {
             H2c::PriorKnowledge
         } else {
@@ -302,7 +313,7 @@ impl Api {
             tasks,
             drain,
         } = self;
-        let streams = Arc::new(Streams::default());
+        let streams = Arc::new(Streams::within(&worker.shared.traffic));
         let builder = conn::grpc(tasks, worker.shared.config.read_buffer);
         let counted = Arc::clone(&streams);
         let service = hyper::service::service_fn(move |request| {

@@ -39,7 +39,16 @@ pub(crate) struct Internal {
     tls: Option<Arc<TlsServer>>,
     strangers: Strangers,
     tasks: Group,
-    drain: CancellationToken,
+    ends: Ends,
+}
+
+/// What ends connections of peers.
+#[derive(Clone)]
+pub(crate) struct Ends {
+    /// Those that are there now should go elsewhere. Who comes later knows no other place, and is served.
+    pub(crate) depart: CancellationToken,
+    /// All of them end.
+    pub(crate) drain: CancellationToken,
 }
 
 // === impl Internal ===
@@ -50,14 +59,14 @@ impl Internal {
         worker: Arc<Worker>,
         tls: Option<TlsServer>,
         tasks: Group,
-        drain: CancellationToken,
+        ends: Ends,
     ) -> Self {
         Self {
             worker,
             tls: tls.map(Arc::new),
             strangers: Strangers::default(),
             tasks,
-            drain,
+            ends,
         }
     }
 
@@ -102,7 +111,7 @@ impl Internal {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let shared = &self.worker.shared;
-        let streams = Arc::new(Streams::default());
+        let streams = Arc::new(Streams::within(&shared.traffic));
         let lease = peer
             .clone()
             .zip(shared.identity.clone())
@@ -126,13 +135,26 @@ impl Internal {
         });
         let connection = builder.serve_connection(TokioIo::new(streams.count(stream)), service);
         let life = Life {
-            drain: self.drain,
+            drain: self.ends.of_one(),
             streams,
             idle: Some(IDLE_LIMIT),
             lease,
         };
         if let Err(err) = conn::drive(connection, life).await {
             debug!(target: LOG, err = %err, "connection ended");
+        }
+    }
+}
+
+// === impl Ends ===
+
+impl Ends {
+    /// What ends a connection that begins now.
+    fn of_one(self) -> CancellationToken {
+        if self.depart.is_cancelled() {
+            self.drain
+        } else {
+            self.depart
         }
     }
 }

@@ -40,10 +40,12 @@ pub(crate) fn send_error(
             None => break,
         }
     }
-    ChannelError::Send {
-        verb: title(verb),
-        url: url.into(),
-        cause: text.unwrap_or_else(|| cause.to_string()).into(),
+    let (verb, url) = (title(verb), url.into());
+    let cause = text.unwrap_or_else(|| cause.to_string()).into();
+    if error.is_connect() {
+        ChannelError::Unreached { verb, url, cause }
+    } else {
+        ChannelError::Send { verb, url, cause }
     }
 }
 

@@ -142,11 +142,14 @@ impl Keeper {
         };
         record.is_asking = false;
         record.take(answer);
-        for told in std::mem::take(&mut record.waiting) {
-            record.tell(told);
-        }
         let again = record.again;
+        // Whoever is told looks into the table at once.
         self.publish();
+        if let Some(record) = self.records.get_mut(key) {
+            for told in std::mem::take(&mut record.waiting) {
+                record.tell(told);
+            }
+        }
         if again {
             self.ask(key);
         }
