@@ -12,7 +12,7 @@ pub(crate) enum Suite {
     Selfhosted,
     /// Published SDKs and gRPC clients: needs Python, Node and the package registries.
     Sdk,
-    /// Renders of the chart: needs Helm; runs only when named.
+    /// Renders of the chart: needs Helm, or Go to build it; runs only when named.
     Chart,
     /// Pods on a real cluster: needs root and Go, or a cluster; runs only when named.
     K8s,

@@ -9,5 +9,6 @@ mod objects;
 mod pods;
 mod rig;
 mod rights;
+mod schema;
 mod values;
 mod webhook;

@@ -1,6 +1,6 @@
 //! Every object is one that the API server would take whole, and every pod passes the strictest standard.
 
-use ironside_resources::{configuration, yaml};
+use ironside_resources::{access_control, configuration, yaml};
 use k8s_openapi::{
     api::{
         admissionregistration::v1::MutatingWebhookConfiguration,
@@ -136,6 +136,25 @@ fn the_definitions_are_such_that_their_type_knows_them_whole() {
         let object: Value = yaml::from_str(&text).unwrap();
         assert_eq!(unknown::<CustomResourceDefinition>(&object), [""; 0]);
     }
+}
+
+/// The manifests of the quick start are such as the API server and the sidecars take them.
+#[test]
+fn the_apps_of_the_quick_start_are_known_whole() {
+    let folder = root().join("e2e/apps/cluster");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let apps = read("shop.yaml");
+    let mut ids = Vec::new();
+    for document in yaml::documents(&apps) {
+        let object = yaml::decode::<Value>(document).unwrap().unwrap();
+        assert_eq!(unknown::<Deployment>(&object), [""; 0]);
+        let notes = &object["spec"]["template"]["metadata"]["annotations"];
+        assert_eq!(notes["dapr.io/enabled"], "true");
+        ids.push(notes["dapr.io/app-id"].clone());
+    }
+    assert_eq!(ids, ["server", "client"]);
+    let rules = access_control::decode(&read("access.yaml")).unwrap();
+    assert_eq!(rules.scopes, ["server"]);
 }
 
 /// What the standard `restricted` asks of a pod, and this one has not.

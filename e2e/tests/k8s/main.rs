@@ -5,4 +5,5 @@
 
 #![cfg(test)]
 
+mod crds;
 mod pods;
