@@ -1,0 +1,145 @@
+//! The program as a process: what it refuses, what it waits for, how it ends.
+
+#![cfg(test)]
+
+use ironside_testkit::kube::ApiServer;
+use serde_json::json;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// Nothing takes longer, unless it fails.
+const LONG: Duration = Duration::from_secs(30);
+
+struct Operator {
+    child: Child,
+    lines: Receiver<String>,
+    _folder: tempfile::TempDir,
+}
+
+impl Operator {
+    fn start(server: &ApiServer, flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("config");
+        std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_operator"))
+            .args(["--port=0", "--healthz-port=0", "--webhook-server-port=0"])
+            .args([
+                "--healthz-listen-address=127.0.0.1",
+                "--enable-metrics=false",
+            ])
+            .args(flags)
+            .env("KUBECONFIG", &kubeconfig)
+            .env("NAMESPACE", "dapr-system")
+            .env("DAPR_TRUST_ANCHORS_CONFIGMAP", "dapr-trust-bundle")
+            .env_remove("KUBERNETES_SERVICE_HOST")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (told, lines) = channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if told.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            child,
+            lines,
+            _folder: folder,
+        }
+    }
+
+    /// The next line that holds this text.
+    fn line(&self, text: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(LONG);
+            let line = line.unwrap_or_else(|_| panic!("no line with {text:?}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        let done = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(done.unwrap().success());
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// The status of `/healthz`.
+fn healthz(port: &str) -> String {
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.chars().skip("HTTP/1.1 ".len()).take(3).collect()
+}
+
+/// KO-27.
+#[test]
+fn a_bad_interval_is_refused() {
+    let server = ApiServer::start();
+    for interval in ["500ms", "abc"] {
+        let mut operator = Operator::start(&server, &["--watch-interval", interval]);
+        operator.line("--watch-interval");
+        assert_eq!(operator.exit_code(), Some(1), "{interval}");
+    }
+}
+
+/// KO-20, KO-28, KG-21: it waits, unready, for what is not there yet, and ends gracefully at any time.
+#[test]
+fn it_waits_for_its_configuration_unready() {
+    let server = ApiServer::start();
+    let mut operator = Operator::start(&server, &[]);
+    let line = operator.line("Healthz server is listening on");
+    let port = line.split("127.0.0.1:").nth(1).unwrap();
+    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+    operator.line("Waiting for Configuration dapr-system/daprsystem");
+    assert_eq!(healthz(&port), "503");
+    server.put(json!({
+        "apiVersion": "dapr.io/v1alpha1", "kind": "Configuration",
+        "metadata": {"name": "daprsystem", "namespace": "dapr-system"},
+        "spec": {"mtls": {"enabled": true, "controlPlaneTrustDomain": "cluster.local", "sentryAddress": "127.0.0.1:1"}},
+    }));
+    operator.line("Dapr Operator started");
+    assert_eq!(healthz(&port), "503", "it has no certificate");
+    let holder = || {
+        let lease = server.object(
+            "coordination.k8s.io/v1",
+            "Lease",
+            "dapr-system",
+            "operator.dapr.io",
+        );
+        lease.map(|lease| lease["spec"]["holderIdentity"].as_str().unwrap().to_owned())
+    };
+    let mut tries = 0;
+    while holder().is_none_or(|holder| holder.is_empty()) {
+        tries += 1;
+        assert!(tries < 3000, "nobody leads");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    operator.terminate();
+    operator.line("operator shut down gracefully");
+    assert_eq!(operator.exit_code(), Some(0));
+    assert_eq!(holder().as_deref(), Some(""), "released");
+}
