@@ -156,6 +156,7 @@ mod tests {
             code: Code::Dead,
             message: "no caller can have this identity".to_owned(),
             example: None,
+            other: None,
         };
         Lint {
             findings: numbers.map(finding).collect(),

@@ -19,6 +19,8 @@ pub struct Finding {
     ///
     /// Without one no request can match, and the message says why.
     pub example: Option<Sample>,
+    /// The other object, of an [`Code::Overlap`].
+    pub other: Option<Box<str>>,
 }
 
 /// Kind of finding.
@@ -110,6 +112,7 @@ impl fmt::Display for Finding {
             code,
             message,
             example,
+            other: _,
         } = self;
         write!(f, "{object} {pointer}: {}: {message}", code.as_str())?;
         match example {

@@ -76,6 +76,7 @@ impl Check<'_> {
             code: found.code,
             message: found.message,
             example: found.example,
+            other: None,
         };
         let last = |number: Option<u32>| number.map_or(0, |number| number.saturating_add(1));
         Some(((id.object, last(id.entry), last(id.operation)), finding))
@@ -287,7 +288,11 @@ impl Check<'_> {
                 ),
                 example: Some(overlap.sample.clone()),
             };
-            notes.extend(self.finding(overlap.allowing, found));
+            let note = self.finding(overlap.allowing, found);
+            notes.extend(note.map(|(place, finding)| {
+                let other = Some(denying.object().into());
+                (place, Finding { other, ..finding })
+            }));
         }
         notes.extend(self.app_routes());
         notes

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{AccessControl, AccessControlSpec, Problem};
+use super::{AccessControl, AccessControlSpec, Flaw, Problem};
 use crate::{YamlError, yaml};
 
 /// Why a document is no usable AccessControl.
@@ -103,6 +103,38 @@ pub fn decode_json(json: &[u8]) -> Result<AccessControl, AccessControlError> {
     };
     let problems = problems.into_iter().map(locate).collect();
     Err(AccessControlError::Problems(problems))
+}
+
+// === impl AccessControlError ===
+
+impl AccessControlError {
+    /// Returns the reason in one word, as the condition `Accepted` and the answers of sidecars have it (security 4.2).
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        let Self::Problems(problems) = self else {
+            return "UnknownField";
+        };
+        match problems.first().map(|located| located.problem.flaw) {
+            Some(Flaw::NotCompatible) => "CompatibleModeForbidsField",
+            Some(Flaw::TooMany(_) | Flaw::Length(_)) => "TooLarge",
+            Some(
+                Flaw::Empty
+                | Flaw::ForbiddenCharacter
+                | Flaw::EmptySegment
+                | Flaw::DotSegment
+                | Flaw::DoubleStar
+                | Flaw::Percent
+                | Flaw::StarNotAlone
+                | Flaw::Wildcard
+                | Flaw::AppId
+                | Flaw::Namespace
+                | Flaw::TrustDomain
+                | Flaw::DuplicatePolicy
+                | Flaw::DuplicateValue,
+            )
+            | None => "InvalidPattern",
+        }
+    }
 }
 
 // === impl Document ===

@@ -14,10 +14,7 @@ use ironside_discovery::{MAX_OBJECTS, STALE, TOO_LARGE};
 use ironside_identity::Namespace;
 use ironside_policy::Refused;
 use ironside_proto::discovery::{ObjectError, WatchResponse};
-use ironside_resources::{
-    AccessControl,
-    access_control::{AccessControlError, Flaw, decode_json},
-};
+use ironside_resources::{AccessControl, access_control::decode_json};
 use serde_json::Value;
 
 use super::Streamed;
@@ -265,7 +262,7 @@ impl Adopted {
             }
             Err(cause) => cause,
         };
-        errors.push(envelope.error(code(&cause), cause));
+        errors.push(envelope.error(cause.reason(), cause));
         let state = match before.map(|known| &known.state) {
             Some(State::Good(last) | State::Outdated(last)) => State::Outdated(Arc::clone(last)),
             Some(State::Bad(_) | State::Foreign) | None => State::Bad(Refused {
@@ -377,33 +374,6 @@ pub(super) fn abridged(mut errors: Vec<ObjectError>) -> Vec<ObjectError> {
         });
     }
     errors
-}
-
-/// The reason as the condition `Accepted` spells it (security 4.2).
-fn code(error: &AccessControlError) -> &'static str {
-    let AccessControlError::Problems(problems) = error else {
-        return "UnknownField";
-    };
-    match problems.first().map(|located| located.problem.flaw) {
-        Some(Flaw::NotCompatible) => "CompatibleModeForbidsField",
-        Some(Flaw::TooMany(_) | Flaw::Length(_)) => TOO_LARGE,
-        Some(
-            Flaw::Empty
-            | Flaw::ForbiddenCharacter
-            | Flaw::EmptySegment
-            | Flaw::DotSegment
-            | Flaw::DoubleStar
-            | Flaw::Percent
-            | Flaw::StarNotAlone
-            | Flaw::Wildcard
-            | Flaw::AppId
-            | Flaw::Namespace
-            | Flaw::TrustDomain
-            | Flaw::DuplicatePolicy
-            | Flaw::DuplicateValue,
-        )
-        | None => "InvalidPattern",
-    }
 }
 
 fn bounded(message: impl fmt::Display) -> String {
