@@ -8,13 +8,16 @@ use crate::SCOPE;
 use crate::cluster::Calls;
 use crate::config::{Address, Config};
 use crate::convert::Webhook;
+use crate::index::status::Mtls;
 use crate::lease::{Election, Leadership};
 use crate::metrics::Metrics;
+use crate::reconcile::access::{self, AccessMetrics, Relayed};
 use crate::reconcile::{Common, crds, services, watchdog};
+use crate::relay::Follower;
 use crate::serve::api::{Api, Parts, Shelves};
 use crate::serve::assigned::LivePods;
 use crate::serve::secrets::Secrets;
-use crate::serve::{self, Server, sources};
+use crate::serve::{self, AccessControl, Server, relay, sources};
 use crate::system::System;
 use ironside_chassis::health::{self, Health};
 use ironside_chassis::listen::{self, BindError, Binding};
@@ -22,15 +25,17 @@ use ironside_chassis::signals::{Signal, Signals};
 use ironside_chassis::{Clock, Tasks, fatal, metrics_server};
 use ironside_cluster::Recorder;
 use ironside_discovery::Discovery;
-use ironside_identity::{AppId, AppIdError};
+use ironside_identity::{AppId, AppIdError, SpiffeId};
 use ironside_transport::control_plane::NameError;
 use ironside_transport::sentry_client::{TokenSource, Validator};
-use ironside_transport::{AnchorsRx, ControlPlane, IdentityRx, Now, OneSidedTlsServer, TlsServer};
+use ironside_transport::{
+    AnchorsRx, ControlPlane, IdentityRx, Now, OneSidedTlsServer, TlsClient, TlsServer,
+};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
 const SCOPE_SIGNALS: &str = "dapr.signals";
@@ -38,6 +43,8 @@ const SCOPE_SIGNALS: &str = "dapr.signals";
 const APP_ID: &str = "dapr-operator";
 /// What the API server sees of this program.
 const USER_AGENT: &str = concat!("ironside-operator/", env!("CARGO_PKG_VERSION"));
+/// What other replicas told and nobody took yet.
+const RELAYED: usize = 64;
 /// What is in flight at the stop has so long to end; streams are ended at once (kubernetes 3.9).
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -138,6 +145,9 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
         clock: setup.clock.clone(),
     };
     let discovery = setup.discovery();
+    let gauges = AccessMetrics::default();
+    let shown = gauges.clone();
+    setup.metrics.register(move |all| shown.register(all));
     // Metrics of all parts are registered by now.
     setup.serve_metrics().await?;
     let shelves = Arc::new(Shelves::new(&setup.clock, &setup.metrics));
@@ -169,6 +179,7 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
         let reconciler = services::Reconciler::new(common.clone(), settings);
         setup.spawn("services", reconciler.run());
     }
+    let access = setup.access_control(&common, &system, discovery, identity.clone(), gauges)?;
     let api = Api::new(Parts {
         shelves,
         pods,
@@ -184,7 +195,7 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
         stop: tasks.token(),
     });
     setup
-        .serve_grpc(identity.clone(), api, discovery, server)
+        .serve_grpc(identity.clone(), api, access, server)
         .await?;
     Ok(())
 }
@@ -238,6 +249,61 @@ impl Setup<'_> {
         let sessions = Arc::new(self.tasks.group("discovery"));
         let settings = ironside_discovery::Settings::default();
         Discovery::new(settings, time, sessions, self.tasks.token())
+    }
+
+    /// Distributes access control and keeps its status; a replica that does not lead tells the one that does.
+    fn access_control(
+        &self,
+        common: &Common,
+        system: &System,
+        discovery: Discovery,
+        identity: IdentityRx,
+        metrics: AccessMetrics,
+    ) -> Result<AccessControl, RunError> {
+        let config = &self.config;
+        let own = SpiffeId::new(
+            system.trust_domain.clone(),
+            config.namespace.clone(),
+            AppId::parse(APP_ID)?,
+        );
+        let own = own.map_err(NameError::from)?;
+        let (told, relayed) = mpsc::channel::<Relayed>(RELAYED);
+        let instance: Arc<str> = config.instance.as_str().into();
+        let reconciler = access::Reconciler::new(access::Parts {
+            calls: common.calls.clone(),
+            discovery: discovery.clone(),
+            recorder: common.recorder.clone(),
+            clock: self.clock.clone(),
+            instance: Arc::clone(&instance),
+            only: config
+                .watch_namespace
+                .as_ref()
+                .map(|only| only.as_str().into()),
+            leadership: common.leadership.clone(),
+            relayed,
+            deny_by_default: config.denies_by_default,
+            mtls: match system.mtls {
+                true => Mtls::On,
+                false => Mtls::Off,
+            },
+            metrics,
+        });
+        let stop = self.tasks.token();
+        self.tasks
+            .spawn("access-control", reconciler.run(stop.clone()));
+        let follower = Follower {
+            discovery: discovery.clone(),
+            tls: Arc::new(TlsClient::new(identity, now(&self.clock))),
+            own: own.clone(),
+            instance,
+            leadership: common.leadership.clone(),
+            connections: self.tasks.group("relay-connection"),
+            clock: self.clock.clone(),
+        };
+        self.tasks.spawn("relay", follower.run(stop.clone()));
+        let streams = self.tasks.group("relay-stream");
+        let relay = relay::Relay::new(own, common.leadership.clone(), told, streams, stop);
+        Ok(AccessControl { discovery, relay })
     }
 
     /// Keeps what is known of resources and pods up to date; the cache is ready when all of it was read once.
@@ -362,7 +428,7 @@ impl Setup<'_> {
         &self,
         identity: IdentityRx,
         api: Api,
-        discovery: Discovery,
+        access: AccessControl,
         target: health::Target,
     ) -> Result<(), RunError> {
         let address = &self.config.grpc;
@@ -371,7 +437,7 @@ impl Setup<'_> {
         info!(target: serve::SCOPE, "Running gRPC server on port {port}");
         target.ready();
         let tls = TlsServer::new(identity, now(&self.clock));
-        let server = Server::new(tls, api, discovery, self.clock.clone(), self.tasks);
+        let server = Server::new(tls, api, access, self.clock.clone(), self.tasks);
         let connections = self.tasks.group("grpc-connection");
         self.tasks.spawn("grpc", async move {
             server.run(listener, connections).await;

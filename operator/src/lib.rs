@@ -13,6 +13,7 @@ mod index;
 mod lease;
 mod metrics;
 mod reconcile;
+mod relay;
 mod serve;
 mod system;
 #[cfg(test)]

@@ -158,10 +158,6 @@ impl Metrics {
 
     /// Has metrics of another part shown beside these; before [`Self::exposition`]. Names begin with
     /// `dapr_operator_`.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the metrics of AccessControl")
-    )]
     pub(crate) fn register(&self, more: impl FnOnce(&mut Registry) + Send + 'static) {
         let mut all = self.more.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(Box::new(more));

@@ -70,16 +70,8 @@ impl Watch {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         E: Executor<crate::server::Task> + Clone + Send + Sync + Unpin + 'static,
     {
-        let handshake = http2::handshake(Boxed(tasks.clone()), TokioIo::new(io));
-        let (sender, connection) = handshake.await?;
-        // Its end is seen by the stream.
-        tasks.execute(Box::pin(async { drop(connection.await) }));
-        let origin = http::Uri::builder()
-            .scheme("https")
-            .authority(authority)
-            .path_and_query("/");
-        let origin = origin.build().unwrap_or_default();
-        let client = AccessControlDiscoveryClient::with_origin(Service(sender), origin);
+        let (service, origin) = connect(io, authority, tasks).await?;
+        let client = AccessControlDiscoveryClient::with_origin(service, origin);
         let mut client = client.max_decoding_message_size(MAX_RESPONSE);
         let (requests, mut queue) = mpsc::channel(QUEUE);
         let hello = abridged(hello);
@@ -117,6 +109,27 @@ impl Watch {
     }
 }
 
+/// Speaks HTTP/2 on a connection, and says what its requests are for.
+pub(crate) async fn connect<S, E>(
+    io: S,
+    authority: &str,
+    tasks: E,
+) -> Result<(Service, http::Uri), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    E: Executor<crate::server::Task> + Clone + Send + Sync + Unpin + 'static,
+{
+    let handshake = http2::handshake(Boxed(tasks.clone()), TokioIo::new(io));
+    let (sender, connection) = handshake.await?;
+    // Its end is seen by the stream.
+    tasks.execute(Box::pin(async { drop(connection.await) }));
+    let origin = http::Uri::builder()
+        .scheme("https")
+        .authority(authority)
+        .path_and_query("/");
+    Ok((Service(sender), origin.build().unwrap_or_default()))
+}
+
 /// A Hello that fits into a request.
 fn abridged(mut hello: Hello) -> Hello {
     let mut left = MAX_REQUEST - MAX_INSTANCE - FRAME;
@@ -147,7 +160,7 @@ where
 }
 
 /// hyper's sender as the service that tonic's client wants.
-struct Service(http2::SendRequest<tonic::body::Body>);
+pub(crate) struct Service(http2::SendRequest<tonic::body::Body>);
 
 impl tower_service::Service<http::Request<tonic::body::Body>> for Service {
     type Response = http::Response<hyper::body::Incoming>;

@@ -8,6 +8,7 @@
 
 pub mod book;
 pub mod client;
+pub mod relay;
 pub mod report;
 pub mod server;
 pub mod session;

@@ -189,6 +189,24 @@ impl Calls {
         Ok(items(list))
     }
 
+    /// Reads how far the API server has come with a kind; none if it says so in no number.
+    ///
+    /// # Errors
+    /// [`CallError`] if the server does not say.
+    pub(crate) async fn revision(
+        &self,
+        place: Place,
+        namespace: Option<&str>,
+    ) -> Result<Option<u64>, CallError> {
+        let path = format!("{}?limit=1", place.path(namespace, None));
+        let accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        let list = self.call(Method::GET, &path, None, Some(accept)).await?;
+        let text = list
+            .pointer("/metadata/resourceVersion")
+            .and_then(Value::as_str);
+        Ok(text.and_then(|text| text.parse().ok()))
+    }
+
     /// Makes an object.
     ///
     /// # Errors
@@ -241,7 +259,6 @@ impl Calls {
     ///
     /// # Errors
     /// [`CallError`] as [`Self::apply`].
-    #[expect(dead_code, reason = "for the status of AccessControl")]
     pub(crate) async fn apply_status(
         &self,
         place: Place,

@@ -78,6 +78,11 @@ const TABLE: &[Flag] = &[
     ),
     Flag::duration("cache-sync-period", "0s", "accepted, does nothing"),
     Flag::bool(
+        "access-control-deny-by-default",
+        "false",
+        "deny calls to apps that no AccessControl applies to",
+    ),
+    Flag::bool(
         "manage-crds",
         "false",
         "upgrade the definitions of the project's own kinds by server-side apply",

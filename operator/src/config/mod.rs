@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) rollouts: bool,
     pub(crate) watchdog: Watchdog,
     pub(crate) manages_crds: bool,
+    /// Calls to apps that no AccessControl applies to are denied.
+    pub(crate) denies_by_default: bool,
 }
 
 /// How the watchdog works.
@@ -161,6 +163,7 @@ impl Config {
                     .filter(|limit| *limit > 0),
                 labels: parsed.bool("watchdog-can-patch-pod-labels"),
             },
+            denies_by_default: parsed.bool("access-control-deny-by-default"),
             manages_crds: parsed.bool("manage-crds"),
             namespace,
         })

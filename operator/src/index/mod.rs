@@ -2,14 +2,19 @@
 //!
 //! Pure: no client, no clock, no tasks. [`mirror`] keeps one kind, whatever is kept of its objects; [`objects`],
 //! [`pods`] and [`workloads`] say what that is; [`scope`] says what one app learns of a change, [`services`] what
-//! becomes of the Service of an app.
+//! becomes of the Service of an app. Of access control, [`access`] keeps the objects, [`sidecars`] who runs them, and
+//! [`analysis`] and [`status`] say what is told of them.
 
+pub(crate) mod access;
+pub(crate) mod analysis;
 pub(crate) mod mirror;
 pub(crate) mod objects;
 pub(crate) mod pods;
 pub(crate) mod scope;
 pub(crate) mod secret_refs;
 pub(crate) mod services;
+pub(crate) mod sidecars;
+pub(crate) mod status;
 pub(crate) mod workloads;
 
 use serde_json::Value;

@@ -3,6 +3,7 @@
 //! Owns what all of them have in common: the calls, who is told, and whether this replica may act. What is to be done
 //! is decided in `index`, from what watches told.
 
+pub(crate) mod access;
 pub(crate) mod crds;
 pub(crate) mod queue;
 pub(crate) mod services;

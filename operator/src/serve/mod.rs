@@ -6,6 +6,7 @@
 pub(crate) mod api;
 pub(crate) mod assigned;
 pub(crate) mod authz;
+pub(crate) mod relay;
 pub(crate) mod secrets;
 pub(crate) mod shelf;
 pub(crate) mod sources;
@@ -55,11 +56,17 @@ const DRAIN: Duration = Duration::from_secs(4);
 /// Pause after a failed accept (no descriptors left), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The services of access control, which share the port.
+pub(crate) struct AccessControl {
+    pub(crate) discovery: Discovery,
+    pub(crate) relay: relay::Relay,
+}
+
 /// What all connections share.
 pub(crate) struct Server {
     tls: TlsServer,
     operator: OperatorServer<api::Api>,
-    discovery: Discovery,
+    access: AccessControl,
     slots: Arc<Semaphore>,
     streams: Group,
     clock: Clock,
@@ -73,14 +80,14 @@ impl Server {
     pub(crate) fn new(
         tls: TlsServer,
         api: api::Api,
-        discovery: Discovery,
+        access: AccessControl,
         clock: Clock,
         tasks: &Tasks,
     ) -> Arc<Self> {
         Arc::new(Self {
             tls,
             operator: OperatorServer::new(api).max_decoding_message_size(MAX_MESSAGE),
-            discovery,
+            access,
             slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             streams: tasks.group("grpc-stream"),
             clock,
@@ -165,7 +172,10 @@ impl Server {
         match service {
             Some("dapr.proto.operator.v1.Operator") => self.operator.clone().call(request).await,
             Some("accesscontrol.v1.AccessControlDiscovery") => {
-                self.discovery.service().call(request).await
+                self.access.discovery.service().call(request).await
+            }
+            Some("accesscontrol.v1.AccessControlRelay") => {
+                self.access.relay.service().call(request).await
             }
             other => {
                 let text = format!("unknown service {}", other.unwrap_or_default());

@@ -7,7 +7,7 @@ use crate::reconcile::{Common, services};
 use crate::serve::api::{Api, Parts, Shelves};
 use crate::serve::assigned::LivePods;
 use crate::serve::secrets::Secrets;
-use crate::serve::{Server, sources};
+use crate::serve::{AccessControl, Server, relay, sources};
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use ironside_chassis::{Clock, Tasks};
@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub(super) const OPERATOR: &str = "spiffe://cluster.local/ns/dapr-system/dapr-operator";
 /// Nothing takes longer, unless it fails.
@@ -138,7 +138,16 @@ impl Rig {
         let sessions = Arc::new(self.tasks.group("discovery"));
         let discovery = Discovery::new(Default::default(), time, sessions, self.tasks.token());
         let tls = TlsServer::new(identity(&self.ca, OPERATOR, &self.ca), now());
-        let server = Server::new(tls, api, discovery, clock, &self.tasks);
+        let (told, _nobody) = mpsc::channel(1);
+        let relay = relay::Relay::new(
+            SpiffeId::parse(OPERATOR).unwrap(),
+            self.leadership.subscribe(),
+            told,
+            self.tasks.group("relay"),
+            self.tasks.token(),
+        );
+        let access = AccessControl { discovery, relay };
+        let server = Server::new(tls, api, access, clock, &self.tasks);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = self.tasks.group("connection");
