@@ -11,7 +11,7 @@ use std::{
 use ironside_e2e::wait;
 use ironside_testkit::http::{self, Answer, HttpApp, Request, Seen};
 use rustix::process::Signal;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::{
     dns::pod_address,
@@ -29,7 +29,7 @@ async fn echo() -> HttpApp {
 struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
-    callers: Vec<JoinHandle<Vec<String>>>,
+    callers: JoinSet<Vec<String>>,
 }
 
 impl Load {
@@ -38,9 +38,10 @@ impl Load {
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicUsize::new(0)),
         );
-        let callers = (0..CALLERS).map(|number| {
+        let mut callers = JoinSet::new();
+        for number in 0..CALLERS {
             let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-            tokio::spawn(async move {
+            callers.spawn(async move {
                 let mut failed = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let path = "/v1.0/invoke/orders/method/hi";
@@ -57,10 +58,10 @@ impl Load {
                     done.fetch_add(1, Ordering::Relaxed);
                 }
                 failed
-            })
-        });
+            });
+        }
         Self {
-            callers: callers.collect(),
+            callers,
             stop,
             done,
         }
@@ -84,11 +85,8 @@ impl Load {
 
     async fn end(self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
-        let mut failed = Vec::new();
-        for caller in self.callers {
-            failed.extend(caller.await.unwrap());
-        }
-        failed
+        let failed = self.callers.join_all().await;
+        failed.concat()
     }
 }
 

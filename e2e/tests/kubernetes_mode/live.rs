@@ -72,9 +72,10 @@ async fn rules_change_live_and_never_by_accident() {
 
     // One call is under way while the rules change.
     let port = web.http;
-    let slow = tokio::spawn(async move {
-        http::send(port, &Request::get("/v1.0/invoke/orders/method/slow")).await
-    });
+    let mut slow = tokio::task::JoinSet::new();
+    slow.spawn(
+        async move { http::send(port, &Request::get("/v1.0/invoke/orders/method/slow")).await },
+    );
     app.busy(1).await;
     cluster.configure("another-config", 1, rules(DENY));
     cluster.configure("orders-config", 2, rules(DENY));
@@ -129,7 +130,7 @@ async fn rules_change_live_and_never_by_accident() {
 
     // KL-08: the call that was under way, in the process that was there.
     gate.open();
-    let reply = slow.await.unwrap().unwrap();
+    let reply = slow.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!((reply.status(), reply.text().as_str()), (200, "done"));
     assert!(orders.program.ended().is_none());
     drop(operator);
