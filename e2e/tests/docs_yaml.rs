@@ -14,6 +14,7 @@ use ironside_identity::{AppId, Namespace, SpiffeId, TrustDomain};
 use ironside_policy::{
     AppKind, Callee, Caller, Input, Method, Namespaces, Operation, PolicySet, Verb, clean,
 };
+
 use ironside_resources::{
     configuration::{self, ConfigFile},
     loader::{Loaded, Loader, ResourceFile},
@@ -174,6 +175,8 @@ fn flaws(block: &Block) -> Vec<String> {
     let mut found: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     found.extend(loaded.errors.iter().map(ToString::to_string));
     found.extend(loaded.policy_failures.iter().map(ToString::to_string));
+    found.extend(loaded.resiliency_failures.iter().map(ToString::to_string));
+    found.extend(remarks(&loaded));
     if found.is_empty() && resources != documents {
         found.push(format!(
             "{documents} documents, {resources} resources for the app {}",
@@ -181,6 +184,17 @@ fn flaws(block: &Block) -> Vec<String> {
         ));
     }
     found
+}
+
+/// What a sidecar would remark on the policies for its calls.
+fn remarks(loaded: &Loaded) -> Vec<String> {
+    let compiled = ironside_resiliency::Table::compile(&ironside_resiliency::Input {
+        app_id: "orders",
+        namespace: "default",
+        resources: &loaded.resiliencies,
+        previous: None,
+    });
+    compiled.notes.iter().map(ToString::to_string).collect()
 }
 
 /// The policy that an app `orders` makes of a block.

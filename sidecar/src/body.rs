@@ -58,6 +58,9 @@ pub(crate) enum BodyError {
     /// A new policy does not allow the call any more.
     #[error("{}", .0.message())]
     Denied(Box<tonic::Status>),
+    /// A call with one message that may be repeated has more than one.
+    #[error("cannot use resiliency policies with retries on streaming RPCs")]
+    SecondMessage,
     /// The call's deadline passed while the body was under way.
     #[error("context deadline exceeded")]
     Deadline,

@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
+use ironside_resources::{Configuration, configuration::InboundLimits};
 use ironside_telemetry::Sampling;
 
 use crate::{
@@ -30,6 +31,10 @@ pub(crate) struct Live {
     pub(crate) policy: Arc<ironside_policy::PolicySet>,
     /// Which state of it this is.
     pub(crate) snapshot: PolicySnapshot,
+    /// What holds for outgoing calls.
+    pub(crate) resiliency: Arc<ironside_resiliency::Table>,
+    /// How much the app takes in.
+    pub(crate) inbound: InboundLimits,
     /// What happens to trace headers.
     pub(crate) trace: Sampling,
     /// What the API log holds.
@@ -83,6 +88,8 @@ impl Default for Live {
             endpoints: HashMap::new(),
             policy: Arc::default(),
             snapshot: PolicySnapshot::default(),
+            resiliency: Arc::default(),
+            inbound: Configuration::default().inbound(),
             trace: Sampling::PassThrough,
             access_log: AccessLog::default(),
             components: Vec::new(),

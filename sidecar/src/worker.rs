@@ -17,10 +17,10 @@ use crate::{
     channel::{AppChannel, admission::Admission},
     config::Config,
     decisions::{Decisions, Recorder},
-    inbound::{in_flight::InFlight, unread::Unread},
+    inbound::{in_flight::InFlight, rates::Rates, unread::Unread},
     invocation::headers::Stamp,
     live::Live,
-    outbound::{external::External, known::KnownApps},
+    outbound::{external::External, known::KnownApps, replicas::Fleet},
     peers::{Peers, verified::VerifiedPeers},
     resolve::Resolve,
     server::conn::Traffic,
@@ -34,12 +34,16 @@ pub(crate) struct Shared {
     pub(crate) live: watch::Receiver<Arc<Live>>,
     /// Where apps listen.
     pub(crate) resolver: Arc<dyn Resolve>,
+    /// Which of the addresses of an app gets a call.
+    pub(crate) fleet: Fleet,
     /// Own identity; `None` while mTLS is off.
     pub(crate) identity: Option<IdentityRx>,
     /// Peers whose certificates were verified, and until when.
     pub(crate) verified: VerifiedPeers,
     /// App health and concurrency.
     pub(crate) admission: Admission,
+    /// How fast each caller calls.
+    pub(crate) rates: Rates,
     /// Readiness of this process, the app's port included.
     pub(crate) health: Health,
     /// Readiness for outbound calls, which need no app.

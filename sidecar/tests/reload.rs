@@ -167,7 +167,7 @@ async fn a_folder_full_of_other_blocks_is_accepted_with_one_line_each() {
         "statestore (state.redis/v1)",
         "pubsub (pubsub.redis/v1)",
         "Subscription s",
-        "Resiliency r",
+        "Could not read resiliency policy r: ",
         "broken.yaml",
     ] {
         assert_eq!(

@@ -19,7 +19,7 @@ use std::time::Duration;
 use ironside_resources::resiliency::{RetryPolicy, Verb};
 use rand::Rng;
 
-use crate::breaker::{Cell, Change, Permit, Refusal};
+use crate::breaker::{Cell, Change, Permit, Refusal, State};
 use crate::outcome::{Failure, Outcome, Path};
 use crate::pauses::Pauses;
 use crate::target::{Rules, Target};
@@ -74,6 +74,18 @@ impl Attempts {
     /// The attempts of a call of `method` (a cleaned path) that begins now.
     #[must_use]
     pub fn begin(target: Arc<Target>, method: &str, call: Call, now: Duration) -> Self {
+        Self::begin_keyed(target, method, method, call, now)
+    }
+
+    /// The same, where a breaker belongs to `key` and not to the method: an HTTPEndpoint has one for its URL.
+    #[must_use]
+    pub fn begin_keyed(
+        target: Arc<Target>,
+        method: &str,
+        key: &str,
+        call: Call,
+        now: Duration,
+    ) -> Self {
         let Call {
             path,
             route,
@@ -82,7 +94,7 @@ impl Attempts {
             deadline,
         } = call;
         let rules = target.rules(method, verb).clone();
-        let cell = rules.breaker(method).map(|(cell, _)| cell);
+        let cell = rules.breaker(key).map(|(cell, _)| cell);
         let has_hop = route == Route::Peer;
         let built_in = target.built_in.clone();
         let built_in = built_in.filter(|_| has_hop && path != Path::Proxy);
@@ -191,6 +203,28 @@ impl Attempts {
     pub fn abandon(&mut self, now: Duration) {
         self.settle(now, Failure::Caller.into());
         self.phase = Phase::Over;
+    }
+
+    /// The state of the breaker, where there is one; looking may end an open one.
+    pub fn breaker_state(&mut self, now: Duration) -> Option<State> {
+        let (Some(cell), Some(breakers)) = (&self.cell, &self.rules.breakers) else {
+            return None;
+        };
+        let (state, change) = cell.lock().state(breakers.policy.policy(), now);
+        self.change = change.or(self.change);
+        Some(state)
+    }
+
+    /// Whether a failure may be followed by another attempt, other than at another address.
+    #[must_use]
+    pub fn may_repeat(&self) -> bool {
+        self.built_in.is_some() || self.rules.may_retry()
+    }
+
+    /// The target.
+    #[must_use]
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
     }
 
     /// A change of the breaker's state since the last look.

@@ -30,6 +30,8 @@ const LONGEST_PENALTY: Duration = Duration::from_secs(300);
 const DRAWS: usize = 5;
 /// Addresses that a call remembers to have tried.
 const REMEMBERED: usize = 8;
+/// Calls that an address always takes for those: below it no share says anything.
+const AFFINITY_FLOOR: f64 = 4.0;
 /// How much more than its share an address takes for the calls that are tied to it.
 const AFFINITY_LOAD: f64 = 1.25;
 
@@ -312,7 +314,7 @@ impl<K: Eq + Hash> Balancer<K> {
         let all = 0..self.endpoints.len();
         let usable = all.filter(|at| self.is_usable(*at, now, tried));
         let share = (self.pending + 1) as f64 / self.endpoints.len().max(1) as f64;
-        let most = (share * AFFINITY_LOAD).ceil();
+        let most = (share * AFFINITY_LOAD).ceil().max(AFFINITY_FLOOR);
         let has_room = |at: &usize| {
             let endpoint = self.endpoints.get(*at);
             endpoint.is_some_and(|known| (known.load.pending() as f64) < most)

@@ -28,6 +28,10 @@ use template::Template;
 
 /// Name of the built-in retries of the hop between sidecars.
 pub const BUILT_IN_SERVICE_RETRIES: &str = "DaprBuiltInServiceRetries";
+/// Retries of it after the first attempt. Source: resiliency-observability 1.7.
+pub const BUILT_IN_RETRIES: u32 = 3;
+/// Pause before each of them. Source: resiliency-observability 1.7.
+pub const BUILT_IN_PAUSE: Duration = Duration::from_secs(1);
 /// A built-in policy that cannot be overridden.
 const PROTECTED: &str = "DaprBuiltInActorNotFoundRetries";
 /// Fewest retries that an override can ask for. Source: resiliency-observability 1.7.
@@ -302,8 +306,8 @@ impl Merged {
         }
         let Some(written) = self.retries.get(BUILT_IN_SERVICE_RETRIES) else {
             return RetryPolicy {
-                backoff: Backoff::Constant(crate::retry::BUILT_IN_PAUSE),
-                max_retries: Some(crate::retry::BUILT_IN_RETRIES),
+                backoff: Backoff::Constant(BUILT_IN_PAUSE),
+                max_retries: Some(BUILT_IN_RETRIES),
                 ..RetryPolicy::default()
             };
         };

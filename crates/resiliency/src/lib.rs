@@ -4,9 +4,6 @@
 //! a call ([`attempts::Attempts`]), breakers, budgets and rates, and which of several addresses gets it
 //! ([`Balancer`]). Time and chance are arguments, time counted from any fixed start; nothing here sleeps, sends
 //! or reads a file. State that several calls share lies behind locks that are held for a moment.
-//!
-//! [`Attempts`], [`Outcome`] and [`Step`] at the root are the built-in plan of [`retry`] by itself, for calls
-//! that no table was made for.
 
 pub mod attempts;
 pub mod balance;
@@ -16,13 +13,13 @@ pub mod compile;
 pub mod outcome;
 mod pauses;
 mod rate;
-pub mod retry;
 pub mod target;
 pub mod trip;
 
+pub use attempts::Attempts;
 pub use balance::Balancer;
 pub use budget::Budget;
 pub use compile::{Compiled, Id, Input, Table};
+pub use outcome::Outcome;
 pub use rate::TokenBucket;
-pub use retry::{Attempts, Outcome, Step};
 pub use target::Target;

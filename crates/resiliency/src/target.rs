@@ -3,8 +3,9 @@
 //! A [`Target`] is found in a [`crate::Table`], once a call. Its definition never changes; its state (breakers,
 //! budget, tokens) lies behind short locks and moves to the next table where the definition stays the same.
 
+use std::any::Any;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ironside_resources::resiliency::{
@@ -62,6 +63,8 @@ pub struct Rules {
     pub breakers: Option<Owned<Arc<Breakers>>>,
     /// Key of the one breaker of this part; the path of a call where there is none.
     pub(crate) breaker_key: Option<Box<str>>,
+    /// What whoever makes the calls keeps beside them.
+    pub(crate) attached: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The policies of a part of a target.
@@ -139,6 +142,21 @@ impl Rules {
         let breakers = &self.breakers.as_ref()?.policy;
         let key = self.breaker_key(method);
         Some((breakers.of(key), breakers.policy()))
+    }
+
+    /// What whoever makes the calls keeps beside these policies: handles of series, say. Made once; `None` if
+    /// something of another type is there.
+    pub fn attached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<Arc<T>> {
+        let made = || Arc::new(make()) as Arc<dyn Any + Send + Sync>;
+        let attached = self.attached.get_or_init(made);
+        Arc::clone(attached).downcast().ok()
+    }
+
+    /// Whether a failure may be followed by another attempt.
+    #[must_use]
+    pub fn may_retry(&self) -> bool {
+        let retry = self.retry.as_ref();
+        retry.is_some_and(|retry| retry.policy.max_retries != Some(0))
     }
 
     /// The key of that breaker within its target, for logs: the path, or the pattern of this part.

@@ -20,6 +20,7 @@ mod grpc;
 mod http;
 mod invocation;
 mod path;
+mod resiliency;
 mod security;
 mod sentry;
 mod words;
@@ -29,6 +30,9 @@ pub use grpc::Rpc;
 pub use http::{HttpCalled, HttpServed};
 pub use invocation::CallKind;
 pub use path::{PathPatterns, PatternError};
+pub use resiliency::{
+    BreakerMeter, BreakerState, EndpointState, PolicyKind, PolicyLabels, PolicyMeter,
+};
 pub use security::{AclCaller, AclOutcome, AclScope, RotationFailure};
 pub use sentry::SentryMetrics;
 pub use words::grpc_code_name;
@@ -39,6 +43,7 @@ use family::{Buckets, Families};
 use grpc::GrpcFamilies;
 use http::HttpFamilies;
 use invocation::InvocationFamilies;
+use resiliency::ResiliencyFamilies;
 use security::{AclFamilies, SecurityFamilies};
 
 /// Bounds of latency histograms where the configuration gives none, in milliseconds:
@@ -78,6 +83,7 @@ struct Inner {
     http: HttpFamilies,
     grpc: GrpcFamilies,
     invocation: InvocationFamilies,
+    resiliency: ResiliencyFamilies,
     security: SecurityFamilies,
     acl: AclFamilies,
     access: AccessFamilies,
@@ -112,6 +118,7 @@ impl Metrics {
         let http = HttpFamilies::new(&mut families, &settings);
         let grpc = GrpcFamilies::new(&mut families);
         let invocation = InvocationFamilies::new(&mut families);
+        let resiliency = ResiliencyFamilies::new(&mut families);
         let security = SecurityFamilies::new(&mut families, settings.record_error_codes);
         let cluster = ClusterFamilies::new(&mut families);
         let mut others = Families::new(&mut foreign, &buckets);
@@ -123,6 +130,7 @@ impl Metrics {
             http,
             grpc,
             invocation,
+            resiliency,
             security,
             acl,
             access,
@@ -203,6 +211,44 @@ impl Metrics {
     /// Callee: a request of `caller` was answered.
     pub fn invocation_replied(&self, caller: &str, status: i32) {
         self.with(|inner| inner.invocation.replied(caller, status));
+    }
+
+    /// A Resiliency was read and is in force.
+    pub fn resiliency_loaded(&self, name: &str, namespace: &str) {
+        self.with(|inner| inner.resiliency.loaded(name, namespace));
+    }
+
+    /// Returns the counters of one policy of a target, to be kept beside it.
+    #[must_use]
+    pub fn resiliency_policy(&self, kind: PolicyKind, labels: PolicyLabels<'_>) -> PolicyMeter {
+        let inner = self.0.as_ref();
+        inner.map_or_else(PolicyMeter::disabled, |inner| {
+            inner.resiliency.policy(kind, labels)
+        })
+    }
+
+    /// Returns the counters of the breakers of a target, to be kept beside them.
+    #[must_use]
+    pub fn resiliency_breaker(&self, labels: PolicyLabels<'_>) -> BreakerMeter {
+        let inner = self.0.as_ref();
+        inner.map_or_else(BreakerMeter::disabled, |inner| {
+            inner.resiliency.breaker(labels)
+        })
+    }
+
+    /// A call was sent more than once, or would have been; `outcome` is one of a fixed list of words.
+    pub fn resiliency_retried(&self, target: &str, policy: &str, outcome: &'static str) {
+        self.with(|inner| inner.resiliency.retried(target, policy, outcome));
+    }
+
+    /// An address of a target is left out for a while; `reason` is one of a fixed list of words.
+    pub fn resiliency_ejected(&self, target: &str, reason: &'static str) {
+        self.with(|inner| inner.resiliency.ejected(target, reason));
+    }
+
+    /// So many addresses of a target are in this state.
+    pub fn resiliency_endpoints(&self, target: &str, state: EndpointState, count: usize) {
+        self.with(|inner| inner.resiliency.endpoints(target, state, count));
     }
 
     /// Returns the counters of one caller, to be kept with its connection.

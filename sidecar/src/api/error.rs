@@ -16,7 +16,8 @@ pub(crate) enum ErrorCode {
 }
 
 impl ErrorCode {
-    fn as_str(self) -> &'static str {
+    /// Its text.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::DirectInvoke => "ERR_DIRECT_INVOKE",
         }

@@ -13,7 +13,7 @@ use ironside_chassis::{
 use ironside_telemetry::metrics::Metrics;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     LOG,
@@ -32,7 +32,9 @@ use crate::{
     channel::admission::Admission,
     config::{Config, Listen, env::Environment},
     decisions::{self, Decisions, file::Writing},
+    inbound::rates::Rates,
     middleware::KeySource,
+    outbound::replicas::Fleet,
     peers::verified::VerifiedPeers,
     server::{accept::Listener, data::DataThread, public},
     sources::{
@@ -40,6 +42,7 @@ use crate::{
         compile::Compiled,
         disk::{Disk, DiskError, Snapshot},
         reload::{Reloader, Told},
+        resiliency,
         stream::{self, Streamed, Update},
     },
     worker::Shared,
@@ -177,13 +180,14 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     } else {
         Streamed::Absent
     };
-    let compiled = disk.compile(&snapshot, &streamed);
+    let compiled = disk.compile(&snapshot, &streamed, None);
     let mut compiled = compiled.map_err(DiskError::from)?;
     compiled.live.snapshot = access::first(&streamed, clock.now());
     lines::configured(&config, &snapshot.configuration, compiled.live.trace);
     warn_all(&compiled);
     let metrics = measure::metrics(&config, &snapshot, &health, tasks).await?;
     access::measure(&metrics, &compiled.live, &streamed, 0);
+    resiliency::announce(&[], &snapshot.loaded.resiliencies, &metrics);
     let security = secured(held.as_ref(), &health, &metrics, &clock, tasks);
     // One more than the components: the name resolver is one of its own.
     (0..=compiled.components.len()).for_each(|_| metrics.component_loaded());
@@ -216,7 +220,9 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         config,
         live,
         resolver,
+        fleet: Fleet::new(clock.clone(), Arc::clone(&metrics)),
         identity: peers.map(|held| held.identity.clone()),
+        rates: Rates::default(),
         verified: VerifiedPeers::default(),
         health,
         outbound: Health::new(),
@@ -233,7 +239,7 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         live: live_sender,
         metrics: Arc::clone(&shared.metrics),
         clock: shared.clock.clone(),
-        said: compiled.warnings,
+        said: [compiled.warnings, compiled.errors].concat(),
     };
     let updates = streaming(&shared, held.as_ref(), tasks);
     let hangup = reloading(disk, snapshot, told, updates, tasks)?;
@@ -292,6 +298,9 @@ fn writing(config: &Config, decisions: &Arc<Decisions>) -> Result<Option<Writing
 fn warn_all(compiled: &Compiled) {
     for warning in &compiled.warnings {
         warn!(target: LOG, "{warning}");
+    }
+    for text in &compiled.errors {
+        error!(target: LOG, "{text}");
     }
 }
 

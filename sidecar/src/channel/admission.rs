@@ -1,19 +1,25 @@
 //! May the app have one more call? Health first, then a place.
 //!
-//! Owns the app's health as probes leave it and the concurrency limit. A place is given back when the response
+//! Owns the app's health as probes leave it, the concurrency limit, and how many calls may wait for a place and
+//! for how long. A place is given back when the response
 //! body has been consumed or dropped, whatever ends the call. Stage 20, `admit`.
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use ironside_resources::configuration::InboundLimits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::busy::Busy;
 use crate::{
     body::{Body, BodyError},
     invocation::Reply,
@@ -24,6 +30,8 @@ use crate::{
 pub(crate) struct Admission {
     healthy: watch::Sender<bool>,
     places: Option<Arc<Semaphore>>,
+    /// Calls that wait for one.
+    waiting: AtomicU32,
 }
 
 impl Admission {
@@ -33,6 +41,7 @@ impl Admission {
         Self {
             healthy: watch::Sender::new(healthy),
             places,
+            waiting: AtomicU32::new(0),
         }
     }
 
@@ -51,18 +60,80 @@ impl Admission {
         self.healthy.subscribe()
     }
 
-    /// Waits for a place; `None` if the app is unhealthy.
-    pub(crate) async fn admit(&self) -> Option<Permit> {
+    /// Waits for a place, as long as the limits allow.
+    ///
+    /// # Errors
+    /// [`Refused`]: the app must not be called.
+    pub(crate) async fn admit(&self, limits: &InboundLimits) -> Result<Permit, Refused> {
         if !self.is_healthy() {
-            return None;
+            return Err(Refused::Unhealthy);
         }
-        let place = match &self.places {
-            // The semaphore is never closed.
-            Some(places) => Arc::clone(places).acquire_owned().await.ok(),
-            None => None,
+        let Some(places) = &self.places else {
+            return Ok(Permit(None));
+        };
+        let place = match Arc::clone(places).try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_taken) => self.wait(places, limits).await?,
         };
         // The wait may have been long.
-        self.is_healthy().then_some(Permit(place))
+        if self.is_healthy() {
+            Ok(Permit(place))
+        } else {
+            Err(Refused::Unhealthy)
+        }
+    }
+
+    async fn wait(
+        &self,
+        places: &Arc<Semaphore>,
+        limits: &InboundLimits,
+    ) -> Result<Option<OwnedSemaphorePermit>, Refused> {
+        let size = limits.queue_size;
+        let _waiting = Waiting::enter(&self.waiting, size).ok_or(Busy::Queue { size })?;
+        let place = Arc::clone(places).acquire_owned();
+        let place = match limits.max_wait {
+            Some(limit) => tokio::time::timeout(limit, place)
+                .await
+                .map_err(|_elapsed| Busy::Wait { limit })?,
+            None => place.await,
+        };
+        // The semaphore is never closed.
+        Ok(place.ok())
+    }
+}
+
+/// Why the app must not be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Its health is bad.
+    Unhealthy,
+    /// It has enough to do.
+    Busy(Busy),
+}
+
+impl From<Busy> for Refused {
+    fn from(busy: Busy) -> Self {
+        Self::Busy(busy)
+    }
+}
+
+/// One that waits for a place.
+struct Waiting<'a>(&'a AtomicU32);
+
+// === impl Waiting ===
+
+impl<'a> Waiting<'a> {
+    /// One more, unless `size` wait already.
+    fn enter(count: &'a AtomicU32, size: u32) -> Option<Self> {
+        let one_more = |waiting: u32| (waiting < size).then(|| waiting.saturating_add(1));
+        let entered = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        entered.is_ok().then_some(Self(count))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -112,26 +183,66 @@ impl HttpBody for Held {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
     use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const ANY: InboundLimits = InboundLimits {
+        rate_limit: None,
+        queue_size: 2,
+        max_wait: None,
+    };
 
     #[tokio::test]
     async fn a_place_comes_back_when_its_holder_goes() {
         let admission = Admission::new(Some(1), true);
-        let first = admission.admit().await.unwrap();
+        let first = admission.admit(&ANY).await.unwrap();
         assert!(
-            admission.admit().now_or_never().is_none(),
+            admission.admit(&ANY).now_or_never().is_none(),
             "the second waits"
         );
         drop(first);
-        assert!(admission.admit().now_or_never().flatten().is_some());
+        assert!(admission.admit(&ANY).now_or_never().unwrap().is_ok());
     }
 
     #[tokio::test]
     async fn an_unhealthy_app_is_not_called() {
         let admission = Admission::new(None, false);
-        assert!(admission.admit().await.is_none());
+        let refused = admission.admit(&ANY).await.unwrap_err();
+        assert_eq!(refused, Refused::Unhealthy);
         assert!(admission.set_healthy(true));
-        assert!(admission.admit().await.is_some());
+        assert!(admission.admit(&ANY).await.is_ok());
+    }
+
+    /// resiliency-observability 6.2, row "Concurrency limits, load shedding".
+    #[tokio::test(start_paused = true)]
+    async fn so_many_wait_and_only_for_so_long() {
+        let admission = Admission::new(Some(1), true);
+        let first = admission.admit(&ANY).await.unwrap();
+        let waiting = [(); 2].map(|()| Box::pin(admission.admit(&ANY)));
+        let [mut one, mut other] = waiting;
+        assert!((&mut one).now_or_never().is_none());
+        assert!((&mut other).now_or_never().is_none());
+        let full = Refused::Busy(Busy::Queue { size: 2 });
+        assert_eq!(admission.admit(&ANY).await.unwrap_err(), full);
+        drop(other);
+        let limit = Duration::from_secs(1);
+        let short = InboundLimits {
+            max_wait: Some(limit),
+            ..ANY
+        };
+        let late = Refused::Busy(Busy::Wait { limit });
+        assert_eq!(admission.admit(&short).await.unwrap_err(), late);
+        drop(first);
+        assert!(one.await.is_ok(), "whoever waits gets the place");
+        let none = InboundLimits {
+            queue_size: 0,
+            ..ANY
+        };
+        let _held = admission.admit(&none).await.unwrap();
+        let full = Refused::Busy(Busy::Queue { size: 0 });
+        assert_eq!(admission.admit(&none).await.unwrap_err(), full);
     }
 }

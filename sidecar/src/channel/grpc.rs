@@ -90,7 +90,8 @@ impl GrpcApp {
         if let Some(connection) = held.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(Arc::clone(connection));
         }
-        let dialled = tokio::time::timeout(DIAL_LIMIT, self.dial()).await;
+        // In memory of its own: most calls find a connection.
+        let dialled = tokio::time::timeout(DIAL_LIMIT, Box::pin(self.dial())).await;
         let connection = dialled.map_err(|_elapsed| DialError::Preface {
             cause: "i/o timeout".to_owned(),
         })??;
@@ -231,6 +232,10 @@ impl GrpcApp {
         metadata.insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
         metadata.insert(header::TE, HeaderValue::from_static("trailers"));
         metadata.insert(header::USER_AGENT, USER_AGENT);
+        if let Some(deadline) = context.deadline {
+            let left = grpc::timeout_value(deadline.left(&self.clock));
+            metadata.insert("grpc-timeout", left);
+        }
         let authority = self.authority.as_ref().map_or("app", Authority::as_str);
         let uri = super::http::uri("http", authority, ON_INVOKE.as_str())?;
         let mut request = Request::new(framed(&message, &type_url, slices));

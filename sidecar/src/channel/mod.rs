@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(crate) mod admission;
+pub(crate) mod busy;
 pub(crate) mod deadline;
 pub(crate) mod expect;
 pub(crate) mod grpc;
@@ -19,7 +20,7 @@ pub(crate) mod http;
 pub(crate) mod tls;
 pub(crate) mod url;
 
-use admission::Admission;
+use admission::{Admission, Refused};
 
 /// Why the app could not be called; the texts are those that callers of the reference see.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +128,11 @@ impl AppChannel {
         live: &Live,
         admission: &Admission,
     ) -> Result<Reply, ChannelError> {
-        let permit = admission.admit().await.ok_or(ChannelError::Unhealthy)?;
+        let permit = match admission.admit(&live.inbound).await {
+            Ok(permit) => permit,
+            Err(Refused::Unhealthy) => return Err(ChannelError::Unhealthy),
+            Err(Refused::Busy(busy)) => return Ok(busy.reply(self.is_http())),
+        };
         let reply = match &self.kind {
             Kind::Http(app) => app.call(call, context, live).await?,
             Kind::Grpc => self.proxy.on_invoke(call, context).await?,

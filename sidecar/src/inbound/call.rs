@@ -207,6 +207,9 @@ async fn invoke(
     // The rules of now: the caller chose when its last byte came.
     let live = worker.shared.live();
     authorise(&worker.decisions, &live, &asked)?;
+    if let Err(busy) = super::rate(worker, &live, peer.map(Arc::as_ref)) {
+        return Ok(busy.reply(app.is_http()));
+    }
     let mut entry = match kind {
         Kind::Stream => Some(in_flight::enter(worker, &live, peer, &asked)?),
         Kind::Unary(room) => {

@@ -11,10 +11,12 @@ use tonic::Status;
 
 use crate::{
     body::Body,
+    channel::busy::Busy,
     invocation::{
         context::{CallContext, CallTrace, Deadline},
         grpc,
     },
+    live::Live,
     worker::Worker,
 };
 
@@ -22,6 +24,7 @@ pub(crate) mod authorise;
 pub(crate) mod call;
 pub(crate) mod in_flight;
 pub(crate) mod proxy;
+pub(crate) mod rates;
 pub(crate) mod unread;
 
 const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
@@ -43,6 +46,11 @@ pub(crate) async fn serve(
             .map(|left| Deadline::after(left, &worker.shared.clock)),
         ..CallContext::default()
     };
+    // Nobody waits for it any more: it is not worth the app's time.
+    let left = context.deadline.map(|at| at.left(&worker.shared.clock));
+    if left.is_some_and(|left| left.is_zero()) {
+        return grpc::error(&Status::deadline_exceeded("context deadline exceeded"));
+    }
     let Some(method) = request.uri().path().strip_prefix(SERVICE) else {
         return proxy::serve(worker, peer, request, context).await;
     };
@@ -53,4 +61,17 @@ pub(crate) async fn serve(
             "method {other} of service dapr.proto.internals.v1.ServiceInvocation is not offered: actors are no part of this sidecar"
         ))),
     }
+}
+
+/// Takes a token of the caller, where each may call only so fast. Part of stage 20, `admit`.
+///
+/// # Errors
+/// [`Busy::Rate`].
+pub(crate) fn rate(worker: &Worker, live: &Live, peer: Option<&VerifiedPeer>) -> Result<(), Busy> {
+    let Some(limit) = live.inbound.rate_limit else {
+        return Ok(());
+    };
+    let now = worker.shared.clock.monotonic().since_start();
+    let taken = worker.shared.rates.take(limit, peer, now);
+    taken.map_err(Busy::Rate)
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     body::Body,
-    channel::{grpc::preface_text, http::set_token},
+    channel::{busy::Busy, grpc::preface_text, http::set_token},
     decisions::{Asked, record::Protocol},
     invocation::{
         context::CallContext,
@@ -139,6 +139,9 @@ pub(crate) async fn deliver(
         trace: context.trace.id(),
     };
     authorise(&worker.decisions, &live, &asked)?;
+    if leg == Leg::Peer {
+        super::rate(worker, &live, peer.map(Arc::as_ref)).map_err(Busy::status)?;
+    }
     let mut entry = match leg {
         Leg::Own => None,
         Leg::Peer => Some(in_flight::enter(worker, &live, peer, &asked)?),
@@ -160,7 +163,7 @@ pub(crate) async fn deliver(
     if let Some(token) = app.proxy.token() {
         set_token(&mut parts.headers, token);
     }
-    outbound::set_hop(&mut parts, worker, context);
+    outbound::set_hop(&mut parts, worker, context.deadline);
     let authority = app
         .proxy
         .authority()
@@ -191,7 +194,13 @@ pub(crate) async fn deliver(
         fault,
         entry,
     };
-    Ok(outbound::answer(response, asked, back, context, worker))
+    Ok(outbound::answer(
+        response,
+        asked,
+        back,
+        context.deadline,
+        worker,
+    ))
 }
 
 /// An app that answers HTTP/1.1 to HTTP/2 gets the reference's text (golden 22).

@@ -42,6 +42,16 @@ struct Encoded {
     binary: HeaderValue,
 }
 
+impl CallContext {
+    /// The same for an attempt that ends at `until`, counted as the clock counts.
+    pub(crate) fn until(&self, until: Option<Duration>) -> Self {
+        Self {
+            deadline: until.map(Deadline::at),
+            ..self.clone()
+        }
+    }
+}
+
 impl CallTrace {
     /// The span of this sidecar for a request with these headers.
     pub(crate) fn start(sampling: Sampling, headers: &HeaderMap) -> Self {
@@ -161,6 +171,16 @@ impl Deadline {
         Self(Tick::at(
             clock.monotonic().since_start().saturating_add(left),
         ))
+    }
+
+    /// At this time, counted as the clock counts.
+    pub(crate) const fn at(since_start: Duration) -> Self {
+        Self(Tick::at(since_start))
+    }
+
+    /// The time, counted as the clock counts.
+    pub(crate) const fn since_start(self) -> Duration {
+        self.0.since_start()
     }
 
     /// Time that is left.

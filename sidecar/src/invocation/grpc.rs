@@ -148,6 +148,7 @@ pub(crate) fn from_body_error(error: &BodyError) -> Status {
         }
         BodyError::Peer { code, message } => Status::new(*code, message.as_ref()),
         BodyError::Denied(status) => Status::clone(status),
+        BodyError::SecondMessage => Status::failed_precondition(error.to_string()),
         BodyError::Deadline => Status::deadline_exceeded(error.to_string()),
         BodyError::Connection(_) | BodyError::Cut => Status::unavailable(error.to_string()),
         BodyError::Sequence { .. }
@@ -232,6 +233,13 @@ fn head(headers: HeaderMap, body: Body) -> Response<Body> {
 /// The status that a finished call carries in its trailers or, without a body, in its headers.
 pub(crate) fn status_in(headers: &HeaderMap) -> Option<Status> {
     Status::from_header_map(headers)
+}
+
+/// The same as the number that stands there, which need not be one that gRPC knows.
+pub(crate) fn number_in(headers: &HeaderMap) -> Option<u32> {
+    let value = headers.get("grpc-status")?.to_str().ok()?;
+    // What is no number is Unknown.
+    Some(value.parse().unwrap_or(2))
 }
 
 /// Drops the status from metadata that is forwarded; encoded details stay, for they are the app's own bytes.

@@ -32,6 +32,8 @@ struct Lengths {
     /// Bytes of the present message that are still to come.
     left: usize,
     limit: usize,
+    /// Only one message may come; true once it has begun.
+    single: Option<bool>,
 }
 
 impl Lengths {
@@ -47,6 +49,12 @@ impl Lengths {
                 data.advance(step);
                 self.left -= step;
                 continue;
+            }
+            if self.prefix.is_empty()
+                && let Some(has_begun) = &mut self.single
+                && std::mem::replace(has_begun, true)
+            {
+                return Err(BodyError::SecondMessage);
             }
             let step = (PREFIX - self.prefix.len()).min(data.len());
             self.prefix
@@ -105,24 +113,42 @@ impl Messages {
         (Self::boxed(inner, back, Ending::Request, None), fault)
     }
 
+    /// A request body of one message; a second one breaks it.
+    pub(crate) fn single(inner: Body, limit: usize) -> (Body, Fault) {
+        let fault = Fault::default();
+        let back = Back {
+            limit,
+            fault: fault.clone(),
+            entry: None,
+        };
+        let mut messages = Self::new(inner, back, Ending::Request, None);
+        messages.lengths.single = Some(false);
+        (messages.boxed_unsync(), fault)
+    }
+
     /// A response body; it ends with DeadlineExceeded when `left` has passed.
     pub(crate) fn response(inner: Body, back: Back, left: Option<Duration>) -> Body {
         Self::boxed(inner, back, Ending::Response, left)
     }
 
     fn boxed(inner: Body, back: Back, ending: Ending, left: Option<Duration>) -> Body {
+        if inner.is_end_stream() {
+            return crate::body::empty();
+        }
+        Self::new(inner, back, ending, left).boxed_unsync()
+    }
+
+    fn new(inner: Body, back: Back, ending: Ending, left: Option<Duration>) -> Self {
         let Back {
             limit,
             fault,
             entry,
         } = back;
-        if inner.is_end_stream() {
-            return crate::body::empty();
-        }
         let lengths = Lengths {
             prefix: Vec::with_capacity(PREFIX),
             left: 0,
             limit,
+            single: None,
         };
         let deadline = left.map(|left| Box::pin(tokio::time::sleep(left)));
         Self {
@@ -134,7 +160,6 @@ impl Messages {
             entry,
             rest: None,
         }
-        .boxed_unsync()
     }
 
     /// Why the call must end now: it was revoked, and no message is cut by that.
@@ -242,7 +267,7 @@ mod tests {
                     message
                 })
                 .collect();
-            let mut lengths = Lengths { prefix: Vec::new(), left: 0, limit };
+            let mut lengths = Lengths { prefix: Vec::new(), left: 0, limit, single: None };
             let mut rest = wire.as_slice();
             let mut result = Ok(());
             let mut splits = splits.into_iter().cycle();

@@ -67,6 +67,25 @@ pub(crate) struct Invocation {
     pub(crate) body: SyncWrapper<Body>,
 }
 
+impl Invocation {
+    /// The same call once more, without its body.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            verb: self.verb,
+            has_http: self.has_http,
+            query: self.query.clone(),
+            origin: self.origin,
+            headers: self.headers.clone(),
+            pseudo: self.pseudo.clone(),
+            content_type: self.content_type.clone(),
+            type_url: self.type_url.clone(),
+            length: self.length,
+            body: crate::body::empty().into(),
+        }
+    }
+}
+
 /// Status of an app's answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum AppStatus {

@@ -44,8 +44,8 @@ use crate::{
 pub(crate) enum Destination {
     /// A URL that the client wrote.
     Url(ExternalUrl),
-    /// A loaded HTTPEndpoint.
-    Endpoint(Arc<Endpoint>),
+    /// A loaded HTTPEndpoint, and its name.
+    Endpoint(Arc<Endpoint>, Box<str>),
 }
 
 /// The TLS side of an HTTPEndpoint, as PEM text.
@@ -91,6 +91,7 @@ pub(crate) enum EndpointError {
 
 /// An HTTPEndpoint resource, ready for calls.
 pub(crate) struct Endpoint {
+    written: Box<str>,
     base: Uri,
     headers: Vec<(HeaderName, HeaderValue)>,
     tls: Option<ClientConfig>,
@@ -126,7 +127,19 @@ impl Endpoint {
         } else {
             Some(endpoint_tls(tls)?)
         };
-        Ok(Self { base, headers, tls })
+        Ok(Self {
+            written: base_url.into(),
+            base,
+            headers,
+            tls,
+        })
+    }
+}
+
+impl Endpoint {
+    /// The base URL as written.
+    pub(crate) const fn base(&self) -> &str {
+        &self.written
     }
 }
 
@@ -252,7 +265,7 @@ impl External {
     /// [`ChannelError`] if there is no answer.
     pub(crate) async fn call(
         &self,
-        destination: Destination,
+        destination: &Destination,
         mut call: Invocation,
         context: &CallContext,
         pipeline: &Pipeline,
@@ -264,14 +277,17 @@ impl External {
         if matches!(verb, Verb::None | Verb::Connect) {
             return Err(ChannelError::Verb);
         }
-        let (base, endpoint) = match &destination {
+        let (base, endpoint) = match destination {
             Destination::Url(url) => (parse_base(url.as_str())?, None),
-            Destination::Endpoint(endpoint) => (endpoint.base.clone(), Some(endpoint)),
+            Destination::Endpoint(endpoint, _) => (endpoint.base.clone(), Some(endpoint)),
         };
         let client = self.client(endpoint).await?;
         let replay = Replay::new(
             std::mem::replace(call.body.get_mut(), body::empty()),
-            endpoint.is_some() && matches!(call.length, Length::Fixed(_)),
+            match call.length {
+                Length::Fixed(_) if endpoint.is_some() => None,
+                Length::Fixed(_) | Length::Streaming => Some(0),
+            },
         );
         *call.body.get_mut() = replay.attempt();
         let uri = join(&base, &call)?;
@@ -414,7 +430,7 @@ async fn follow(
             response.status(),
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
         );
-        if keeps_body && !replay.is_replayable() {
+        if keeps_body && replay.is_gone() {
             return Ok(response.map(incoming));
         }
         body = if keeps_body {

@@ -57,7 +57,7 @@ pub(crate) async fn serve(
     };
     match answer(worker, &target, method, parts, body, &context, client).await {
         Ok(response) => response,
-        Err(error) => finish(failure(&target, &error).response(), &context),
+        Err(error) => finish(refusal(&target, &error), &context),
     }
 }
 
@@ -99,6 +99,17 @@ fn failure(target: &str, error: &InvokeError) -> ApiError {
         ErrorCode::DirectInvoke,
         format!("failed to invoke, id: {target}, err: {error}"),
     )
+}
+
+/// The same as an answer; one that is too early says when to come again.
+fn refusal(target: &str, error: &InvokeError) -> Response<Body> {
+    let mut response = failure(target, error).response();
+    if let InvokeError::RateLimited { wait } = error {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// True for an `Accept` of exactly `text/event-stream`.

@@ -3,18 +3,20 @@
 //! [`invoke`] joins the stages 10 to 15; `http.rs` and `service.rs` stand before it (8, 9) and turn its result
 //! into what their client reads (23); `proxy.rs` does the same for gRPC calls that nobody here understands.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ::http::HeaderValue;
 use ironside_identity::{AppId, Namespace};
 use ironside_policy::MethodError;
+use ironside_resiliency::breaker::Refusal;
 use ironside_resolution::{Authority, Target, TargetError};
+use ironside_resources::GoDuration;
 use tonic::{Code, Status};
 
 use crate::{
     body::BodyError,
     channel::ChannelError,
-    invocation::{Invocation, Reply, context::CallContext, headers, status},
+    invocation::{Invocation, Reply, context::CallContext, status},
     peers::PeerKey,
     resolve::ResolveError,
     worker::Worker,
@@ -28,9 +30,11 @@ pub(crate) mod plan;
 pub(crate) mod proxy;
 mod redirect;
 pub(crate) mod replay;
+pub(crate) mod replicas;
 pub(crate) mod send;
 pub(crate) mod service;
 
+use guard::ways;
 use plan::Route;
 
 /// Why an invocation has no reply. Its text is what stands after `failed to invoke, id: <id>, err: `.
@@ -78,9 +82,18 @@ pub(crate) enum InvokeError {
         "target app '{0}' is running a version of Dapr that does not support streaming-based service invocation"
     )]
     OldPeer(Box<str>),
-    /// The caller stopped waiting.
+    /// The caller stopped waiting, or a policy did.
     #[error("context deadline exceeded")]
     Deadline,
+    /// A circuit breaker refused the call.
+    #[error(transparent)]
+    Breaker(Refusal),
+    /// The rate that a policy allows is used up.
+    #[error("rate limit of the target is used up: the next request may be sent in {}", GoDuration::from(*wait))]
+    RateLimited {
+        /// How long.
+        wait: Duration,
+    },
 }
 
 impl InvokeError {
@@ -88,6 +101,7 @@ impl InvokeError {
     pub(crate) fn http_status(&self) -> ::http::StatusCode {
         match self {
             Self::Hop(hop) if hop.code() == Code::PermissionDenied => ::http::StatusCode::FORBIDDEN,
+            Self::RateLimited { .. } => ::http::StatusCode::TOO_MANY_REQUESTS,
             Self::Target(_)
             | Self::Method(_)
             | Self::Resolve(_)
@@ -98,6 +112,7 @@ impl InvokeError {
             | Self::NoApp
             | Self::NoStream
             | Self::OldPeer(_)
+            | Self::Breaker(_)
             | Self::Deadline => ::http::StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -154,27 +169,17 @@ pub(crate) async fn invoke(
     let work = async {
         match plan::route(worker, &live, target)? {
             Route::Url(url) => {
-                guard::external(
-                    worker,
-                    external::Destination::Url(url),
-                    call,
-                    context,
-                    &live,
-                )
-                .await
+                let destination = external::Destination::Url(url);
+                Box::pin(ways::external(worker, destination, call, context, &live)).await
             }
-            Route::Endpoint(endpoint) => {
-                guard::external(
-                    worker,
-                    external::Destination::Endpoint(endpoint),
-                    call,
-                    context,
-                    &live,
-                )
-                .await
+            Route::Endpoint(endpoint, name) => {
+                let destination = external::Destination::Endpoint(endpoint, name);
+                Box::pin(ways::external(worker, destination, call, context, &live)).await
             }
-            Route::Local(callee) => local(worker, &callee, call, context, &live).await,
-            Route::Peer(callee) => guard::peer(worker, &callee, call, context).await,
+            Route::Local(callee) => {
+                Box::pin(ways::local(worker, &callee, call, context, &live)).await
+            }
+            Route::Peer(callee) => ways::peer(worker, &callee, call, context, &live).await,
         }
     };
     match context.deadline {
@@ -183,25 +188,6 @@ pub(crate) async fn invoke(
             .map_err(|_elapsed| InvokeError::Deadline)?,
         None => work.await,
     }
-}
-
-/// Calls the own app: no peer, no policy (H8).
-async fn local(
-    worker: &Worker,
-    callee: &Callee,
-    mut call: Invocation,
-    context: &CallContext,
-    live: &crate::live::Live,
-) -> Result<Reply, InvokeError> {
-    let Some(app) = &worker.app else {
-        return Err(InvokeError::NoApp);
-    };
-    worker.stamp.identity(&mut call.headers, &callee.header);
-    let mut call = call;
-    headers::drop_trace(&mut call.headers, context);
-    Ok(app
-        .deliver(call, context, live, &worker.shared.admission)
-        .await?)
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use crate::{live::Live, worker::Worker};
 pub(crate) enum Route {
     /// A URL that the client wrote.
     Url(ExternalUrl),
-    /// A loaded HTTPEndpoint.
-    Endpoint(Arc<Endpoint>),
+    /// A loaded HTTPEndpoint, and its name.
+    Endpoint(Arc<Endpoint>, Box<str>),
     /// The app beside this sidecar.
     Local(Callee),
     /// An app behind another sidecar.
@@ -37,7 +37,7 @@ pub(crate) fn route(worker: &Worker, live: &Live, target: Target) -> Result<Rout
             written,
         } => {
             if let Some(endpoint) = live.endpoints.get(id.as_str()) {
-                return Ok(Route::Endpoint(Arc::clone(endpoint)));
+                return Ok(Route::Endpoint(Arc::clone(endpoint), written));
             }
             let config = &worker.shared.config;
             let header = HeaderValue::from_str(id.as_str())

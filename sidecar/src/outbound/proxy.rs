@@ -3,26 +3,42 @@
 //! Owns service-invocation 3 as the API port shows it. Messages pass untouched and unparsed, in all four stream
 //! kinds; only their sizes are looked at. The callee's half is `inbound/proxy.rs`.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts, uri::PathAndQuery};
-use ironside_resolution::{Authority, Target, TargetError};
+use futures_util::StreamExt as _;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts,
+    uri::PathAndQuery,
+};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, StreamBody};
+use ironside_resiliency::{
+    Target as Policies, attempts,
+    outcome::{End, Failure as Why, Outcome, Path},
+};
+use ironside_resolution::{Target, TargetError};
 use tonic::Status;
 
 use super::{
-    Callee,
+    Callee, InvokeError,
+    guard::{self, Attempt, Course, Failure, Limits, ways, ways::Place},
     plan::{self, Route},
+    replay::Replay,
+    replicas::{Choice, Lease},
 };
 use crate::{
     body::Body,
     inbound,
     invocation::{
+        chunks::PREFIX,
         context::{CallContext, Deadline},
         grpc,
         headers::{self, API_TOKEN, APP_ID, BAGGAGE, CALLEE_APP_ID},
         messages::{self, Back, Messages},
         stream::Fault,
     },
+    live::Live,
+    peers::{PeerError, PeerKey},
     worker::Worker,
 };
 
@@ -77,9 +93,9 @@ async fn forward(
         Route::Local(_) => {
             inbound::proxy::deliver(worker, None, request, &context, inbound::proxy::Leg::Own).await
         }
-        Route::Peer(callee) => remote(worker, &callee, request, &context).await,
+        Route::Peer(callee) => remote(worker, &callee, request, &context, &live).await,
         Route::Url(url) => Err(Status::unknown(format!("invalid app id {}", url.as_str()))),
-        Route::Endpoint(_) => Err(Status::unknown(format!(
+        Route::Endpoint(..) => Err(Status::unknown(format!(
             "{target} is an HTTPEndpoint: gRPC calls go to apps"
         ))),
     }
@@ -114,75 +130,390 @@ async fn remote(
     callee: &Callee,
     request: Request<Body>,
     context: &CallContext,
+    live: &Live,
 ) -> Result<Response<Body>, Status> {
     let (mut parts, body) = request.into_parts();
     let asked = parts.headers.get(header::CONTENT_TYPE).cloned();
-    let limit = worker.shared.config.max_message;
-    let (body, fault) = Messages::request(body, limit);
+    let is_stream = is_declared_stream(&parts.headers);
+    let target = live.resiliency.target(ways::id_of(callee));
+    let choice = ways::choice(&target, &parts.headers);
     parts.headers.remove(APP_ID);
     parts.headers.remove(API_TOKEN);
     worker.stamp.proxied(&mut parts.headers, &callee.header);
     context.trace.to_proxied(&mut parts.headers);
-    set_hop(&mut parts, worker, context);
-    let response = send(worker, callee, parts, body, &fault).await?;
-    let back = Back {
-        limit,
-        fault,
-        entry: None,
-    };
-    Ok(answer(response, asked, back, context, worker))
-}
-
-/// Where the callee listens; asked and dialled once more if nobody is there (service-invocation 3, reconnect).
-async fn find(worker: &Arc<Worker>, callee: &Callee) -> Result<Authority, Status> {
+    // An app that nobody knows fails at once, without any policy (resiliency-observability 1.9).
     let resolver = &worker.shared.resolver;
-    let mut last = Status::unavailable("no connection");
-    for _ in 0..2 {
-        let authority = resolver
-            .resolve(&callee.app_id, &callee.namespace)
-            .await
-            .map_err(|error| Status::unknown(error.to_string()))?;
-        match worker.peers.ready(&callee.key(authority.clone())).await {
-            Ok(()) => return Ok(authority),
-            Err(error) => {
-                resolver.failed(&authority);
-                last = Status::unavailable(error.to_string());
-            }
-        }
+    if resolver.known(&callee.app_id, &callee.namespace).is_none() {
+        let found = resolver.resolve(&callee.app_id, &callee.namespace).await;
+        found.map_err(|error| Status::unknown(error.to_string()))?;
     }
-    Err(last)
+    let call = Call {
+        worker,
+        callee,
+        target,
+        choice,
+        context,
+    };
+    if is_stream {
+        call.stream(parts, body, asked).await
+    } else {
+        call.whole(parts, body, asked).await
+    }
 }
 
-/// Finds the peer and sends the call.
-async fn send(
-    worker: &Arc<Worker>,
-    callee: &Callee,
-    mut parts: Parts,
-    body: Body,
-    fault: &Fault,
-) -> Result<Response<Body>, Status> {
-    let resolver = &worker.shared.resolver;
-    let authority = find(worker, callee).await?;
-    let path = parts.uri.path_and_query().cloned();
-    let path = path.unwrap_or(PathAndQuery::from_static("/"));
-    parts.uri = crate::channel::http::uri("http", authority.as_str(), path.as_str())
-        .map_err(|error| Status::internal(error.to_string()))?;
-    let key = callee.key(authority);
-    let sent = worker
-        .peers
-        .send(&key, Request::from_parts(parts, body))
-        .await;
-    sent.map_err(|error| {
-        if let Some(broken) = fault.get() {
-            return messages::status_of(broken);
-        }
-        resolver.failed(&key.authority);
-        Status::unavailable(error.to_string())
+/// Whether the caller says that the call is a stream (resiliency-observability 1.9).
+fn is_declared_stream(headers: &HeaderMap) -> bool {
+    let value = headers.get("dapr-stream").and_then(|v| v.to_str().ok());
+    let truths = ["y", "yes", "true", "t", "on", "1"];
+    value.is_some_and(|value| {
+        let value = value.trim();
+        truths.iter().any(|truth| value.eq_ignore_ascii_case(truth))
     })
 }
 
+/// A call that goes to another sidecar.
+struct Call<'a> {
+    worker: &'a Arc<Worker>,
+    callee: &'a Callee,
+    target: Arc<Policies>,
+    choice: Choice,
+    context: &'a CallContext,
+}
+
+// === impl Call ===
+
+impl Call<'_> {
+    fn course(&self, parts: &Parts, body: attempts::Body) -> Course {
+        let method = parts.uri.path();
+        let plan = guard::Plan {
+            target: Arc::clone(&self.target),
+            method,
+            key: method,
+            joint: ":",
+            path: Path::Proxy,
+            route: attempts::Route::Peer,
+            verb: None,
+            body,
+        };
+        Course::begin(&self.worker.shared, plan, self.context)
+    }
+
+    /// A call whose policies hold from its first message to its status.
+    async fn whole(
+        self,
+        parts: Parts,
+        body: Body,
+        asked: Option<HeaderValue>,
+    ) -> Result<Response<Body>, Status> {
+        let limit = self.worker.shared.config.max_message;
+        let may_retry = self.target.rules(parts.uri.path(), None).may_retry();
+        // What may be sent again is one message: whether more will follow cannot be known.
+        let (body, fault) = if may_retry {
+            Messages::single(body, limit)
+        } else {
+            Messages::request(body, limit)
+        };
+        let (body, kind) = if may_retry {
+            let room = limit.saturating_add(PREFIX) as u64;
+            (
+                Upload::Kept(Replay::new(body, Some(room))),
+                attempts::Body::Kept,
+            )
+        } else {
+            (Upload::Once(Some(body)), attempts::Body::Once)
+        };
+        let course = self.course(&parts, kind);
+        let mut way = Whole {
+            place: Place::new(self.choice),
+            call: self,
+            parts,
+            body,
+            fault: fault.clone(),
+            until: None,
+            may_retry,
+        };
+        let done = guard::run(course, &mut way).await;
+        if let Upload::Kept(replay) = &way.body {
+            replay.release();
+        }
+        let (Answered { response, .. }, debts) = done.map_err(Failure::status)?;
+        let back = Back {
+            limit,
+            fault,
+            entry: None,
+        };
+        let until = way.until.map(Deadline::at);
+        let (call, response) = (way.call, response);
+        let mut response = answer(response, asked, back, until, call.worker);
+        let body = std::mem::replace(response.body_mut(), crate::body::empty());
+        *response.body_mut() = debts.onto_grpc(body);
+        Ok(response)
+    }
+
+    /// A stream: policies hold until the way to the callee is open, and no longer.
+    async fn stream(
+        self,
+        parts: Parts,
+        body: Body,
+        asked: Option<HeaderValue>,
+    ) -> Result<Response<Body>, Status> {
+        let limit = self.worker.shared.config.max_message;
+        let (body, fault) = Messages::request(body, limit);
+        let course = self.course(&parts, attempts::Body::Kept);
+        let mut way = Opening {
+            place: Place::new(self.choice),
+            call: self,
+        };
+        let (key, mut debts) = guard::run(course, &mut way)
+            .await
+            .map_err(Failure::status)?;
+        let call = way.call;
+        let until = call.context.deadline;
+        let sent = call.send(&key, parts, body, until).await;
+        let response = match sent {
+            Ok(response) => response,
+            Err(failure) => return Err(status_of(failure, &fault)),
+        };
+        let back = Back {
+            limit,
+            fault,
+            entry: None,
+        };
+        let mut response = answer(response, asked, back, until, call.worker);
+        let body = std::mem::replace(response.body_mut(), crate::body::empty());
+        debts.end_here();
+        *response.body_mut() = debts.onto_grpc(body);
+        Ok(response)
+    }
+
+    /// An address, with a connection that proved who is there; asked and dialled once more if nobody is
+    /// (service-invocation 3, reconnect).
+    async fn open(&self, place: &mut Place) -> Result<PeerKey, Failure> {
+        let resolver = &self.worker.shared.resolver;
+        let mut last = Status::unavailable("no connection");
+        for _ in 0..2 {
+            let authority = match place.pick(self.worker, self.callee) {
+                Some(authority) => authority,
+                None => {
+                    let found = resolver
+                        .resolve(&self.callee.app_id, &self.callee.namespace)
+                        .await
+                        .map_err(Failure::Unresolved)?;
+                    let picked = place.pick(self.worker, self.callee);
+                    picked.unwrap_or(found)
+                }
+            };
+            let key = self.callee.key(authority);
+            match self.worker.peers.ready(&key).await {
+                Ok(()) => return Ok(key),
+                Err(error) => {
+                    resolver.failed(&key.authority);
+                    last = Status::unavailable(error.to_string());
+                }
+            }
+            if place.has_other() {
+                break;
+            }
+        }
+        Err(Failure::Unreachable(last))
+    }
+
+    async fn send(
+        &self,
+        key: &PeerKey,
+        mut parts: Parts,
+        body: Body,
+        until: Option<Deadline>,
+    ) -> Result<Response<Body>, Failure> {
+        let path = parts.uri.path_and_query().cloned();
+        let path = path.unwrap_or(PathAndQuery::from_static("/"));
+        parts.uri = crate::channel::http::uri("http", key.authority.as_str(), path.as_str())?;
+        set_hop(&mut parts, self.worker, until);
+        let request = Request::from_parts(parts, body);
+        let sent = self.worker.peers.send(key, request).await;
+        sent.map_err(|error| {
+            self.worker.shared.resolver.failed(&key.authority);
+            let status = Status::unavailable(error.to_string());
+            match error {
+                PeerError::Dial(_) | PeerError::Unsent(_) => Failure::Unreachable(status),
+                PeerError::Silent | PeerError::Lost(_) => Failure::Lost(status),
+            }
+        })
+    }
+}
+
+/// The status of a failure, or of what broke the request.
+fn status_of(failure: Failure, fault: &Fault) -> Status {
+    match fault.get() {
+        Some(broken) => messages::status_of(broken),
+        None => failure.status(),
+    }
+}
+
+/// The messages of the caller.
+enum Upload {
+    /// They pass once.
+    Once(Option<Body>),
+    /// There is one, and it is kept.
+    Kept(Replay),
+}
+
+/// A response, and the code that is known of it: 0 while it goes on.
+struct Answered {
+    response: Response<Body>,
+    code: u32,
+}
+
+/// See [`Call::whole`].
+struct Whole<'a> {
+    call: Call<'a>,
+    parts: Parts,
+    body: Upload,
+    fault: Fault,
+    place: Place,
+    until: Option<Duration>,
+    may_retry: bool,
+}
+
+// === impl Whole ===
+
+impl Attempt for Whole<'_> {
+    type Answer = Answered;
+
+    async fn send(&mut self, limits: Limits) -> Result<Answered, Failure> {
+        let Limits { until, number } = limits;
+        self.until = until;
+        let key = self.call.open(&mut self.place).await?;
+        let body = match &mut self.body {
+            Upload::Once(body) => body.take().unwrap_or_else(crate::body::empty),
+            Upload::Kept(replay) => replay.attempt(),
+        };
+        let mut parts = self.parts.clone();
+        if number > 1 {
+            // How often it was tried before (gRFC A6).
+            let before = HeaderValue::from(number - 1);
+            parts.headers.insert("grpc-previous-rpc-attempts", before);
+        }
+        let sent = self.call.send(&key, parts, body, until.map(Deadline::at));
+        let response = match sent.await {
+            Ok(response) => response,
+            Err(failure) => {
+                return Err(match self.fault.get() {
+                    Some(broken) => {
+                        let status = messages::status_of(broken);
+                        Failure::Caller(InvokeError::Hop(Box::new(status)))
+                    }
+                    None => failure,
+                });
+            }
+        };
+        Ok(if self.may_retry {
+            peek(response).await
+        } else {
+            let code = grpc::number_in(response.headers()).unwrap_or_default();
+            Answered { response, code }
+        })
+    }
+
+    fn outcome(&self, answer: &Answered) -> Outcome {
+        if self.fault.get().is_some() {
+            return Why::Caller.into();
+        }
+        let headers = answer.response.headers();
+        Outcome {
+            pushback: ways::pushback(headers, headers),
+            ..End::Grpc(answer.code).into()
+        }
+    }
+
+    fn can_replay(&self) -> bool {
+        match &self.body {
+            Upload::Once(body) => body.is_some(),
+            Upload::Kept(replay) => !replay.is_gone(),
+        }
+    }
+
+    fn ended(&mut self, outcome: Outcome, is_answer: bool) {
+        self.place.ended(outcome, is_answer);
+    }
+
+    fn has_other(&self) -> bool {
+        self.place.has_other()
+    }
+
+    fn lease(&mut self) -> Option<Lease> {
+        self.place.lease()
+    }
+}
+
+/// Waits for the first message or the status: while neither has gone on to the caller, the call may be repeated.
+async fn peek(response: Response<Body>) -> Answered {
+    let (mut parts, mut body) = response.into_parts();
+    if let Some(code) = grpc::number_in(&parts.headers) {
+        let response = Response::from_parts(parts, body);
+        return Answered { response, code };
+    }
+    let mut code = 0;
+    let first = body.frame().await;
+    if let Some(Ok(frame)) = &first
+        && let Some(trailers) = frame.trailers_ref()
+        && let Some(number) = grpc::number_in(trailers)
+    {
+        code = number;
+        let pushback = trailers.get("grpc-retry-pushback-ms");
+        if let Some(pushback) = pushback.filter(|_| code != 0) {
+            let name = HeaderName::from_static("grpc-retry-pushback-ms");
+            parts.headers.insert(name, pushback.clone());
+        }
+    }
+    let first = futures_util::stream::iter(first);
+    let rest = futures_util::stream::poll_fn(move |cx| Pin::new(&mut body).poll_frame(cx));
+    let body = StreamBody::new(first.chain(rest)).boxed_unsync();
+    let response = Response::from_parts(parts, body);
+    Answered { response, code }
+}
+
+/// See [`Call::stream`].
+struct Opening<'a> {
+    call: Call<'a>,
+    place: Place,
+}
+
+// === impl Opening ===
+
+impl Attempt for Opening<'_> {
+    type Answer = PeerKey;
+
+    async fn send(&mut self, _: Limits) -> Result<PeerKey, Failure> {
+        self.call.open(&mut self.place).await
+    }
+
+    fn outcome(&self, _: &PeerKey) -> Outcome {
+        End::Grpc(0).into()
+    }
+
+    fn can_replay(&self) -> bool {
+        true
+    }
+
+    fn ended(&mut self, outcome: Outcome, is_answer: bool) {
+        // How fast a connection opens says nothing of how fast calls are answered.
+        if !is_answer {
+            self.place.ended(outcome, is_answer);
+        }
+    }
+
+    fn has_other(&self) -> bool {
+        self.place.has_other()
+    }
+
+    fn lease(&mut self) -> Option<Lease> {
+        self.place.lease()
+    }
+}
+
 /// Metadata that belongs to the next hop.
-pub(crate) fn set_hop(parts: &mut Parts, worker: &Worker, context: &CallContext) {
+pub(crate) fn set_hop(parts: &mut Parts, worker: &Worker, deadline: Option<Deadline>) {
     let headers = &mut parts.headers;
     if headers
         .get(header::CONTENT_TYPE)
@@ -193,7 +524,7 @@ pub(crate) fn set_hop(parts: &mut Parts, worker: &Worker, context: &CallContext)
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::HOST);
-    if let Some(deadline) = context.deadline {
+    if let Some(deadline) = deadline {
         headers.insert(
             "grpc-timeout",
             grpc::timeout_value(deadline.left(&worker.shared.clock)),
@@ -208,7 +539,7 @@ pub(crate) fn answer(
     response: Response<Body>,
     asked: Option<HeaderValue>,
     back: Back,
-    context: &CallContext,
+    deadline: Option<Deadline>,
     worker: &Worker,
 ) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
@@ -224,9 +555,7 @@ pub(crate) fn answer(
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.extensions.clear();
     headers::strip_connection(&mut parts.headers);
-    let left = context
-        .deadline
-        .map(|deadline| deadline.left(&worker.shared.clock));
+    let left = deadline.map(|deadline| deadline.left(&worker.shared.clock));
     Response::from_parts(parts, Messages::response(body, back, left))
 }
 

@@ -1,7 +1,7 @@
 //! A request body that can be sent again, without a copy.
 //!
-//! Keeps the slices that an attempt has sent, up to [`REPLAY_LIMIT`]; a longer body is sent once. What is kept
-//! goes when the response starts. Part of stage 11, `guard`.
+//! Keeps the slices that an attempt has sent, up to a limit; a longer body is sent once. What is kept goes when
+//! the response starts. Part of stage 11, `guard`.
 
 use std::{
     pin::Pin,
@@ -15,8 +15,8 @@ use http_body_util::BodyExt as _;
 
 use crate::body::{Body, BodyError};
 
-/// Bytes that are kept for another attempt; a body above it is never sent twice.
-pub(crate) const REPLAY_LIMIT: usize = 4 * 1024 * 1024;
+/// Bytes that are kept of a body whose limit is not known.
+const UNBOUNDED: u64 = 4 * 1024 * 1024;
 
 /// The body of all attempts of one call.
 #[derive(Debug, Clone)]
@@ -26,21 +26,31 @@ pub(crate) struct Replay(Arc<Mutex<State>>);
 struct State {
     rest: Option<Body>,
     kept: Vec<Bytes>,
-    size: usize,
+    size: u64,
+    limit: u64,
+    /// Everything that was sent is kept.
     keep: bool,
+    /// Bytes were sent that are not kept.
+    is_gone: bool,
     /// Declared length, if the body has one: it travels with each attempt.
     hint: Option<u64>,
 }
 
 impl Replay {
-    /// A body whose slices are kept if `keep` says so.
-    pub(crate) fn new(body: Body, keep: bool) -> Self {
+    /// Bytes that are kept of a body that no retry needs: with them the call can go on to another address when
+    /// the first one cannot be reached.
+    pub(crate) const FIRST: u64 = 64 * 1024;
+
+    /// A body of which `limit` bytes are kept; `None` is for one without a bound of its own.
+    pub(crate) fn new(body: Body, limit: Option<u64>) -> Self {
         let hint = HttpBody::size_hint(&body).exact();
         Self(Arc::new(Mutex::new(State {
             rest: Some(body),
             kept: Vec::new(),
             size: 0,
-            keep,
+            limit: limit.unwrap_or(UNBOUNDED),
+            keep: true,
+            is_gone: false,
             hint,
         })))
     }
@@ -54,15 +64,16 @@ impl Replay {
         .boxed_unsync()
     }
 
-    /// True while a further attempt would send the same bytes.
-    pub(crate) fn is_replayable(&self) -> bool {
-        self.lock().keep
+    /// True once a further attempt would not send the same bytes.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.lock().is_gone
     }
 
     /// Drops what is kept: no further attempt will come.
     pub(crate) fn release(&self) {
         let mut state = self.lock();
         state.keep = false;
+        state.is_gone |= !state.kept.is_empty();
         state.kept.clear();
     }
 
@@ -108,6 +119,7 @@ impl HttpBody for Attempt {
                 Some(Err(error)) => {
                     state.rest = None;
                     state.keep = false;
+                    state.is_gone = true;
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {
@@ -135,12 +147,13 @@ impl HttpBody for Attempt {
 impl State {
     /// Keeps a slice; false if nothing is kept any more.
     fn keep(&mut self, data: &Bytes) -> bool {
-        if !self.keep {
+        if data.is_empty() {
             return false;
         }
-        self.size += data.len();
-        if self.size > REPLAY_LIMIT {
+        self.size = self.size.saturating_add(data.len() as u64);
+        if !self.keep || self.size > self.limit {
             self.keep = false;
+            self.is_gone = true;
             self.kept.clear();
             return false;
         }
@@ -160,28 +173,34 @@ mod tests {
 
     #[tokio::test]
     async fn each_attempt_sends_the_same_bytes() {
-        let replay = Replay::new(body::full("hello"), true);
+        let replay = Replay::new(body::full("hello"), None);
         drop(replay.attempt());
         assert_eq!(read(replay.attempt()).await, "hello");
-        assert!(replay.is_replayable());
+        assert!(!replay.is_gone());
         assert_eq!(read(replay.attempt()).await, "hello");
+        replay.release();
+        assert!(replay.is_gone());
     }
 
+    /// R-61; resiliency-observability 6.2, row "Commit point and body cap".
     #[tokio::test]
     async fn a_long_body_is_sent_once() {
-        let replay = Replay::new(body::full(vec![0; REPLAY_LIMIT + 1]), true);
-        assert_eq!(read(replay.attempt()).await.len(), REPLAY_LIMIT + 1);
-        assert!(!replay.is_replayable());
+        for (length, is_gone) in [(4, false), (5, true)] {
+            let replay = Replay::new(body::full(vec![0; length]), Some(4));
+            assert!(!replay.is_gone(), "nothing was sent yet");
+            assert_eq!(read(replay.attempt()).await.len(), length);
+            assert_eq!(replay.is_gone(), is_gone, "{length}");
+        }
+        let replay = Replay::new(body::empty(), Some(0));
+        assert!(read(replay.attempt()).await.is_empty() && !replay.is_gone());
     }
 
     #[tokio::test]
     async fn an_attempt_cut_short_is_continued_by_the_next() {
         use futures_util::stream;
         let frames = ["a", "b", "c"].map(|s| Ok::<_, BodyError>(Frame::data(Bytes::from(s))));
-        let replay = Replay::new(
-            http_body_util::StreamBody::new(stream::iter(frames)).boxed_unsync(),
-            true,
-        );
+        let frames = http_body_util::StreamBody::new(stream::iter(frames));
+        let replay = Replay::new(frames.boxed_unsync(), None);
         let mut first = replay.attempt();
         first.frame().await.unwrap().unwrap();
         drop(first);

@@ -3,7 +3,7 @@
 //! Owns the two ways to ask (`CallLocalStream`, and `CallLocal` for a peer that does not know it) and what a
 //! failed hop means. With `inbound/call.rs` the only file that speaks the internal messages. Stages 12 to 15.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
@@ -38,50 +38,11 @@ const UNARY: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
 /// Room for metadata above the body limit in one internal message, in bytes.
 const HEAD_ROOM: usize = 4 * 1024 * 1024;
 
-/// Tries once.
+/// Where the callee listens, for an app that is not known yet. Stage 12.
 ///
 /// # Errors
-/// [`Failure`] says whether the request can have arrived.
-pub(crate) async fn attempt(
-    worker: &Arc<Worker>,
-    callee: &Callee,
-    call: &Invocation,
-    replay: Replay,
-    context: &CallContext,
-) -> Result<Reply, Failure> {
-    let authority = resolve(worker, callee).await?;
-    let key = callee.key(authority);
-    let exchange = Exchange {
-        worker,
-        callee,
-        key: &key,
-        context,
-    };
-    let metrics = &worker.shared.metrics;
-    let started = worker.shared.clock.monotonic();
-    metrics.invocation_sent(callee.app_id.as_str(), CallKind::Unary);
-    let result = match exchange.stream(call, &replay).await {
-        Err(Failure::Final(InvokeError::Hop(hop))) if hop.code() == Code::Unimplemented => {
-            exchange.unary(call, &replay).await
-        }
-        other => other,
-    };
-    match &result {
-        Ok(reply) => {
-            let latency = worker.shared.clock.monotonic().since(started);
-            let (app, status) = (callee.app_id.as_str(), reply.status.number());
-            metrics.invocation_answered(app, status, CallKind::Unary, Some(latency));
-        }
-        Err(Failure::Unreachable(_) | Failure::Lost(_)) => {
-            worker.shared.resolver.failed(&key.authority);
-        }
-        Err(Failure::Final(_)) => {}
-    }
-    result
-}
-
-/// Where the callee listens. Stage 12.
-async fn resolve(worker: &Worker, callee: &Callee) -> Result<Authority, Failure> {
+/// [`Failure`]; an app that was found a moment ago counts as one that cannot be reached.
+pub(super) async fn resolve(worker: &Worker, callee: &Callee) -> Result<Authority, Failure> {
     let now = worker.shared.clock.monotonic();
     let found = worker
         .shared
@@ -96,19 +57,65 @@ async fn resolve(worker: &Worker, callee: &Callee) -> Result<Authority, Failure>
         Err(error) if worker.known.is_known(callee, now) => {
             Err(Failure::Unreachable(Status::unavailable(error.to_string())))
         }
-        Err(error) => Err(Failure::Final(InvokeError::Resolve(error))),
+        Err(error) => Err(Failure::Unresolved(error)),
     }
 }
 
-/// What stays the same between the two ways to ask.
-struct Exchange<'a> {
-    worker: &'a Worker,
-    callee: &'a Callee,
-    key: &'a PeerKey,
-    context: &'a CallContext,
+/// One attempt at a peer.
+pub(super) struct Hop<'a> {
+    /// Whose data thread.
+    pub(super) worker: &'a Worker,
+    /// Who is called.
+    pub(super) callee: &'a Callee,
+    /// Where, and who has to prove to be there.
+    pub(super) key: &'a PeerKey,
+    /// What accompanies the call.
+    pub(super) context: &'a CallContext,
+    /// When the attempt is given up, the caller's deadline included: the callee is told.
+    pub(super) until: Option<Duration>,
 }
 
-impl Exchange<'_> {
+impl Hop<'_> {
+    /// Tries once.
+    ///
+    /// # Errors
+    /// [`Failure`] says whether the request can have arrived.
+    pub(super) async fn attempt(
+        &self,
+        call: &Invocation,
+        replay: &Replay,
+    ) -> Result<Reply, Failure> {
+        let worker = self.worker;
+        let metrics = &worker.shared.metrics;
+        let started = worker.shared.clock.monotonic();
+        metrics.invocation_sent(self.callee.app_id.as_str(), CallKind::Unary);
+        let result = match self.stream(call, replay).await {
+            Err(Failure::Final(InvokeError::Hop(hop))) if hop.code() == Code::Unimplemented => {
+                Box::pin(self.unary(call, replay)).await
+            }
+            other => other,
+        };
+        match &result {
+            Ok(reply) => {
+                let latency = worker.shared.clock.monotonic().since(started);
+                let (app, status) = (self.callee.app_id.as_str(), reply.status.number());
+                metrics.invocation_answered(app, status, CallKind::Unary, Some(latency));
+            }
+            Err(Failure::Unreachable(_) | Failure::Lost(_)) => {
+                worker.shared.resolver.failed(&self.key.authority);
+            }
+            Err(
+                Failure::Unresolved(_)
+                | Failure::Caller(_)
+                | Failure::Timeout
+                | Failure::Refused(_)
+                | Failure::Exhausted { .. }
+                | Failure::Final(_),
+            ) => {}
+        }
+        result
+    }
+
     async fn stream(&self, call: &Invocation, replay: &Replay) -> Result<Reply, Failure> {
         let message = wire::request(&self.stamped(call), Bytes::new());
         let (outgoing, fault) = Outgoing::new(&message, replay.attempt(), Ending::Request);
@@ -126,7 +133,7 @@ impl Exchange<'_> {
         let Some(leading) = leading else {
             return Err(fault.get().map_or_else(
                 || Failure::Final(InvokeError::Body("EOF".to_owned())),
-                |error| Failure::Final(error.into()),
+                |error| Failure::Caller(error.into()),
             ));
         };
         self.reply(leading, pieces)
@@ -152,14 +159,14 @@ impl Exchange<'_> {
 
     async fn unary(&self, call: &Invocation, replay: &Replay) -> Result<Reply, Failure> {
         let old = || Failure::Final(InvokeError::OldPeer(self.callee.app_id.as_str().into()));
-        if call.length == Length::Streaming || !replay.is_replayable() {
+        if call.length == Length::Streaming || replay.is_gone() {
             return Err(old());
         }
         let data = replay
             .attempt()
             .collect()
             .await
-            .map_err(|error| Failure::Final((&error).into()))?
+            .map_err(|error| Failure::Caller((&error).into()))?
             .to_bytes();
         let message = chunks::message(&wire::request(&self.stamped(call), data));
         let request = self.request(UNARY, body::full(message))?;
@@ -182,27 +189,12 @@ impl Exchange<'_> {
 
     /// The invocation with what this sidecar says of itself and of the callee.
     fn stamped(&self, call: &Invocation) -> Invocation {
-        let mut headers = call.headers.clone();
-        self.worker
-            .stamp
-            .identity(&mut headers, &self.callee.header);
-        self.worker
-            .stamp
-            .forwarded(&mut headers, &self.callee.header);
-        headers::drop_trace(&mut headers, self.context);
-        Invocation {
-            method: call.method.clone(),
-            verb: call.verb,
-            has_http: call.has_http,
-            query: call.query.clone(),
-            origin: call.origin,
-            headers,
-            pseudo: call.pseudo.clone(),
-            content_type: call.content_type.clone(),
-            type_url: call.type_url.clone(),
-            length: call.length,
-            body: body::empty().into(),
-        }
+        let mut call = call.again();
+        let headers = &mut call.headers;
+        self.worker.stamp.identity(headers, &self.callee.header);
+        self.worker.stamp.forwarded(headers, &self.callee.header);
+        headers::drop_trace(headers, self.context);
+        call
     }
 
     fn request(&self, path: &'static str, body: Body) -> Result<Request<Body>, Failure> {
@@ -214,11 +206,10 @@ impl Exchange<'_> {
         headers.insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::USER_AGENT, USER_AGENT);
-        if let Some(deadline) = self.context.deadline {
-            headers.insert(
-                "grpc-timeout",
-                grpc::timeout_value(deadline.left(&self.worker.shared.clock)),
-            );
+        if let Some(until) = self.until {
+            let now = self.worker.shared.clock.monotonic().since_start();
+            let left = grpc::timeout_value(until.saturating_sub(now));
+            headers.insert("grpc-timeout", left);
         }
         self.context.trace.to_hop(headers);
         Ok(request)
@@ -232,7 +223,7 @@ impl Exchange<'_> {
             .map_err(|error| {
                 let status = Status::unavailable(error.to_string());
                 match (fault.get(), error) {
-                    (Some(broken), _) => Failure::Final(broken.into()),
+                    (Some(broken), _) => Failure::Caller(broken.into()),
                     (None, PeerError::Dial(DialError::OwnExpired { .. })) => {
                         Failure::Final(InvokeError::Hop(Box::new(status)))
                     }
@@ -283,7 +274,7 @@ fn elsewhere(failure: Failure, is_undelivered: bool) -> Failure {
 
 fn from_stream(error: BodyError, fault: &Fault) -> Failure {
     if let Some(broken) = fault.get() {
-        return Failure::Final(broken.into());
+        return Failure::Caller(broken.into());
     }
     match error {
         BodyError::Peer { code, message } => hop(Status::new(code, message.as_ref())),
@@ -298,6 +289,7 @@ fn from_stream(error: BodyError, fault: &Fault) -> Failure {
         | BodyError::Malformed(_)
         | BodyError::MessageTooLarge { .. }
         | BodyError::Denied(_)
+        | BodyError::SecondMessage
         | BodyError::Deadline => Failure::Final((&error).into()),
     }
 }

@@ -62,12 +62,23 @@ async fn answer(
 }
 
 fn failure(id: &str, error: &InvokeError) -> Status {
-    let code = if matches!(error, InvokeError::Deadline) {
-        Code::DeadlineExceeded
-    } else {
-        Code::Internal
-    };
-    Status::new(code, format!("failed to invoke, id: {id}, err: {error}"))
+    let text = || format!("failed to invoke, id: {id}, err: {error}");
+    match error {
+        InvokeError::Deadline => Status::deadline_exceeded(text()),
+        InvokeError::RateLimited { .. } => Status::resource_exhausted(text()),
+        // Its text alone, as in the reference (resiliency-observability 1.11).
+        InvokeError::Breaker(refusal) => Status::unknown(refusal.to_string()),
+        InvokeError::Target(_)
+        | InvokeError::Method(_)
+        | InvokeError::Resolve(_)
+        | InvokeError::Body(_)
+        | InvokeError::Hop(_)
+        | InvokeError::Exhausted { .. }
+        | InvokeError::Channel(_)
+        | InvokeError::NoApp
+        | InvokeError::NoStream
+        | InvokeError::OldPeer(_) => Status::internal(text()),
+    }
 }
 
 fn invocation(message: InvokeRequest, parts: Parts) -> Result<Invocation, InvokeError> {

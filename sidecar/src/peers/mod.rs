@@ -284,7 +284,8 @@ impl Inner {
             return Err(why.clone());
         }
         held.connection = None;
-        let dialled = tokio::time::timeout(DIAL_LIMIT, self.dial(key))
+        // In memory of its own: most calls find a connection.
+        let dialled = tokio::time::timeout(DIAL_LIMIT, Box::pin(self.dial(key)))
             .await
             .unwrap_or_else(|_elapsed| {
                 Err(DialError::Tcp {

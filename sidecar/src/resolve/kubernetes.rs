@@ -235,6 +235,10 @@ impl Resolve for Kubernetes {
         }
     }
 
+    fn known(&self, app: &AppId, namespace: &Namespace) -> Option<Arc<[Authority]>> {
+        self.table.all(app, namespace)
+    }
+
     fn failed(&self, authority: &Authority) {
         let now = self.clock.monotonic().since_start();
         // Many calls may fail at once: the first one looks after the matter.
@@ -260,14 +264,14 @@ impl Kubernetes {
         std::mem::take(&mut *failed)
     }
 
-    /// Puts these addresses in the table, but for those that failed a moment ago.
+    /// Puts these addresses in the table; those that failed a moment ago get no turn.
     fn publish(&self, addresses: HashMap<Key, Vec<Authority>>) {
         let now = self.clock.monotonic().since_start();
         let mut found = super::table::Found::new();
-        for ((namespace, app), mut addresses) in addresses {
-            self.suspects.filter(&mut addresses, now);
+        for ((namespace, app), addresses) in addresses {
             found.entry(namespace).or_default().insert(app, addresses);
         }
-        self.table.publish(found);
+        self.table
+            .publish(found, |turns| self.suspects.filter(turns, now));
     }
 }

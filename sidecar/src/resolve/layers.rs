@@ -146,15 +146,13 @@ impl Layers {
         let now = self.clock.monotonic().since_start();
         let entries = self.registry.as_ref().map(Registry::entries);
         let seen = self.search.as_ref().map(|search| search.known());
-        let mut found = merged(
+        let found = merged(
             &self.own,
             entries.unwrap_or_default(),
             seen.unwrap_or_default(),
         );
-        for addresses in found.values_mut().flat_map(HashMap::values_mut) {
-            self.suspects.filter(addresses, now);
-        }
-        self.table.publish(found);
+        self.table
+            .publish(found, |turns| self.suspects.filter(turns, now));
     }
 
     async fn look_up(&self, app: &AppId, namespace: &Namespace) -> Result<Authority, ResolveError> {
@@ -203,6 +201,10 @@ impl Resolve for Layers {
             Some(address) => Box::pin(ready(Ok(address))),
             None => Box::pin(self.look_up(app, namespace)),
         }
+    }
+
+    fn known(&self, app: &AppId, namespace: &Namespace) -> Option<Arc<[Authority]>> {
+        self.table.all(app, namespace)
     }
 
     fn failed(&self, authority: &Authority) {

@@ -48,6 +48,15 @@ pub(crate) trait Resolve: Send + Sync {
     /// One address of the app; each call may give another one.
     fn resolve<'a>(&'a self, app: &'a AppId, namespace: &'a Namespace) -> ResolveFuture<'a>;
 
+    /// All addresses of the app, as far as they are known without waiting, those that failed a moment ago too;
+    /// never empty. As long as they stay the same, it is the same value: callers compare it by its place.
+    ///
+    /// A resolver that does not know has its turns in [`Resolve::resolve`] alone.
+    fn known(&self, app: &AppId, namespace: &Namespace) -> Option<Arc<[Authority]>> {
+        let _ = (app, namespace);
+        None
+    }
+
     /// Nobody answers at an address that [`Resolve::resolve`] gave.
     fn failed(&self, authority: &Authority) {
         let _ = authority;

@@ -184,10 +184,8 @@ impl Database {
         for (app, address) in rows {
             apps.entry(app).or_default().push(address);
         }
-        for addresses in apps.values_mut() {
-            self.suspects.filter(addresses, now);
-        }
-        self.table.publish(found);
+        self.table
+            .publish(found, |turns| self.suspects.filter(turns, now));
     }
 }
 
@@ -197,6 +195,10 @@ impl Resolve for Database {
             Some(address) => Box::pin(ready(Ok(address))),
             None => Box::pin(self.look_up(app)),
         }
+    }
+
+    fn known(&self, app: &AppId, _: &Namespace) -> Option<Arc<[Authority]>> {
+        self.table.all(app, &self.any)
     }
 
     fn failed(&self, authority: &Authority) {

@@ -19,12 +19,24 @@ pub(super) type Found = HashMap<Namespace, HashMap<AppId, Vec<Authority>>>;
 #[derive(Debug)]
 pub(super) struct Table(watch::Sender<Arc<Map>>);
 
+/// What is published: by namespace and app, in order and without doubles.
+type Published = HashMap<Namespace, HashMap<AppId, Addresses>>;
+
+/// The addresses of one app.
+struct Addresses {
+    all: Vec<Authority>,
+    /// Those that have turns.
+    turns: Vec<Authority>,
+}
+
 type Map = HashMap<Namespace, HashMap<AppId, Choice>>;
 
 /// The addresses of one app.
 #[derive(Debug)]
 pub(super) struct Choice {
     rotation: Rotation<Authority>,
+    /// All of them, those that are passed over for a moment too; in order, without doubles.
+    all: Arc<[Authority]>,
     asked: AtomicBool,
 }
 
@@ -54,8 +66,28 @@ impl Table {
         self.read(app, namespace, |choice| choose(choice.rotation.items()))
     }
 
-    /// Replaces the addresses; apps keep their turn. Wakes nobody if nothing differs.
-    pub(super) fn publish(&self, found: Found) {
+    /// All addresses, whether it is their turn or not.
+    pub(super) fn all(&self, app: &AppId, namespace: &Namespace) -> Option<Arc<[Authority]>> {
+        self.read(app, namespace, |choice| Some(Arc::clone(&choice.all)))
+    }
+
+    /// Replaces the addresses; apps keep their turn. Wakes nobody if nothing differs. `pass_over` takes out
+    /// those that get no turn for the moment.
+    pub(super) fn publish(&self, found: Found, pass_over: impl Fn(&mut Vec<Authority>)) {
+        let addresses = |mut all: Vec<Authority>| {
+            all.sort_unstable();
+            all.dedup();
+            let mut turns = all.clone();
+            pass_over(&mut turns);
+            Addresses { all, turns }
+        };
+        let of_app = |(app, all)| (app, addresses(all));
+        let found = found.into_iter();
+        let found = found.map(|(namespace, apps)| {
+            let apps: HashMap<AppId, Addresses> = apps.into_iter().map(of_app).collect();
+            (namespace, apps)
+        });
+        let found: Published = found.collect();
         self.0.send_if_modified(|map| {
             if is_same(map, &found) {
                 return false;
@@ -82,12 +114,12 @@ impl Table {
         Changes(self.0.subscribe())
     }
 
-    fn read(
+    fn read<T>(
         &self,
         app: &AppId,
         namespace: &Namespace,
-        pick: impl FnOnce(&Choice) -> Option<Authority>,
-    ) -> Option<Authority> {
+        pick: impl FnOnce(&Choice) -> Option<T>,
+    ) -> Option<T> {
         let map = self.0.borrow();
         let choice = map.get(namespace)?.get(app)?;
         choice.asked.store(true, Ordering::Relaxed);
@@ -106,39 +138,39 @@ impl Changes {
     }
 }
 
-fn is_same(map: &Map, found: &Found) -> bool {
+fn is_same(map: &Map, found: &Published) -> bool {
     let known: usize = map.values().map(HashMap::len).sum();
     let mut counted = 0;
     let same = found.iter().all(|(namespace, apps)| {
         apps.iter().all(|(app, addresses)| {
             counted += 1;
             let choice = map.get(namespace).and_then(|apps| apps.get(app));
-            choice.is_some_and(|choice| holds(choice.rotation.items(), addresses))
+            choice.is_some_and(|choice| {
+                *choice.all == *addresses.all && choice.rotation.items() == addresses.turns
+            })
         })
     });
     same && counted == known
 }
 
-/// Whether a sorted list holds exactly the addresses of another, which may have doubles.
-fn holds(items: &[Authority], addresses: &[Authority]) -> bool {
-    let mut sorted: Vec<&Authority> = addresses.iter().collect();
-    sorted.sort_unstable();
-    sorted.dedup();
-    items.iter().eq(sorted)
-}
-
-fn continued(old: &Map, found: Found) -> Map {
-    let choice = |namespace: &Namespace, app: &AppId, addresses: Vec<Authority>| {
+fn continued(old: &Map, found: Published) -> Map {
+    let choice = |namespace: &Namespace, app: &AppId, addresses: Addresses| {
         let known = old.get(namespace).and_then(|apps| apps.get(app));
-        match known {
-            Some(known) => Choice {
-                rotation: known.rotation.continued(addresses),
-                asked: AtomicBool::new(known.asked.load(Ordering::Relaxed)),
-            },
-            None => Choice {
-                rotation: Rotation::new(addresses),
-                asked: AtomicBool::new(false),
-            },
+        let Addresses { all, turns } = addresses;
+        let (rotation, asked, before) = match known {
+            Some(known) => (
+                known.rotation.continued(turns),
+                known.asked.load(Ordering::Relaxed),
+                Some(&known.all),
+            ),
+            None => (Rotation::new(turns), false, None),
+        };
+        // The same addresses stay the same value: who compares it sees that nothing changed.
+        let same = before.filter(|before| ***before == *all);
+        Choice {
+            rotation,
+            all: same.cloned().unwrap_or_else(|| all.into()),
+            asked: AtomicBool::new(asked),
         }
     };
     found
@@ -186,6 +218,10 @@ mod tests {
         Authority::new("127.0.0.1", port).expect("valid")
     }
 
+    fn publish(table: &Table, found: Found) {
+        table.publish(found, |_| {});
+    }
+
     fn picked(table: &Table, id: &str) -> Option<u16> {
         table.pick(&app(id), &ns("n")).map(|a| a.port())
     }
@@ -194,9 +230,9 @@ mod tests {
     fn addresses_take_turns_across_changes() {
         let table = Table::new();
         assert_eq!(picked(&table, "a"), None);
-        table.publish(found(&[("n", "a", &[1, 2, 3]), ("m", "a", &[9])]));
+        publish(&table, found(&[("n", "a", &[1, 2, 3]), ("m", "a", &[9])]));
         assert_eq!(picked(&table, "a"), Some(1));
-        table.publish(found(&[("n", "a", &[3, 4, 1]), ("n", "b", &[5])]));
+        publish(&table, found(&[("n", "a", &[3, 4, 1]), ("n", "b", &[5])]));
         assert_eq!(
             [picked(&table, "a"), picked(&table, "a")],
             [Some(3), Some(4)]
@@ -208,11 +244,29 @@ mod tests {
     }
 
     #[test]
+    fn addresses_that_are_passed_over_stay_known() {
+        let table = Table::new();
+        let all = |table: &Table| table.all(&app("a"), &ns("n"));
+        assert!(all(&table).is_none());
+        table.publish(found(&[("n", "a", &[2, 1, 2])]), |_| {});
+        let before = all(&table).unwrap();
+        assert_eq!(*before, [at(1), at(2)]);
+        table.publish(found(&[("n", "a", &[1, 2])]), |turns| {
+            turns.retain(|address| *address != at(1));
+        });
+        assert_eq!(
+            [picked(&table, "a"), picked(&table, "a")],
+            [Some(2), Some(2)]
+        );
+        assert!(Arc::ptr_eq(&before, &all(&table).unwrap()));
+    }
+
+    #[test]
     fn only_differences_wake_those_who_wait() {
         let table = Table::new();
-        table.publish(found(&[("n", "a", &[1, 2])]));
+        publish(&table, found(&[("n", "a", &[1, 2])]));
         let mut changes = table.changes();
-        table.publish(found(&[("n", "a", &[2, 1, 2])]));
+        publish(&table, found(&[("n", "a", &[2, 1, 2])]));
         assert!(changes.next().now_or_never().is_none());
         for different in [
             found(&[("n", "a", &[2])]),
@@ -220,7 +274,7 @@ mod tests {
             found(&[("n", "b", &[2])]),
             found(&[]),
         ] {
-            table.publish(different);
+            publish(&table, different);
             assert!(changes.next().now_or_never().is_some());
         }
     }
@@ -228,9 +282,9 @@ mod tests {
     #[test]
     fn apps_in_use_are_reported_once() {
         let table = Table::new();
-        table.publish(found(&[("n", "a", &[1]), ("n", "b", &[2])]));
+        publish(&table, found(&[("n", "a", &[1]), ("n", "b", &[2])]));
         picked(&table, "a");
-        table.publish(found(&[("n", "a", &[3])]));
+        publish(&table, found(&[("n", "a", &[3])]));
         assert_eq!(table.take_asked(), [(ns("n"), app("a"))]);
         assert!(table.take_asked().is_empty());
     }

@@ -15,6 +15,7 @@ use ironside_telemetry::sampling::{Exporter, Sampling};
 
 use super::{
     access::{self, AccessError},
+    resiliency,
     stream::Streamed,
 };
 use crate::{
@@ -48,6 +49,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) env: &'a EnvAccess<'a>,
     /// What the operator says.
     pub(crate) streamed: &'a Streamed,
+    /// The policies in force, whose state goes on.
+    pub(crate) policies: Option<&'a ironside_resiliency::Table>,
     /// What handlers are built with.
     pub(crate) tools: &'a Tools<'a>,
 }
@@ -61,6 +64,8 @@ pub(crate) struct Compiled {
     pub(crate) components: Vec<String>,
     /// What was left out, one line each.
     pub(crate) warnings: Vec<String>,
+    /// What cannot be used and does not stop the rest, one line each.
+    pub(crate) errors: Vec<String>,
 }
 
 /// Why the whole is unusable.
@@ -117,6 +122,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         tools: _,
         otel_endpoint,
         streamed,
+        policies,
     } = inputs;
     if let Some(problem) = configuration.problems().into_iter().next() {
         return Err(problem.into());
@@ -126,10 +132,12 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
     }
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(loaded.other_errors());
-    warnings.extend(unused(configuration, *otel_endpoint, loaded));
+    warnings.extend(unused(configuration, *otel_endpoint));
     let (policy, notes) = access::compile(configuration, loaded, config, domain, streamed)?;
     warnings.extend(notes);
     let handlers = handlers(inputs, &mut warnings)?;
+    let resiliency = resiliency::compile(loaded, config, *policies);
+    warnings.extend(resiliency.warnings);
     let live = Live {
         api: api_access(configuration),
         cors: Cors::parse(&config.allowed_origins),
@@ -146,7 +154,9 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         trace: sampling(configuration, *otel_endpoint),
         access_log: access_log(configuration, config),
         components: handlers.iter().filter_map(Candidate::view).collect(),
-        resiliencies: Vec::new(),
+        resiliency: resiliency.table,
+        inbound: configuration.inbound(),
+        resiliencies: resiliency.names,
         features: configuration
             .enabled_features()
             .into_iter()
@@ -164,19 +174,13 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         live,
         components,
         warnings,
+        errors: resiliency.errors,
     })
 }
 
 /// Parts of the manifests that have no effect here.
-fn unused(configuration: &Configuration, otel: Option<&str>, loaded: &Loaded) -> Vec<String> {
-    let usable = loaded.resiliencies.iter().map(|r| r.name.as_str());
-    let failed = loaded.resiliency_failures.iter().map(|r| &*r.name);
-    let no_effect =
-        |name| format!("Resiliency {name}: policies are not offered yet: it has no effect");
-    let mut lines: Vec<String> = usable.chain(failed).map(no_effect).collect();
-    if configuration.spec.inbound.is_some() {
-        lines.push("spec.inbound: limits are not offered yet: it has no effect".to_owned());
-    }
+fn unused(configuration: &Configuration, otel: Option<&str>) -> Vec<String> {
+    let mut lines = Vec::new();
     let tracing = configuration.spec.tracing.as_ref();
     if tracing.is_some_and(exports) || otel.is_some() {
         lines.push("spec.tracing: export of traces is not offered yet: trace headers travel, nothing is sent".to_owned());

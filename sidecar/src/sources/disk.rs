@@ -177,7 +177,7 @@ impl Disk {
         }
         let is_endpoint = !loaded.http_endpoints.is_empty();
         let snapshot = Snapshot::new(alone, configuration, loaded);
-        let compiled = self.compile(&snapshot, &Streamed::Absent);
+        let compiled = self.compile(&snapshot, &Streamed::Absent, None);
         let Compiled { live, warnings, .. } = compiled.map_err(|cause| cause.to_string())?;
         if is_endpoint && live.endpoints.is_empty() {
             return Err(warnings.join("; "));
@@ -282,7 +282,7 @@ impl Disk {
         self.config.is_operator_unasked
     }
 
-    /// Compiles what was read.
+    /// Compiles what was read; the state of the policies in force goes on.
     ///
     /// # Errors
     /// [`CompileError`] if it cannot be used.
@@ -290,6 +290,7 @@ impl Disk {
         &self,
         snapshot: &Snapshot,
         streamed: &Streamed,
+        policies: Option<&ironside_resiliency::Table>,
     ) -> Result<Compiled, CompileError> {
         let lookup = |name: &str| self.env.get(name).map(str::to_owned);
         let mut compiled = compile(&Inputs {
@@ -305,6 +306,7 @@ impl Disk {
                 lookup: &lookup,
             },
             streamed,
+            policies,
             tools: &Tools {
                 clock: &self.clock,
                 keys: &self.keys,

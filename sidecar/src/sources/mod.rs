@@ -11,4 +11,5 @@ pub(crate) mod compile;
 pub(crate) mod disk;
 pub(crate) mod operator;
 pub(crate) mod reload;
+pub(crate) mod resiliency;
 pub(crate) mod stream;

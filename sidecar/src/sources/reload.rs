@@ -34,6 +34,7 @@ use super::{
     compile::Compiled,
     disk::{Bytes, Disk, DiskError, Snapshot},
     operator::State,
+    resiliency,
     stream::{Streamed, Update},
 };
 use crate::live::{Live, PolicySnapshot};
@@ -369,19 +370,28 @@ impl Reloader {
         kept(cause)
     }
 
-    fn publish(&mut self, next: Snapshot) -> Reloaded {
-        match self.disk.compile(&next, &self.streamed) {
+    fn publish(&mut self, mut next: Snapshot) -> Reloaded {
+        resiliency::keep_good(&self.last.loaded, &mut next.loaded);
+        let policies = Arc::clone(&self.told.live.borrow().resiliency);
+        match self.disk.compile(&next, &self.streamed, Some(&policies)) {
             Ok(Compiled {
                 mut live,
                 components: _,
                 warnings,
+                errors,
             }) => {
                 report(&self.last, &next);
+                let (before, after) = (&self.last.loaded, &next.loaded);
+                let metrics = &self.told.metrics;
+                resiliency::announce(&before.resiliencies, &after.resiliencies, metrics);
+                for text in errors.iter().filter(|one| !self.told.said.contains(one)) {
+                    error!(target: LOG, "{text}; its last good state stays in force");
+                }
                 // A warning that stands is not news with each edit of something else.
                 for warning in warnings.iter().filter(|one| !self.told.said.contains(one)) {
                     warn!(target: LOG, "{warning}");
                 }
-                self.told.said = warnings;
+                self.told.said = warnings.into_iter().chain(errors).collect();
                 live.snapshot = self.number(same_rules(&self.last, &next));
                 self.last = next;
                 self.invalid = 0;
@@ -470,6 +480,19 @@ fn report(before: &Snapshot, after: &Snapshot) {
         endpoint,
     ) {
         line("HTTPEndpoint", event, &name);
+    }
+    let resiliency = |r: &ironside_resources::Resiliency| r.name.clone();
+    for (event, name) in changes(
+        &before.loaded.resiliencies,
+        &after.loaded.resiliencies,
+        |list, wanted| {
+            let place = (&wanted.namespace, &wanted.name);
+            let mut list = list.iter();
+            list.position(|r| (&r.namespace, &r.name) == place)
+        },
+        resiliency,
+    ) {
+        line("Resiliency", event, &name);
     }
     policy_report(
         &before.loaded.access_controls,

@@ -63,7 +63,7 @@ pub enum Go {
 pub enum Refused {
     /// The breaker: its text is what the caller sees, even after an answer.
     Breaker(Refusal),
-    /// The target's rate is used up for this long. An earlier answer stands.
+    /// The target's rate is used up for this long: that is what the caller sees, even after an answer.
     Rate(Duration),
     /// The caller's time, or that of all attempts, is over. An earlier answer stands.
     Deadline,

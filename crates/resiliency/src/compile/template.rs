@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ironside_resources::resiliency::{
@@ -122,6 +122,7 @@ impl Template {
             retry: self.base.retry.clone(),
             breakers: self.breakers(&self.base, before.map(|target| &*target.base)),
             breaker_key: None,
+            attached: OnceLock::new(),
         });
         let methods = self.methods.iter();
         let methods = methods.map(|part| self.part(part, &base, before)).collect();
@@ -167,6 +168,7 @@ impl Template {
             },
             breakers,
             breaker_key: own_breaker.then(|| part.pattern.as_str().into()),
+            attached: OnceLock::new(),
         };
         MethodRules {
             pattern: part.pattern.clone(),

@@ -436,3 +436,70 @@ fn decisions_have_a_bounded_number_of_series() {
     let shared = r#"dapr_runtime_accesscontrol_decisions_total{decision="deny",reason="operation-rule",policy="_other",src_app_id="_other",src_namespace="_other"} 15000"#;
     assert!(lines.contains(shared));
 }
+
+/// M-23 to M-27; resiliency-observability 3.4, 6.3.
+#[test]
+fn policies_are_counted_by_their_resource_and_target() {
+    let metrics = metrics(Settings::default());
+    let labels = PolicyLabels {
+        name: "r",
+        namespace: "",
+        target: "b",
+    };
+    metrics.resiliency_loaded("r", "");
+    let retry = metrics.resiliency_policy(PolicyKind::Retry, labels);
+    let breaker = metrics.resiliency_breaker(labels);
+    let loaded = r#"dapr_resiliency_loaded{app_id="appa",name="r",namespace=""} 1"#;
+    check(&metrics, &[loaded]);
+    retry.looked_up();
+    retry.looked_up();
+    retry.activated();
+    breaker.looked_up(BreakerState::Closed);
+    breaker.changed(BreakerState::Open);
+    breaker.looked_up(BreakerState::Open);
+    metrics.resiliency_retried("b", "p", "exhausted");
+    metrics.resiliency_ejected("b", "connect");
+    metrics.resiliency_endpoints("b", EndpointState::Ejected, 1);
+    let line = |name: &str, policy: &str, status: &str, value: u64| {
+        format!(
+            "dapr_resiliency_{name}{{app_id=\"appa\",name=\"r\",policy=\"{policy}\",namespace=\"\",flow_direction=\"outbound\",target=\"app_b\",status=\"{status}\"}} {value}"
+        )
+    };
+    let lines = [
+        line("count", "retry", "", 2),
+        line("activations_total", "retry", "", 1),
+        line("count", "circuitbreaker", "closed", 1),
+        line("count", "circuitbreaker", "open", 1),
+        line("activations_total", "circuitbreaker", "open", 1),
+        line("cb_state", "circuitbreaker", "closed", 0),
+        line("cb_state", "circuitbreaker", "half-open", 0),
+        line("cb_state", "circuitbreaker", "open", 1),
+        line("cb_state", "circuitbreaker", "unknown", 0),
+        r#"dapr_resiliency_retries_total{app_id="appa",target="app_b",policy_name="p",outcome="exhausted"} 1"#.to_owned(),
+        r#"dapr_resiliency_ejections_total{app_id="appa",target="app_b",reason="connect"} 1"#.to_owned(),
+        r#"dapr_resiliency_endpoints{app_id="appa",target="app_b",state="ejected"} 1"#.to_owned(),
+        loaded.to_owned(),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    check(&metrics, &lines);
+}
+
+/// Targets are what callers write: beyond a thousand they share their series.
+#[test]
+fn targets_of_policies_are_bounded() {
+    let metrics = metrics(Settings::default());
+    for number in 0..3000 {
+        let labels = PolicyLabels {
+            name: "r",
+            namespace: "",
+            target: &format!("b{number}"),
+        };
+        let meter = metrics.resiliency_policy(PolicyKind::Timeout, labels);
+        meter.looked_up();
+    }
+    let text = metrics.exposition();
+    let lines = samples(&text);
+    assert_eq!(lines.len(), 1001);
+    let shared = |line: &&&str| line.contains("target=\"app__other\"") && line.ends_with(" 2000");
+    assert!(lines.iter().any(|line| shared(&line)));
+}

@@ -44,10 +44,10 @@ fn the_sampling_rate_is_read_with_its_exporters() {
 #[test]
 fn sections_without_effect_are_named_once() {
     let yaml = "spec: {tracing: {stdout: true}, accessControl: {defaultAction: deny}}";
-    let lines = unused(&configuration(yaml), None, &Loaded::default());
+    let lines = unused(&configuration(yaml), None);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(
-        unused(&configuration("spec: {}"), None, &Loaded::default()),
+        unused(&configuration("spec: {}"), None),
         Vec::<String>::new()
     );
 }

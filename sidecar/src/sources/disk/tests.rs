@@ -64,7 +64,7 @@ pub(in crate::sources) fn component(name: &str, kind: &str, rest: &str) -> Strin
 
 fn read(disk: &Disk) -> Result<Compiled, String> {
     let snapshot = disk.read().map_err(|err| err.to_string())?;
-    disk.compile(&snapshot, &Streamed::Absent)
+    disk.compile(&snapshot, &Streamed::Absent, None)
         .map_err(|err| err.to_string())
 }
 
@@ -94,6 +94,7 @@ fn the_first_load_compiles_what_is_there() {
         live,
         components,
         warnings,
+        errors,
     } = read(&folder.disk(&words, env)).unwrap();
     assert_eq!(
         live.endpoints
@@ -102,6 +103,7 @@ fn the_first_load_compiles_what_is_there() {
             .collect::<Vec<_>>(),
         ["ep"]
     );
+    assert!(errors.is_empty(), "{errors:?}");
     assert!(!live.app_pipeline.is_empty() && live.http_pipeline.is_empty());
     assert_eq!(components, ["upper (middleware.http.uppercase/v1)"]);
     assert_eq!(

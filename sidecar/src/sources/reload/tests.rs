@@ -61,7 +61,7 @@ async fn edits_are_published_and_bad_ones_keep_the_last_good_state() {
     ];
     let disk = folder.disk(&words, Environment::default());
     let snapshot = disk.read().unwrap();
-    let first = disk.compile(&snapshot, &Streamed::Absent).unwrap();
+    let first = disk.compile(&snapshot, &Streamed::Absent, None).unwrap();
     let (sender, mut live) = watch::channel(Arc::new(first.live));
     let (hangup, asked) = mpsc::channel(1);
     let reloader = Reloader::new(disk, snapshot, told(sender), asked);
@@ -109,7 +109,7 @@ async fn a_bad_edit_is_told_once() {
     let words = ["--config", config.to_str().unwrap()];
     let disk = folder.disk(&words, Environment::default());
     let snapshot = disk.read().unwrap();
-    let first = disk.compile(&snapshot, &Streamed::Absent).unwrap();
+    let first = disk.compile(&snapshot, &Streamed::Absent, None).unwrap();
     let (sender, _live) = watch::channel(Arc::new(first.live));
     let (_hangup, asked) = mpsc::channel(1);
     let mut reloader = Reloader::new(disk, snapshot, told(sender), asked);
@@ -139,7 +139,7 @@ async fn a_removal_waits_alone() {
     let words = ["--resources-path", folder.resources()];
     let disk = folder.disk(&words, Environment::default());
     let snapshot = disk.read().unwrap();
-    let first = disk.compile(&snapshot, &Streamed::Absent).unwrap();
+    let first = disk.compile(&snapshot, &Streamed::Absent, None).unwrap();
     let (sender, live) = watch::channel(Arc::new(first.live));
     let (_hangup, asked) = mpsc::channel(1);
     let mut reloader = Reloader::new(disk, snapshot, told(sender), asked);
@@ -241,7 +241,7 @@ async fn what_is_invalid_stays_counted() {
     };
     folder.write("file.yaml", &rules("file", "/a"));
     let snapshot = disk.read().unwrap();
-    let first = disk.compile(&snapshot, &Streamed::Pending).unwrap();
+    let first = disk.compile(&snapshot, &Streamed::Pending, None).unwrap();
     let (sender, _live) = watch::channel(Arc::new(first.live));
     let (_hangup, asked) = mpsc::channel(1);
     let metrics = Arc::new(Metrics::new("appa", Settings::default()));
@@ -294,7 +294,7 @@ async fn rules_of_the_stream_that_cannot_be_used_change_nothing() {
     let folder = Folder::new();
     let disk = folder.disk(&[], Environment::default());
     let snapshot = disk.read().unwrap();
-    let first = disk.compile(&snapshot, &Streamed::Pending).unwrap();
+    let first = disk.compile(&snapshot, &Streamed::Pending, None).unwrap();
     let (sender, live) = watch::channel(Arc::new(first.live));
     let (_hangup, asked) = mpsc::channel(1);
     let mut reloader = Reloader::new(disk, snapshot, told(sender), asked).streaming(None);

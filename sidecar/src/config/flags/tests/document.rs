@@ -59,6 +59,7 @@ ignored. `spec` keys with effect here:
 | `metric` / `metrics` | `enabled`, `recordErrorCodes`, `http.increasedCardinality`, `http.pathMatching`, `http.excludeVerbs`, `latencyDistributionBuckets`; read at the start only |
 | `nameResolution` | `component`: `mdns` (default) or `sqlite`; with `--mode kubernetes` also `kubernetes`, which is the default there; read at the start only |
 | `api.allowed[]`, `api.denied[]` | which groups of the API answer |
+| `inbound` | how fast each caller may call, how many calls wait for the app and for how long; see [resiliency](resiliency.md#the-callees-bounds) |
 | `logging.apiLogging` | `enabled`, `obfuscateURLs`, `omitHealthChecks` |
 | `features[]` | `HotReload` with `enabled: false` switches the watch on files off |
 | `components.deny[]` | component types not to load |
@@ -66,7 +67,8 @@ ignored. `spec` keys with effect here:
 ## Resource files
 
 `--resources-path` directories are read in name order: `.yaml` and `.yml`, several documents a file. Kinds with
-effect here are `Component` of the types below and `HTTPEndpoint`; documents of other building blocks are accepted
+effect here are `Component` of the types below, `HTTPEndpoint`, [`Resiliency`](resiliency.md) and
+[`AccessControl`](access-control.md); documents of other building blocks are accepted
 with one line each.
 
 | Component type | Metadata |

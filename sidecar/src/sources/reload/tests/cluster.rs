@@ -48,7 +48,7 @@ impl Rig {
         let mut disk = folder.disk(&WORDS, environment()).following(received);
         assert!(disk.gather().is_empty());
         let snapshot = disk.read().unwrap();
-        let first = disk.compile(&snapshot, &Streamed::Absent).unwrap();
+        let first = disk.compile(&snapshot, &Streamed::Absent, None).unwrap();
         let (sender, live) = watch::channel(Arc::new(first.live));
         let (hangup, asked) = mpsc::channel(1);
         Self {
