@@ -16,6 +16,7 @@ pub mod k8s;
 pub mod operator;
 pub mod ports;
 pub mod program;
+pub mod relay;
 pub mod rows;
 pub mod sentry;
 pub mod sidecar;
@@ -23,6 +24,7 @@ pub mod wait;
 pub mod world;
 
 pub use operator::{Operator, Scripted};
+pub use relay::Relay;
 pub use rows::Rows;
 pub use sentry::Sentry;
 pub use sidecar::{Sidecar, Spec};

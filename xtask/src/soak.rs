@@ -20,6 +20,12 @@ pub(crate) enum Soak {
     Policy,
     /// Decisions of ten minutes without an operator, and a stream that falls silent.
     Operator,
+    /// 2,000 connections killed at random bytes, and what was executed.
+    Kills,
+    /// Three replicas, one slow or failing: shares of calls and latencies.
+    Replicas,
+    /// Callers that leave or whose time is up: when the app notices.
+    Cancel,
 }
 
 impl Soak {
@@ -32,6 +38,9 @@ impl Soak {
             Self::Restart => "restart",
             Self::Policy => "policy",
             Self::Operator => "operator",
+            Self::Kills => "kills",
+            Self::Replicas => "replicas",
+            Self::Cancel => "cancel",
         }
     }
 
@@ -39,7 +48,14 @@ impl Soak {
     fn needs_release(self) -> bool {
         match self {
             Self::Policy => true,
-            Self::Rotation | Self::Roots | Self::Body | Self::Restart | Self::Operator => false,
+            Self::Rotation
+            | Self::Roots
+            | Self::Body
+            | Self::Restart
+            | Self::Operator
+            | Self::Kills
+            | Self::Replicas
+            | Self::Cancel => false,
         }
     }
 }

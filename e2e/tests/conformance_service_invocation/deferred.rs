@@ -2,12 +2,12 @@
 
 /// Number of the row, and why it is not run.
 pub(crate) const DEFERRED: &[(usize, &str)] = &[
-    (50, "needs Resiliency policies"),
-    (51, "needs Resiliency policies"),
-    (52, "needs Resiliency policies"),
-    (92, "needs Resiliency policies"),
-    (93, "needs Resiliency policies"),
-    (94, "needs Resiliency policies"),
+    (50, "is R-57 of conformance_resiliency"),
+    (51, "is R-08 of conformance_resiliency"),
+    (52, "is R-59 of conformance_resiliency"),
+    (92, "is R-62 of conformance_resiliency"),
+    (93, "is R-63 and R-64 of conformance_resiliency"),
+    (94, "is R-34 of conformance_resiliency"),
     (140, "needs Consul"),
     (142, "needs a cluster"),
 ];
