@@ -63,6 +63,7 @@ fn run(name: &str, parsed: &Parsed) -> ExitCode {
         "completion" => command::completion::run(&session, path),
         "sidecar" => ironside_sidecar::main(words.iter().cloned()),
         "sentry" => ironside_sentry::main(words.iter().cloned()),
+        "injector" => ironside_injector::main(words.iter().cloned()),
         "operator" => ironside_operator::main(words.iter().cloned()),
         "detach" => process::detach::run(words),
         "exec" => process::exec::run(words),

@@ -58,6 +58,7 @@ pub(crate) const ROOT: &Command = &Command::new(
     // Parts of this binary that start one another.
     DETACH,
     EXEC,
+    INJECTOR,
     OPERATOR,
     SAMPLE,
     SENTRY,
@@ -679,6 +680,9 @@ const EXEC: Command = Command::new(
 .raw()
 .hidden();
 const SAMPLE: Command = Command::new("sample", "A sample app of the demo")
+    .raw()
+    .hidden();
+const INJECTOR: Command = Command::new("injector", "What gives pods their sidecars")
     .raw()
     .hidden();
 const OPERATOR: Command = Command::new("operator", "What connects sidecars with the API server")

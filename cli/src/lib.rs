@@ -1,8 +1,9 @@
 //! The `ironside` command: everything in one binary.
 //!
 //! Which program this is depends on the base name it was called by: `daprd` is the sidecar, `sentry` the certificate
-//! authority, `operator` what connects sidecars with the API server, any other name the command line. The command line links the programs and runs them as hidden
-//! subcommands, so one file is the whole system. Holds no decision of the data path. Facts: cli-and-clients 1.
+//! authority, `operator` what connects sidecars with the API server, `injector` what gives pods their sidecars, any
+//! other name the command line. The command line links the programs and runs them as hidden subcommands, so one file
+//! is the whole system. Holds no decision of the data path. Facts: cli-and-clients 1.
 
 mod api;
 mod app;
@@ -31,7 +32,7 @@ enum Program {
     Sidecar,
     Sentry,
     Operator,
-    Kubernetes(&'static str),
+    Injector,
 }
 
 /// Runs the program that the first argument, the name of this binary, stands for.
@@ -44,13 +45,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Program::Sidecar => ironside_sidecar::main(args),
         Program::Sentry => ironside_sentry::main(args),
         Program::Operator => ironside_operator::main(args),
-        Program::Kubernetes(program) => {
-            output::err(
-                format!("{program} comes with Kubernetes support, which is not in this version\n")
-                    .as_bytes(),
-            );
-            ExitCode::FAILURE
-        }
+        Program::Injector => ironside_injector::main(args),
     }
 }
 
@@ -68,7 +63,7 @@ impl Program {
             "daprd" => Self::Sidecar,
             "sentry" => Self::Sentry,
             "operator" => Self::Operator,
-            "injector" => Self::Kubernetes("injector"),
+            "injector" => Self::Injector,
             _ => Self::CommandLine,
         }
     }
@@ -86,7 +81,7 @@ mod tests {
             ("sentry", Program::Sentry),
             ("./dapr", Program::CommandLine),
             ("ironside", Program::CommandLine),
-            ("/opt/x/injector", Program::Kubernetes("injector")),
+            ("/opt/x/injector", Program::Injector),
             ("operator", Program::Operator),
             ("", Program::CommandLine),
         ] {

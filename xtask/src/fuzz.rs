@@ -27,6 +27,8 @@ pub(crate) enum Target {
     Csr,
     /// The stream between sidecars to a body.
     Chunks,
+    /// A review of the API server to a pod with a sidecar.
+    Review,
 }
 
 /// How.
@@ -61,6 +63,10 @@ impl Target {
                 ["--lib", "whatever_is_asked_for_gets_the_profile_or_nothing"],
             ),
             Self::Chunks => ("ironside-sidecar", ["--lib", "frames_are_whole_or_refused"]),
+            Self::Review => (
+                "ironside-injector",
+                ["--lib", "whatever_is_sent_gets_an_answer"],
+            ),
         }
     }
 }

@@ -13,6 +13,7 @@ mod quantity;
 
 pub use csv::{CsvError, split_csv};
 pub use flags::{Exit, Flag, Flags, Kind, Parsed};
+pub use ironside_resources::annotations::is_truthy;
 pub use ironside_resources::{DurationError, GoDuration};
-pub use number::{NumberError, is_truthy, parse_bool, parse_decimal, parse_int, parse_uint};
+pub use number::{NumberError, parse_bool, parse_decimal, parse_int, parse_uint};
 pub use quantity::{QuantityError, parse_quantity};

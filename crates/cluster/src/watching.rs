@@ -55,13 +55,13 @@ where
 /// Follows the object of this name, for ever: `see` gets each state of it, and nothing when it is not there.
 ///
 /// `see` is not called before the API server has said which of the two it is.
-pub async fn follow_one<K>(api: Api<K>, name: &str, mut see: impl AsyncFnMut(Option<&K>))
+pub async fn follow_one<K>(api: Api<K>, name: &str, mut see: impl FnMut(Option<&K>))
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let mut states = pin!(states(api, name));
     while let Some(state) = states.next().await {
-        see(state.as_ref()).await;
+        see(state.as_ref());
     }
 }
 

@@ -178,7 +178,7 @@ async fn one_object_is_followed_through_its_life() {
     let api: Api<ConfigMap> = Api::namespaced(client(&server).await, NAMESPACE);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&seen);
-    let follow = follow_one(api, NAME, async |map: Option<&ConfigMap>| {
+    let follow = follow_one(api, NAME, |map: Option<&ConfigMap>| {
         let text = map.and_then(|map| map.data.as_ref()?.get("ca.crt").cloned());
         told.lock().unwrap().push(text);
     });

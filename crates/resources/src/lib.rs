@@ -6,6 +6,7 @@
 //! programs; what a rule decides stays with the decision crates.
 
 pub mod access_control;
+pub mod annotations;
 pub mod component;
 pub mod configuration;
 mod duration;

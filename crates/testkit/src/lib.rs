@@ -8,4 +8,5 @@ pub mod fuzz;
 pub mod grpc;
 pub mod http;
 pub mod kube;
+pub mod sentry;
 pub mod tls;

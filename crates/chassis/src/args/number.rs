@@ -28,15 +28,6 @@ pub fn parse_bool(text: &str) -> Result<bool, NumberError> {
     }
 }
 
-/// Returns whether an environment variable says yes: `y yes true t on 1`, any case, trimmed.
-#[must_use]
-pub fn is_truthy(text: &str) -> bool {
-    let word = text.trim();
-    ["y", "yes", "true", "t", "on", "1"]
-        .iter()
-        .any(|yes| word.eq_ignore_ascii_case(yes))
-}
-
 /// Reads a signed integer: decimal, `0x`, `0o`, `0b`, a leading `0` (octal), `_` between digits.
 ///
 /// # Errors
@@ -130,16 +121,6 @@ mod tests {
         }
         for bad in ["", "yes", "on", "tRUE", " true", "2"] {
             assert_eq!(parse_bool(bad), Err(NumberError::Syntax), "{bad}");
-        }
-    }
-
-    #[test]
-    fn truthy_words() {
-        for yes in ["y", "YES", " true ", "T", "On", "1"] {
-            assert!(is_truthy(yes), "{yes}");
-        }
-        for no in ["", "n", "0", "false", "yess", "11"] {
-            assert!(!is_truthy(no), "{no}");
         }
     }
 

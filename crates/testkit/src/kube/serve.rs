@@ -48,6 +48,7 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, io::Error> {
     let (head, body) = request.into_parts();
     let metadata_only = accepts_metadata(&head.headers);
+    let is_json_patch = is_json_patch(&head.headers);
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let query = head.uri.query().unwrap_or_default();
@@ -79,7 +80,13 @@ pub(super) async fn answer(
     if target.verb == "watch" {
         return Ok(watch(shared, target, selector, metadata_only));
     }
-    let done = act(&mut shared.lock(), &target, &selector, body);
+    let done = match is_json_patch && target.verb == "patch" {
+        true => {
+            let key = Key::of_target(&target);
+            shared.lock().store.json_patch(key, body)
+        }
+        false => act(&mut shared.lock(), &target, &selector, body),
+    };
     shared.tell();
     if let Some(refusal) = spoilt {
         return Ok(refused(&refusal));
@@ -272,6 +279,11 @@ impl Watch {
 
 fn line(event: &Value) -> String {
     format!("{event}\n")
+}
+
+fn is_json_patch(headers: &http::HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind == "application/json-patch+json")
 }
 
 fn accepts_metadata(headers: &http::HeaderMap) -> bool {

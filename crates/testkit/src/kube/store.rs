@@ -267,6 +267,16 @@ impl Store {
         self.update(key, object)
     }
 
+    /// Applies a JSON patch to an object (RFC 6902), strictly.
+    pub(super) fn json_patch(&mut self, key: Key, patch: Value) -> Result<Value, Refusal> {
+        let mut object = self.get(&key)?.clone();
+        let patch: json_patch::Patch = serde_json::from_value(patch)
+            .map_err(|cause| Refusal::new(400, format!("error decoding patch: {cause}")))?;
+        json_patch::patch(&mut object, &patch)
+            .map_err(|cause| Refusal::new(422, cause.to_string()))?;
+        self.update(key, object)
+    }
+
     /// Server-side apply, as far as tests need it: what this manager applied before and does not name any more goes,
     /// what others wrote stays. Without force a value of others that differs is a conflict.
     pub(super) fn apply(

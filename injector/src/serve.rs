@@ -1,0 +1,368 @@
+//! The HTTPS port: TLS in, one path, a review in and its answer out.
+//!
+//! Owns the contract of kubernetes 2.4 and the bounds: how many connections there are, how long a request may take to
+//! arrive, how much of all of them is held at once. A request that finds no room in time is told so, and the API
+//! server does what its failure policy says. At the end new connections are still served for a moment, because whoever
+//! sends them learns late that this instance is going; then everything under way is answered. What is answered is
+//! decided in `admission`.
+
+use crate::admission::caller::Callers;
+use crate::admission::review::Question;
+use crate::admission::{Moment, decide};
+use crate::metrics::Metrics;
+use crate::patch::settings::Settings;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use ironside_chassis::args::GoDuration;
+use ironside_chassis::tasks::Group;
+use ironside_chassis::{Clock, Tasks};
+use ironside_cluster::Recorder;
+use ironside_transport::{AnchorsRx, OneSidedTlsServer};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+const SCOPE: &str = "dapr.injector.service";
+/// The path of reviews.
+const PATH: &str = "/mutate";
+const JSON: &str = "application/json";
+/// Longest body. The API server takes objects of about half as much.
+const MAX_BODY: u32 = 3 * 1024 * 1024;
+/// What of bodies is held at once.
+const MAX_HELD: usize = 48 * 1024 * 1024;
+/// Connections served at once; API servers hold a few each.
+const MAX_CONNECTIONS: usize = 512;
+/// Reviews under way on one connection.
+const MAX_STREAMS: u32 = 128;
+/// A request that has not arrived whole in this time is given up.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// After the end was asked for, new connections are served for so long.
+const LINGER: Duration = Duration::from_secs(2);
+/// After that a connection has so long to finish what it is doing.
+const DRAIN: Duration = Duration::from_millis(2500);
+/// Pause after a failed accept (no descriptors left), so as not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What answers reviews.
+pub(crate) struct Webhook {
+    pub(crate) settings: Settings,
+    pub(crate) callers: Callers,
+    pub(crate) anchors: AnchorsRx,
+    pub(crate) mtls: watch::Receiver<bool>,
+    pub(crate) recorder: Recorder,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Clock,
+}
+
+/// What all connections share.
+pub(crate) struct Server {
+    tls: OneSidedTlsServer,
+    webhook: Webhook,
+    slots: Arc<Semaphore>,
+    /// Bytes of bodies.
+    room: Semaphore,
+    streams: Group,
+    stop: CancellationToken,
+    /// Set when connections are to end.
+    drain: CancellationToken,
+}
+
+/// A request that is no review, and what it is told.
+struct Rejection {
+    status: StatusCode,
+    reason: &'static str,
+    text: String,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Makes a server that ends some time after `tasks` is cancelled.
+    pub(crate) fn new(tls: OneSidedTlsServer, webhook: Webhook, tasks: &Tasks) -> Arc<Self> {
+        Arc::new(Self {
+            tls,
+            webhook,
+            slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            room: Semaphore::new(MAX_HELD),
+            streams: tasks.group("webhook-stream"),
+            stop: tasks.token(),
+            drain: CancellationToken::new(),
+        })
+    }
+
+    /// Accepts connections until a moment after the owner's end.
+    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, connections: Group) {
+        let serving = async {
+            loop {
+                match accept(&listener, &self.slots).await {
+                    Ok((tcp, slot)) => {
+                        let server = Arc::clone(&self);
+                        connections.spawn(async move {
+                            server.connection(tcp).await;
+                            drop(slot);
+                        });
+                    }
+                    Err(cause) => {
+                        warn!(target: SCOPE, err = %cause, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        };
+        let end = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(LINGER).await;
+        };
+        tokio::select! {
+            () = serving => {}
+            () = end => {}
+        }
+        drop(listener);
+        self.drain.cancel();
+    }
+
+    async fn connection(self: Arc<Self>, tcp: TcpStream) {
+        let stream = tokio::select! {
+            () = self.drain.cancelled() => return,
+            stream = self.tls.accept(tcp) => stream,
+        };
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(cause) => {
+                debug!(target: SCOPE, err = %cause, "connection refused");
+                return;
+            }
+        };
+        let server = Arc::clone(&self);
+        let service = service_fn(move |request| {
+            let server = Arc::clone(&server);
+            async move { Ok::<_, Infallible>(server.answer(request).await) }
+        });
+        let mut builder = Builder::new(self.streams.clone());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(REQUEST_LIMIT);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .keep_alive_interval(Some(REQUEST_LIMIT))
+            .keep_alive_timeout(REQUEST_LIMIT);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.drain.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(DRAIN, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(cause) = ended {
+            debug!(target: SCOPE, err = %cause, "connection ended");
+        }
+    }
+
+    /// Answers one request, whatever it is.
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.uri().path() != PATH {
+            return reply(StatusCode::NOT_FOUND, "404 page not found");
+        }
+        let metrics = &self.webhook.metrics;
+        let _flight = metrics.fly();
+        let start = self.webhook.clock.monotonic();
+        metrics.requests.inc();
+        let limit = limit(request.uri());
+        let answer = tokio::time::timeout(limit, self.review(request)).await;
+        let answer = answer.unwrap_or_else(|_elapsed| {
+            let text = format!("the review did not arrive whole within {limit:?}");
+            Err(Rejection::new(StatusCode::REQUEST_TIMEOUT, "timeout", text))
+        });
+        metrics.took(self.webhook.clock.monotonic().since(start));
+        match answer {
+            Ok(text) => {
+                let mut response = Response::new(Full::new(Bytes::from(text)));
+                let json = header::HeaderValue::from_static(JSON);
+                response.headers_mut().insert(header::CONTENT_TYPE, json);
+                response
+            }
+            Err(Rejection {
+                status,
+                reason,
+                text,
+            }) => {
+                metrics.count_rejected(reason);
+                debug!(target: SCOPE, "request rejected: {text}");
+                reply(status, &text)
+            }
+        }
+    }
+
+    async fn review(&self, request: Request<Incoming>) -> Result<Vec<u8>, Rejection> {
+        let (head, body) = request.into_parts();
+        let _room = self.room(&head.headers).await?;
+        let body = read(body).await?;
+        if body.is_empty() {
+            return Err(Rejection::new(
+                StatusCode::BAD_REQUEST,
+                "empty",
+                "empty body",
+            ));
+        }
+        let kind = head.headers.get(header::CONTENT_TYPE);
+        if kind.is_none_or(|kind| kind != JSON) {
+            let text = format!("invalid Content-Type, expect `{JSON}`");
+            return Err(Rejection::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "media_type",
+                text,
+            ));
+        }
+        let question = Question::read(&body).map_err(|cause| {
+            Rejection::new(StatusCode::BAD_REQUEST, "malformed", cause.to_string())
+        })?;
+        self.webhook.judge(&question).map_err(|cause| {
+            let text = format!("the answer cannot be written: {cause}");
+            Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "response", text)
+        })
+    }
+
+    /// Waits for room for the body; one of unknown length takes as much as there may be.
+    async fn room(&self, headers: &http::HeaderMap) -> Result<SemaphorePermit<'_>, Rejection> {
+        let length = headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let length = length
+            .map_or(Ok(MAX_BODY), u32::try_from)
+            .unwrap_or(u32::MAX);
+        if length > MAX_BODY {
+            return Err(Rejection::too_large());
+        }
+        self.room
+            .acquire_many(length.max(1))
+            .await
+            .map_err(|_closed| {
+                Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "closed", "shutting down")
+            })
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Rejection> {
+    let most = usize::try_from(MAX_BODY).unwrap_or(usize::MAX);
+    match Limited::new(body, most).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(cause) if cause.is::<LengthLimitError>() => Err(Rejection::too_large()),
+        // As the reference says of a body that breaks off.
+        Err(_broken) => Err(Rejection::new(
+            StatusCode::BAD_REQUEST,
+            "empty",
+            "empty body",
+        )),
+    }
+}
+
+/// The API server says how long it waits.
+fn limit(uri: &Uri) -> Duration {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let mut said = pairs.filter_map(|pair| pair.strip_prefix("timeout="));
+    let said = said.find_map(|text| text.parse::<GoDuration>().ok()?.to_std());
+    said.filter(|said| !said.is_zero())
+        .map_or(REQUEST_LIMIT, |said| said.min(REQUEST_LIMIT))
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await;
+    let slot = slot.map_err(std::io::Error::other)?;
+    let (tcp, _address) = listener.accept().await?;
+    tcp.set_nodelay(true)?;
+    Ok((tcp, slot))
+}
+
+fn reply(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{text}\n"))));
+    *response.status_mut() = status;
+    let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+// === impl Webhook ===
+
+impl Webhook {
+    fn judge(&self, question: &Question) -> serde_json::Result<Vec<u8>> {
+        let anchors = self.anchors.borrow().as_ref().map(|bundle| bundle.to_pem());
+        let verdict = decide(
+            &question.request,
+            &Moment {
+                settings: &self.settings,
+                callers: &self.callers,
+                trust_anchors: anchors.as_deref(),
+                mtls: *self.mtls.borrow(),
+            },
+        );
+        let answer = question.answer(&verdict);
+        if let Err(cause) = &answer {
+            error!(target: SCOPE, err = %cause, "the answer cannot be written");
+            self.metrics.count_failed(&verdict.app_id, "response");
+        }
+        self.metrics.count(&verdict);
+        verdict.tell(&question.request.namespace);
+        if let Some((subject, news)) = verdict.event {
+            self.recorder.tell(subject, news);
+        }
+        answer
+    }
+}
+
+// === impl Rejection ===
+
+impl Rejection {
+    fn new(status: StatusCode, reason: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            reason,
+            text: text.into(),
+        }
+    }
+
+    fn too_large() -> Self {
+        let text = format!("a review has at most {MAX_BODY} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text)
+    }
+}
+
+impl crate::admission::Verdict {
+    /// Says in the log what became of a pod that asked for a sidecar.
+    fn tell(&self, namespace: &str) {
+        use crate::admission::{Answer, Outcome};
+        let (app, outcome) = (&self.app_id, self.outcome.as_str());
+        match (&self.answer, self.outcome) {
+            (Answer::Patch(_), _) => info!(
+                target: SCOPE,
+                { app.id = %app, namespace, warnings = self.warnings.len() },
+                "Sidecar injector succeeded injection"
+            ),
+            (Answer::Deny(cause), _) => {
+                warn!(target: SCOPE, { app.id = %app, namespace }, "Pod denied: {cause}");
+            }
+            (Answer::Allow, Outcome::CallerNotAllowed) => warn!(
+                target: SCOPE,
+                { app.id = %app, namespace },
+                "Pod not injected: {}",
+                self.warnings.join("; ")
+            ),
+            (Answer::Allow, _) => debug!(target: SCOPE, namespace, outcome, "Pod passed"),
+        }
+    }
+}
