@@ -47,7 +47,7 @@ pub(crate) struct Serve {
     #[arg(long, value_enum, default_value = "http")]
     pub(crate) protocol: Speech,
     /// The control port.
-    #[arg(long, default_value_t = 9090)]
+    #[arg(long, default_value_t = 9191)]
     pub(crate) control: u16,
     /// Where both listen.
     #[arg(long, default_value = "0.0.0.0")]

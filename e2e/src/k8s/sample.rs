@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::Place;
 
-/// The control port, which no sidecar intercepts.
-const CONTROL: u16 = 9090;
+/// The control port: none of a sidecar's.
+const CONTROL: u16 = 9191;
 
 /// A Deployment of the sample app.
 #[derive(Clone, Debug)]
