@@ -68,7 +68,7 @@ fn run(name: &str, parsed: &Parsed) -> ExitCode {
         "detach" => process::detach::run(words),
         "exec" => process::exec::run(words),
         "sample" => demo::sample::run(words),
-        "dashboard" | "mcpservers" | "scheduler" | "upgrade" | "workflow" => {
+        "dashboard" | "mcpservers" | "scheduler" | "workflow" => {
             command::absent::run(&session, command)
         }
         "accesscontrol" => {
@@ -101,7 +101,7 @@ fn deprecated(status: &Status, flag: &str, instead: &str) {
 ///
 /// It has to be this thread: the kernel ends children when the thread that started them ends.
 fn dispatch(session: &Session, command: &str) -> anyhow::Result<ExitCode> {
-    if command == "init" {
+    if command == "init" && !session.values.switch("kubernetes") {
         return command::init::init(session);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -115,6 +115,9 @@ fn dispatch(session: &Session, command: &str) -> anyhow::Result<ExitCode> {
             "stop" => command::stop::run(session).await,
             "list" => command::list::run(session).await,
             "invoke" => command::invoke::run(session).await,
+            "init" => command::install::init(session).await,
+            "upgrade" => command::install::upgrade(session).await,
+            "doctor" => command::doctor::run(session).await,
             "annotate" => command::annotate::run(session).await,
             "status" => command::cluster::status::run(session).await,
             "logs" => command::cluster::logs::run(session).await,

@@ -39,6 +39,7 @@ pub(crate) const ROOT: &Command = &Command::new(
     CONFIGURATIONS,
     DASHBOARD,
     DEMO,
+    DOCTOR,
     HELP,
     INIT,
     INVOKE,
@@ -303,12 +304,19 @@ const INIT: Command = Command::new(
 .flags(&[
     KUBERNETES,
     Flag::switch("slim", "Accepted: Ironside never starts containers").short('s'),
-    Flag::text("runtime-version", "Accepted: the runtime is this program").or("latest"),
+    Flag::text(
+        "runtime-version",
+        "With Kubernetes: the tag of the images (default: this version); else accepted, the runtime is this program",
+    ),
     Flag::text("from-dir", "Accepted: nothing is downloaded"),
     Flag::text("network", "Accepted: no containers are started"),
     Flag::text("container-runtime", "Accepted: no containers are started").or("docker"),
-    Flag::text("image-registry", "Accepted: no images are used"),
-    Flag::text("image-variant", "Accepted: no images are used"),
+    Flag::text(
+        "image-registry",
+        "With Kubernetes: where images come from; else accepted, no images are used",
+    ),
+    Flag::text("image-variant", "Accepted: there is one image").hidden(),
+    Flag::switch("print", "With Kubernetes: print the manifests and touch no cluster"),
     Flag::text("scheduler-volume", "Accepted: no containers are started").hidden(),
     Flag::switch(
         "scheduler-override-broadcast-host-port",
@@ -339,7 +347,10 @@ const INIT: Command = Command::new(
 
 const UNINSTALL: Command = Command::new("uninstall", "Remove what init made").flags(&[
     KUBERNETES,
-    Flag::switch("all", "Remove the whole .dapr folder"),
+    Flag::switch(
+        "all",
+        "Remove the whole .dapr folder; with Kubernetes the definitions of kinds and all their objects",
+    ),
     Flag::switch("dev", "With Kubernetes: remove the extra services too").hidden(),
     Flag::text(
         "namespace",
@@ -652,6 +663,54 @@ const ANNOTATE: Command =
         ])
         .flags(crate::command::annotate::FLAGS);
 
+const UPGRADE: Command =
+    Command::new("upgrade", "Upgrade the control plane (Kubernetes)").flags(&[
+        IN_KUBERNETES,
+        Flag::text(
+            "runtime-version",
+            "The version, which is the tag of the images",
+        )
+        .required(),
+        Flag::text("namespace", "The namespace of the control plane")
+            .short('n')
+            .or("dapr-system"),
+        Flag::text("image-registry", "Where images come from"),
+        Flag::switch("enable-mtls", "Mutual TLS").or("true"),
+        Flag::switch("enable-ha", "Several replicas"),
+        Flag::repeated("set", "A chart value; needs Helm"),
+        Flag::number("timeout", "The limit of the wait, in seconds").or("300"),
+        Flag::text("image-variant", "Accepted: there is one image").hidden(),
+        ROOT_FILE,
+        ISSUER_KEY_FILE,
+        ISSUER_FILE,
+    ]);
+
+const DOCTOR: Command = Command::new(
+    "doctor",
+    "Find out what is wrong, or why a call from one app to another fails",
+)
+.words("[<caller> <callee>]")
+.examples(&[
+    Example {
+        what: "Look at the control plane and the sidecars of the current cluster",
+        how: "doctor -k",
+    },
+    Example {
+        what: "See why a call of the cluster fails",
+        how: "doctor -k shop/web shop/orders --verb POST --path /orders",
+    },
+    Example {
+        what: "Make a call between two apps of this machine, and see how far it comes",
+        how: "doctor web orders",
+    },
+])
+.flags(&[
+    KUBERNETES,
+    Flag::text("verb", "The HTTP verb of the call").or("GET"),
+    Flag::text("path", "The path of the call, below the called app").or("/"),
+    Flag::text("output", "text or json").short('o').or("text"),
+]);
+
 // Recognised, and answered with one line.
 const DASHBOARD: Command = Command::new("dashboard", "The dashboard (not offered)")
     .raw()
@@ -663,7 +722,6 @@ const SCHEDULER: Command = Command::new("scheduler", "Jobs and reminders (not of
     .aliases(&["sched"])
     .raw()
     .hidden();
-const UPGRADE: Command = Command::new("upgrade", "Upgrade the control plane (Kubernetes)").raw();
 const WORKFLOW: Command = Command::new("workflow", "Workflows (not offered)")
     .aliases(&["wf"])
     .raw()
@@ -709,6 +767,10 @@ mod tests {
             INVOKE,
             DEMO,
             MTLS,
+            DOCTOR,
+            INIT,
+            UPGRADE,
+            UNINSTALL,
             STATUS,
             LOGS,
             COMPONENTS,

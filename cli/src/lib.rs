@@ -7,6 +7,7 @@
 
 mod api;
 mod app;
+mod chart;
 mod cluster;
 mod command;
 mod commands;

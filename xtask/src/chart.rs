@@ -18,8 +18,13 @@ pub(crate) fn run(around: &Surroundings, steps: &mut Steps) -> Result<()> {
     };
     let mut tests = around.cargo();
     tests
-        .env("IRONSIDE_HELM", helm)
+        .env("IRONSIDE_HELM", &helm)
         .args(["test", "--package", "ironside-e2e", "--test", "chart"])
         .args(["--", "--include-ignored"]);
-    steps.run("renders of the chart", &mut tests)
+    steps.run("renders of the chart", &mut tests)?;
+    let mut kept = around.cargo();
+    kept.env("IRONSIDE_HELM", helm)
+        .args(["test", "--package", "ironside", "--test", "cli"])
+        .args(["--", "--ignored", "renders"]);
+    steps.run("renders in the binary", &mut kept)
 }

@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 
 /// The name of the sidecar's container.
 pub(crate) const CONTAINER: &str = "daprd";
@@ -35,24 +35,37 @@ impl<'a> Sidecar<'a> {
 
     /// The value of a flag, such as `app-id`, in its arguments.
     pub(crate) fn flag(&self, name: &str) -> Option<&'a str> {
-        let mut words = self.container.args.iter().flatten();
-        while let Some(word) = words.next() {
-            let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {
-                continue;
-            };
-            match flag.split_once('=') {
-                Some((flag, value)) if flag == name => return Some(value),
-                None if flag == name => return words.next().map(String::as_str),
-                Some(_) | None => {}
-            }
-        }
-        None
+        flag(self.container, name)
+    }
+
+    /// What the cluster says of its container.
+    pub(crate) fn status(&self) -> Option<&'a ContainerStatus> {
+        let status = self.pod.status.as_ref()?;
+        let native = status.init_container_statuses.iter().flatten();
+        let beside = status.container_statuses.iter().flatten();
+        native.chain(beside).find(|one| one.name == CONTAINER)
     }
 
     /// The app's id; empty if it has none.
     pub(crate) fn app_id(&self) -> &'a str {
         self.flag("app-id").unwrap_or_default()
     }
+}
+
+/// The value of a flag in the arguments of a container.
+pub(crate) fn flag<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
+    let mut words = container.args.iter().flatten();
+    while let Some(word) = words.next() {
+        let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {
+            continue;
+        };
+        match flag.split_once('=') {
+            Some((flag, value)) if flag == name => return Some(value),
+            None if flag == name => return words.next().map(String::as_str),
+            Some(_) | None => {}
+        }
+    }
+    None
 }
 
 /// A name of the pod's metadata, empty if it has none.

@@ -1,6 +1,6 @@
 //! `init` and `uninstall`: the folder `.dapr` and what is in it.
 //!
-//! Always offline and without containers; repeating either is no error. Facts: cli-and-clients 1.17.
+//! Always offline and without containers; repeating either is no error. On a cluster they are `install`'s. Facts: cli-and-clients 1.17.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::{Session, absent};
+use super::Session;
 use crate::folders::{Home, link};
 use crate::own_sentry::{Left, OwnSentry};
 
@@ -38,9 +38,6 @@ spec: {}
 
 /// Runs `init`.
 pub(crate) fn init(session: &Session) -> anyhow::Result<ExitCode> {
-    if session.values.switch("kubernetes") {
-        return Ok(absent::kubernetes(session, "init"));
-    }
     let home = home(session)?;
     session.status.pending("Making the jump to hyperspace...");
     let ignored: Vec<String> = session
@@ -87,7 +84,7 @@ fn prepare(home: &Home) -> anyhow::Result<()> {
 /// Runs `uninstall`.
 pub(crate) async fn uninstall(session: &Session) -> anyhow::Result<ExitCode> {
     if session.values.switch("kubernetes") {
-        return Ok(absent::kubernetes(session, "uninstall"));
+        return super::install::uninstall(session).await;
     }
     let home = home(session)?;
     session.status.info("Removing Dapr from your machine...");

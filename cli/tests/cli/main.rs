@@ -17,6 +17,7 @@ mod instances;
 mod life;
 mod mtls;
 mod own_sentry;
+mod render;
 mod rig;
 mod run;
 mod template;

@@ -74,7 +74,7 @@ pub(super) fn run(session: &Session) -> anyhow::Result<ExitCode> {
 }
 
 /// What a client writes becomes what policy sees, as in a sidecar; or the call ends before policy is asked.
-fn method(raw: &str, form: &str) -> anyhow::Result<String> {
+pub(super) fn method(raw: &str, form: &str) -> anyhow::Result<String> {
     let decoded = match form {
         // The API decodes once.
         "http" => ironside_resolution::form::decode_path(raw)

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use ironside_identity::{AppId, Namespace, SpiffeId, TrustDomain};
-use ironside_policy::{AppKind, Callee};
+use ironside_policy::{AppKind, Callee, Verb, VerbSet};
 
 use super::Session;
 
@@ -42,6 +42,56 @@ pub(crate) fn run(session: &Session, below: &str) -> anyhow::Result<ExitCode> {
             runtime.block_on(why::run(session))
         }
     }
+}
+
+/// A request that doctor asks about.
+pub(crate) struct Request {
+    /// The caller, as `namespace/app-id`.
+    pub(crate) caller: String,
+    /// The called app, as `namespace/app-id`.
+    pub(crate) callee: String,
+    /// The HTTP verb.
+    pub(crate) verb: String,
+    /// The path below the app.
+    pub(crate) path: String,
+    /// Whether the called app speaks gRPC.
+    pub(crate) is_grpc: bool,
+}
+
+/// Whether the rules of a cluster let a request pass, and why.
+pub(crate) async fn verdict(
+    session: &Session,
+    cluster: &crate::cluster::Cluster,
+    request: &Request,
+) -> anyhow::Result<(bool, String)> {
+    let app = match request.is_grpc {
+        true => AppKind::Grpc,
+        false => AppKind::Http,
+    };
+    let callee = callee(&request.callee, app)?;
+    let sources = cluster::of(cluster, Some(&callee)).await?;
+    let rules = sources.rules(&callee, session)?;
+    let asked = check::Asked {
+        caller: caller(&request.caller)?,
+        callee,
+        verb: Verb::from_http(&request.verb),
+        method: check::method(&request.path, "http")?,
+        is_proxied: false,
+        overrides: VerbSet::NONE,
+    };
+    let explained = asked.explain(&rules.set);
+    let verdict = &explained.decision.verdict;
+    let word = show::word(verdict.is_allowed());
+    let because = show::because(&rules.set, &sources, verdict);
+    let Request {
+        caller,
+        callee,
+        verb,
+        path,
+        is_grpc: _,
+    } = request;
+    let text = format!("{verb} {path} of {callee} by {caller}: {word} {because}");
+    Ok((verdict.is_allowed(), text))
 }
 
 /// Whether the output is to be JSON.

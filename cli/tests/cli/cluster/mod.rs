@@ -1,6 +1,8 @@
 //! The commands that look at a cluster, against an API server on loopback.
 
 mod annotate;
+mod doctor;
+mod install;
 mod reading;
 mod rules;
 mod trust;

@@ -58,6 +58,8 @@ struct Inner {
     store: Store,
     tokens: Tokens,
     rules: Option<Vec<Rule>>,
+    /// Rights that a review says no to: user, verb, resource.
+    denied: Vec<(String, String, String)>,
     armed: Vec<Armed>,
     seen: Vec<Seen>,
     /// Requests under way, and the most there were, by verb and resource.
@@ -255,6 +257,12 @@ impl ApiServer {
     /// Allows only what these rules allow.
     pub fn restrict(&self, rules: Vec<Rule>) {
         self.shared.lock().rules = Some(rules);
+    }
+
+    /// Has reviews of the rights of a user say no to one of them; what the user does is not held up.
+    pub fn deny_right(&self, user: &str, verb: &str, resource: &str) {
+        let right = (user.to_owned(), verb.to_owned(), resource.to_owned());
+        self.shared.lock().denied.push(right);
     }
 
     /// Ends all watches.

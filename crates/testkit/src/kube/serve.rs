@@ -107,6 +107,9 @@ fn act(
     if (target.verb, target.resource.as_str()) == ("create", "tokenreviews") {
         return review(inner, body);
     }
+    if (target.verb, target.resource.as_str()) == ("create", "subjectaccessreviews") {
+        return Ok(rights(inner, body));
+    }
     if let ("create", "pods", Some("eviction")) = (
         target.verb,
         target.resource.as_str(),
@@ -144,6 +147,25 @@ fn act(
 fn is_applied(target: &Target, body: &Value) -> bool {
     let is_object = body.get("apiVersion").is_some() && body.get("kind").is_some();
     target.subresource.is_none() && is_object && !target.query("fieldManager").is_empty()
+}
+
+/// Everybody may do everything but what was taken away.
+fn rights(inner: &Inner, mut body: Value) -> Value {
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
+    let right = (
+        text("/spec/user").unwrap_or_default().to_owned(),
+        text("/spec/resourceAttributes/verb")
+            .unwrap_or_default()
+            .to_owned(),
+        text("/spec/resourceAttributes/resource")
+            .unwrap_or_default()
+            .to_owned(),
+    );
+    let status = json!({"allowed": !inner.denied.contains(&right)});
+    if let Some(members) = body.as_object_mut() {
+        members.insert("status".to_owned(), status);
+    }
+    body
 }
 
 fn review(inner: &Inner, body: Value) -> Result<Value, Refusal> {

@@ -1,0 +1,185 @@
+//! Helm, where it is on the PATH.
+//!
+//! Owns its arguments. It gets the chart of this binary in a folder that lives as long as it runs; its own words are
+//! passed on when it fails.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::{Plan, RELEASE, Session};
+
+/// A kubeconfig and a context, where they were asked for.
+type Place<'a> = (Option<&'a str>, Option<&'a str>);
+
+/// The program, if it is on the PATH.
+pub(super) fn find(session: &Session) -> Option<PathBuf> {
+    let path = session.environment.path("PATH")?;
+    which::which_in("helm", Some(path), ".").ok()
+}
+
+/// Installs or upgrades, and waits if there is a limit.
+pub(super) fn install(
+    helm: &Path,
+    plan: &Plan,
+    place: Place<'_>,
+    wait: Option<Duration>,
+) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("making a folder for the chart")?;
+    let chart = folder.path().join("chart");
+    for (name, text) in crate::chart::files() {
+        let path = chart.join(name);
+        let parent = path.parent().unwrap_or(&chart);
+        std::fs::create_dir_all(parent)
+            .and_then(|()| std::fs::write(&path, text))
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    let mut values = None;
+    if let Some([root, issuer, key]) = &plan.authority {
+        // A key has no place among the arguments of a process.
+        let path = folder.path().join("authority.json");
+        let text = serde_json::json!({"dapr_sentry": {"tls": {
+            "root": {"certPEM": root}, "issuer": {"certPEM": issuer, "keyPEM": key},
+        }}});
+        std::fs::write(&path, text.to_string()).context("writing values for helm")?;
+        values = Some(path);
+    }
+    run(
+        helm,
+        arguments(plan, &chart, values.as_deref(), place, wait),
+    )
+}
+
+/// Removes the release.
+pub(super) fn uninstall(
+    helm: &Path,
+    namespace: &str,
+    place: Place<'_>,
+    limit: Duration,
+) -> anyhow::Result<()> {
+    let limit = format!("{}s", limit.as_secs());
+    let mut words: Vec<OsString> = [
+        "uninstall",
+        RELEASE,
+        "--namespace",
+        namespace,
+        "--timeout",
+        &limit,
+    ]
+    .map(OsString::from)
+    .into();
+    words.extend(of_place(place));
+    run(helm, words)
+}
+
+fn arguments(
+    plan: &Plan,
+    chart: &Path,
+    values: Option<&Path>,
+    place: Place<'_>,
+    wait: Option<Duration>,
+) -> Vec<OsString> {
+    let Plan {
+        namespace,
+        registry,
+        tag,
+        is_replicated,
+        is_mutual,
+        authority: _,
+        values: given,
+    } = plan;
+    let mut words: Vec<OsString> = vec!["upgrade".into(), "--install".into(), RELEASE.into()];
+    words.push(chart.into());
+    let mut add = |flag: &str, value: OsString| words.extend([OsString::from(flag), value]);
+    add("--namespace", namespace.into());
+    let mut set = |name: &str, value: &str| add("--set", format!("{name}={value}").into());
+    // What is not said keeps the value that the release has.
+    if *is_replicated {
+        set("global.ha.enabled", "true");
+    }
+    if !is_mutual {
+        set("global.mtls.enabled", "false");
+    }
+    for (name, value) in [("global.registry", registry), ("global.tag", tag)] {
+        if let Some(value) = value {
+            set(name, value);
+        }
+    }
+    if let Some(path) = values {
+        add("--values", path.into());
+    }
+    for value in given {
+        add("--set", value.into());
+    }
+    if let Some(limit) = wait {
+        add("--timeout", format!("{}s", limit.as_secs()).into());
+        words.push("--wait".into());
+    }
+    words.extend([
+        "--create-namespace".into(),
+        "--reset-then-reuse-values".into(),
+    ]);
+    words.extend(of_place(place));
+    words
+}
+
+fn of_place((kubeconfig, context): Place<'_>) -> Vec<OsString> {
+    let pairs = [("--kubeconfig", kubeconfig), ("--kube-context", context)];
+    let given = pairs
+        .into_iter()
+        .filter_map(|(flag, value)| Some([flag, value?]));
+    given.flatten().map(OsString::from).collect()
+}
+
+fn run(helm: &Path, words: Vec<OsString>) -> anyhow::Result<()> {
+    let done = Command::new(helm).args(words).output();
+    let done = done.with_context(|| format!("starting {}", helm.display()))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr);
+    bail!("helm failed: {}", said.trim());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helm_is_told_what_was_asked_for_and_nothing_else() {
+        let plan = Plan {
+            is_replicated: false,
+            registry: None,
+            ..Plan::bare("ns")
+        };
+        let words = |plan: &Plan, place, wait| {
+            let words = arguments(plan, Path::new("/c"), None, place, wait);
+            let words: Vec<String> = words
+                .into_iter()
+                .map(|word| word.into_string().unwrap())
+                .collect();
+            words.join(" ")
+        };
+        let base = "upgrade --install ironside /c --namespace ns";
+        let end = "--create-namespace --reset-then-reuse-values";
+        assert_eq!(words(&plan, (None, None), None), format!("{base} {end}"));
+        let plan = Plan {
+            registry: Some("r".to_owned()),
+            tag: Some("2".to_owned()),
+            is_replicated: true,
+            is_mutual: false,
+            values: vec!["a=b".to_owned()],
+            ..plan
+        };
+        assert_eq!(
+            words(&plan, (Some("k"), Some("x")), Some(Duration::from_secs(7))),
+            format!(
+                "{base} --set global.ha.enabled=true --set global.mtls.enabled=false --set global.registry=r --set \
+                 global.tag=2 --set a=b --timeout 7s --wait {end} --kubeconfig k --kube-context x"
+            )
+        );
+    }
+}
