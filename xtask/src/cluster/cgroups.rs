@@ -60,6 +60,23 @@ pub(crate) fn remove(name: &str) {
     }
 }
 
+/// Removes all that is below the groups.
+///
+/// Left there after their processes, the kubelet's next start asks the container runtime for each, for three seconds.
+pub(crate) fn empty(name: &str) {
+    for root in hierarchies() {
+        for entry in fs::read_dir(root.join(name))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if entry.path().is_dir() {
+                vanish(&entry.path());
+            }
+        }
+    }
+}
+
 /// Removes the groups of keepers that live no more.
 pub(crate) fn sweep() {
     for root in hierarchies() {

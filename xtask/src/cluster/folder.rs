@@ -162,10 +162,15 @@ impl Folder {
         fs::rename(&draft, self.file(name)).with_context(|| format!("note {name}"))
     }
 
+    /// The process id noted under `name`, as those outside of the machine count.
+    pub(crate) fn noted(&self, name: &str) -> Option<Pid> {
+        let text = fs::read_to_string(self.file(name)).ok()?;
+        Pid::from_raw(text.trim().parse().ok()?)
+    }
+
     /// The process noted under `name`, if it lives.
     pub(crate) fn living(&self, name: &str) -> Option<Pid> {
-        let text = fs::read_to_string(self.file(name)).ok()?;
-        let pid = Pid::from_raw(text.trim().parse().ok()?)?;
+        let pid = self.noted(name)?;
         // A number may belong to somebody else by now: ours have the folder in their command line.
         let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_pid())).ok()?;
         let named = line

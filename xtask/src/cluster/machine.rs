@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::{
     calls::{call, output},
+    cgroups,
     folder::{Folder, READY},
     forward, network,
     parts::Part,
@@ -256,6 +257,9 @@ impl Machine<'_> {
         });
         if let Err(error) = gone {
             eprintln!("{error:#}");
+        }
+        if let Some(keeper) = self.folder.noted("keeper.pid") {
+            cgroups::empty(&cgroups::name(keeper.as_raw_pid().unsigned_abs()));
         }
         forget_mounts();
     }
