@@ -2,7 +2,8 @@
 
 use std::process::Output;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use tokio::sync::OnceCell;
 
 use super::Cluster;
 use crate::binaries::root;
@@ -22,6 +23,9 @@ const IMAGES: [&str; 8] = [
     "--set",
     "dapr_sidecar_injector.sidecarImagePullPolicy=Never",
 ];
+
+/// What came of the one installation that the tests of a run share.
+static SHARED: OnceCell<Result<(), String>> = OnceCell::const_new();
 
 /// A release of the chart.
 #[derive(Clone, Debug)]
@@ -66,6 +70,34 @@ impl Helm {
         for setting in settings {
             command.args(["--set", setting]);
         }
+        said(command.output().context("starting helm")?)
+    }
+
+    /// Makes sure that the cluster of this run has a control plane with the chart's defaults; the first test that
+    /// asks installs it, and nobody takes it away.
+    ///
+    /// # Errors
+    /// With helm's own words, to everybody who asks.
+    pub async fn shared(&self) -> Result<()> {
+        let install = async || {
+            let helm = self.clone();
+            let installed = tokio::task::spawn_blocking(move || helm.install(&[]));
+            match installed.await {
+                Ok(outcome) => outcome.map(drop).map_err(|error| format!("{error:#}")),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let outcome = SHARED.get_or_init(install).await;
+        outcome.clone().map_err(|error| anyhow!(error))
+    }
+
+    /// Runs the tests that the chart brings.
+    ///
+    /// # Errors
+    /// With helm's own words.
+    pub fn test(&self) -> Result<String> {
+        let mut command = self.cluster.helm();
+        command.args(["test", RELEASE, "--namespace", NAMESPACE]);
         said(command.output().context("starting helm")?)
     }
 

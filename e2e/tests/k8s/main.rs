@@ -5,5 +5,8 @@
 
 #![cfg(test)]
 
+mod call;
 mod crds;
+mod inject;
 mod pods;
+mod rights;
