@@ -8,5 +8,6 @@
 mod call;
 mod crds;
 mod inject;
+mod install;
 mod pods;
 mod rights;
