@@ -83,6 +83,15 @@ impl Machine {
         self.order(&["start", part])
     }
 
+    /// Runs a command where every process and network of the cluster is seen, with its programs in `PATH`.
+    ///
+    /// # Errors
+    /// With what it wrote to stderr, unless it ends with success.
+    pub fn run(&self, command: &[&str]) -> Result<()> {
+        let enter = ["xtask", "cluster", "sh", "--name", &self.name, "--"];
+        said(&[&enter[..], command].concat())
+    }
+
     /// Loads an archive of images.
     ///
     /// # Errors
@@ -113,22 +122,7 @@ impl Machine {
     }
 
     fn order(&self, words: &[&str]) -> Result<()> {
-        let mut command: Command = cargo();
-        let output = command
-            .current_dir(root())
-            .args(["xtask", "cluster"])
-            .args(words)
-            .args(["--name", &self.name])
-            .output()
-            .context("starting cargo")?;
-        if !output.status.success() {
-            bail!(
-                "cargo xtask cluster {}: {}",
-                words.join(" "),
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-        Ok(())
+        said(&[&["xtask", "cluster"], words, &["--name", &self.name]].concat())
     }
 }
 
@@ -140,6 +134,24 @@ impl Drop for Machine {
             eprintln!("{error:#}");
         }
     }
+}
+
+/// Calls cargo.
+fn said(words: &[&str]) -> Result<()> {
+    let mut command: Command = cargo();
+    let output = command
+        .current_dir(root())
+        .args(words)
+        .output()
+        .context("starting cargo")?;
+    if !output.status.success() {
+        bail!(
+            "cargo {}: {}",
+            words.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
 }
 
 fn text(path: &Path) -> Result<&str> {

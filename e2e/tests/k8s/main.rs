@@ -5,9 +5,13 @@
 
 #![cfg(test)]
 
+mod access_control;
 mod call;
 mod crds;
 mod inject;
 mod install;
+mod live;
 mod pods;
 mod rights;
+mod services;
+mod shop;
