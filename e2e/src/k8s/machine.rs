@@ -1,6 +1,7 @@
 //! The project's own cluster tool, as tests use it: where it keeps things, and clusters that a test may break.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -19,6 +20,19 @@ fn cache() -> Option<PathBuf> {
         .or_else(|| setting("XDG_CACHE_HOME").map(|cache| cache.join("ironside")))
         .or_else(|| setting("HOME").map(|home| home.join(".cache/ironside")))
         .map(|cache| cache.join("cluster"))
+}
+
+/// A program that clusters of this cache run on, where it is built; of several versions, the last one built.
+#[must_use]
+pub fn built(name: &str) -> Option<PathBuf> {
+    let versions = fs::read_dir(cache()?).ok()?;
+    let programs = versions
+        .flatten()
+        .map(|version| version.path().join("bin").join(name));
+    programs
+        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
+        .max()
+        .map(|(_, path)| path)
 }
 
 /// The folder of the cluster `name`.
@@ -40,15 +54,17 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A cluster of its own for one test, with the images of this run; gone when dropped.
+    /// A cluster of its own for one test, with the images of this run; gone when dropped, unless it ran before.
     ///
     /// # Errors
     /// If it does not come up.
     pub fn own(name: &str) -> Result<Self> {
-        let machine = Self {
+        let mut machine = Self {
             name: name.to_owned(),
-            is_own: true,
+            is_own: false,
         };
+        let said = machine.order(&["status"])?;
+        machine.is_own = !said.contains(&format!("cluster     {name}: ready"));
         machine.order(&["up"])?;
         let images = setting("IRONSIDE_E2E_IMAGES")
             .context("IRONSIDE_E2E_IMAGES names no folder: cargo xtask e2e k8s sets it")?;
@@ -72,7 +88,7 @@ impl Machine {
     /// # Errors
     /// If it does not end.
     pub fn stop(&self, part: &str) -> Result<()> {
-        self.order(&["stop", part])
+        self.order(&["stop", part]).map(drop)
     }
 
     /// Starts what was stopped.
@@ -80,7 +96,7 @@ impl Machine {
     /// # Errors
     /// If it does not start.
     pub fn start(&self, part: &str) -> Result<()> {
-        self.order(&["start", part])
+        self.order(&["start", part]).map(drop)
     }
 
     /// Runs a command where every process and network of the cluster is seen, with its programs in `PATH`.
@@ -89,7 +105,7 @@ impl Machine {
     /// With what it wrote to stderr, unless it ends with success.
     pub fn run(&self, command: &[&str]) -> Result<()> {
         let enter = ["xtask", "cluster", "sh", "--name", &self.name, "--"];
-        said(&[&enter[..], command].concat())
+        said(&[&enter[..], command].concat()).map(drop)
     }
 
     /// Loads an archive of images.
@@ -97,7 +113,7 @@ impl Machine {
     /// # Errors
     /// If the archive is refused.
     pub fn load(&self, archive: &Path) -> Result<()> {
-        self.order(&["load", text(archive)?])
+        self.order(&["load", text(archive)?]).map(drop)
     }
 
     /// The cluster that tests share, where the tool started it.
@@ -121,7 +137,7 @@ impl Machine {
         }
     }
 
-    fn order(&self, words: &[&str]) -> Result<()> {
+    fn order(&self, words: &[&str]) -> Result<String> {
         said(&[&["xtask", "cluster"], words, &["--name", &self.name]].concat())
     }
 }
@@ -136,8 +152,8 @@ impl Drop for Machine {
     }
 }
 
-/// Calls cargo.
-fn said(words: &[&str]) -> Result<()> {
+/// Calls cargo; returns what it wrote to stdout.
+fn said(words: &[&str]) -> Result<String> {
     let mut command: Command = cargo();
     let output = command
         .current_dir(root())
@@ -151,7 +167,7 @@ fn said(words: &[&str]) -> Result<()> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn text(path: &Path) -> Result<&str> {

@@ -9,6 +9,7 @@
 mod dump;
 mod helm;
 mod machine;
+mod own;
 mod place;
 mod pods;
 mod sample;
@@ -26,7 +27,8 @@ use kube::{
 };
 
 pub use helm::Helm;
-pub use machine::Machine;
+pub use machine::{Machine, built};
+pub use own::test_on_own;
 pub use place::{Place, Said};
 pub use pods::Answer;
 pub use sample::Sample;
@@ -154,13 +156,26 @@ pub async fn test_on(cluster: &Cluster, name: &str, body: impl AsyncFnOnce(&Plac
     }
 }
 
+/// Prints a measured value, and writes it down where `IRONSIDE_E2E_FIGURES` names a file.
+pub fn figure(text: &str) {
+    eprintln!("figure: {text}");
+    append("IRONSIDE_E2E_FIGURES", text);
+}
+
 /// Writes down how long a test took, where `cargo xtask e2e k8s` asked for it.
 fn note(name: &str, took: Duration) {
-    if let Some(path) = setting("IRONSIDE_E2E_TIMES") {
-        let line = format!("{name}\t{:.1}\n", took.as_secs_f64());
+    append(
+        "IRONSIDE_E2E_TIMES",
+        &format!("{name}\t{:.1}", took.as_secs_f64()),
+    );
+}
+
+/// Adds a line to the file that a variable names, if it names one.
+fn append(variable: &str, line: &str) {
+    if let Some(path) = setting(variable) {
         let file = OpenOptions::new().create(true).append(true).open(path);
-        if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
-            eprintln!("the time of {name} could not be written: {error}");
+        if let Err(error) = file.and_then(|mut file| writeln!(file, "{line}")) {
+            eprintln!("not written: {line}: {error}");
         }
     }
 }

@@ -6,12 +6,16 @@
 #![cfg(test)]
 
 mod access_control;
+mod breaking;
 mod call;
 mod crds;
+mod identities;
 mod inject;
 mod install;
 mod live;
+mod outages;
 mod pods;
 mod rights;
 mod services;
 mod shop;
+mod webhook;
