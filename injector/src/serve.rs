@@ -1,8 +1,9 @@
 //! The HTTPS port: TLS in, one path, a review in and its answer out.
 //!
-//! Owns the contract of kubernetes 2.4 and the bounds: how many connections there are, how long a request may take to
-//! arrive, how much of all of them is held at once. A request that finds no room in time is told so, and the API
-//! server does what its failure policy says. At the end new connections are still served for a moment, because whoever
+//! Owns the contract of kubernetes 2.4 and the bounds: how many connections there are, in all and of one address, how
+//! long a request may take to arrive, how much of all of them is held at once. Anybody may connect, so nothing is set
+//! aside for what is only announced, and nobody waits behind somebody else: a request that finds no room is told so,
+//! and the API server does what its failure policy says. At the end new connections are still served for a moment, because whoever
 //! sends them learns late that this instance is going; then everything under way is answered. What is answered is
 //! decided in `admission`.
 
@@ -11,24 +12,25 @@ use crate::admission::review::Question;
 use crate::admission::{Moment, decide};
 use crate::metrics::Metrics;
 use crate::patch::settings::Settings;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use ironside_chassis::args::GoDuration;
 use ironside_chassis::tasks::Group;
 use ironside_chassis::{Clock, Tasks};
-use ironside_cluster::Recorder;
+use ironside_cluster::{Guest, Guests, Limits, Recorder, Visit};
 use ironside_transport::{AnchorsRx, OneSidedTlsServer};
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -37,15 +39,22 @@ const SCOPE: &str = "dapr.injector.service";
 const PATH: &str = "/mutate";
 const JSON: &str = "application/json";
 /// Longest body. The API server takes objects of about half as much.
-const MAX_BODY: u32 = 3 * 1024 * 1024;
-/// What of bodies is held at once.
-const MAX_HELD: usize = 48 * 1024 * 1024;
-/// Connections served at once; API servers hold a few each.
-const MAX_CONNECTIONS: usize = 512;
+const MAX_BODY: usize = 3 * 1024 * 1024;
+/// Connections served at once, of which API servers hold a few each, and what of bodies is held.
+const LIMITS: Limits = Limits {
+    connections: 512,
+    connections_each: 64,
+    bytes: 48 * 1024 * 1024,
+    bytes_each: 12 * 1024 * 1024,
+};
+/// What a client may send on a connection before it is read.
+const WINDOW: u32 = 256 * 1024;
 /// Reviews under way on one connection.
 const MAX_STREAMS: u32 = 128;
 /// A request that has not arrived whole in this time is given up.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// Its body has so long to arrive.
+const BODY_LIMIT: Duration = Duration::from_secs(2);
 /// After the end was asked for, new connections are served for so long.
 const LINGER: Duration = Duration::from_secs(2);
 /// After that a connection has so long to finish what it is doing.
@@ -68,9 +77,7 @@ pub(crate) struct Webhook {
 pub(crate) struct Server {
     tls: OneSidedTlsServer,
     webhook: Webhook,
-    slots: Arc<Semaphore>,
-    /// Bytes of bodies.
-    room: Semaphore,
+    guests: Guests,
     streams: Group,
     stop: CancellationToken,
     /// Set when connections are to end.
@@ -92,8 +99,7 @@ impl Server {
         Arc::new(Self {
             tls,
             webhook,
-            slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            room: Semaphore::new(MAX_HELD),
+            guests: Guests::new(LIMITS),
             streams: tasks.group("webhook-stream"),
             stop: tasks.token(),
             drain: CancellationToken::new(),
@@ -104,13 +110,14 @@ impl Server {
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, connections: Group) {
         let serving = async {
             loop {
-                match accept(&listener, &self.slots).await {
-                    Ok((tcp, slot)) => {
+                match accept(&listener).await {
+                    Ok((tcp, from)) => {
+                        let Some(guest) = self.guests.connect(from.ip()) else {
+                            debug!(target: SCOPE, peer = %from, "too many connections");
+                            continue;
+                        };
                         let server = Arc::clone(&self);
-                        connections.spawn(async move {
-                            server.connection(tcp).await;
-                            drop(slot);
-                        });
+                        connections.spawn(async move { server.connection(tcp, guest).await });
                     }
                     Err(cause) => {
                         warn!(target: SCOPE, err = %cause, "cannot accept a connection");
@@ -131,7 +138,7 @@ impl Server {
         self.drain.cancel();
     }
 
-    async fn connection(self: Arc<Self>, tcp: TcpStream) {
+    async fn connection(self: Arc<Self>, tcp: TcpStream, guest: Arc<Guest>) {
         let stream = tokio::select! {
             () = self.drain.cancelled() => return,
             stream = self.tls.accept(tcp) => stream,
@@ -144,9 +151,10 @@ impl Server {
             }
         };
         let server = Arc::clone(&self);
+        let visited = Arc::clone(&guest);
         let service = service_fn(move |request| {
-            let server = Arc::clone(&server);
-            async move { Ok::<_, Infallible>(server.answer(request).await) }
+            let (server, visit) = (Arc::clone(&server), visited.visit());
+            async move { Ok::<_, Infallible>(server.answer(request, visit).await) }
         });
         let mut builder = Builder::new(self.streams.clone());
         builder
@@ -157,14 +165,23 @@ impl Server {
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .keep_alive_interval(Some(REQUEST_LIMIT))
             .keep_alive_timeout(REQUEST_LIMIT);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.drain.cancelled() => {
+            ended = connection.as_mut() => Some(ended),
+            () = self.drain.cancelled() => None,
+            () = guest.idle() => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
                 connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(DRAIN, connection).await.unwrap_or(Ok(()))
+                tokio::time::timeout(DRAIN, connection)
+                    .await
+                    .unwrap_or(Ok(()))
             }
         };
         if let Err(cause) = ended {
@@ -173,7 +190,7 @@ impl Server {
     }
 
     /// Answers one request, whatever it is.
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, visit: Visit) -> Response<Full<Bytes>> {
         if request.uri().path() != PATH {
             return reply(StatusCode::NOT_FOUND, "404 page not found");
         }
@@ -182,7 +199,7 @@ impl Server {
         let start = self.webhook.clock.monotonic();
         metrics.requests.inc();
         let limit = limit(request.uri());
-        let answer = tokio::time::timeout(limit, self.review(request)).await;
+        let answer = tokio::time::timeout(limit, self.review(request, visit)).await;
         let answer = answer.unwrap_or_else(|_elapsed| {
             let text = format!("the review did not arrive whole within {limit:?}");
             Err(Rejection::new(StatusCode::REQUEST_TIMEOUT, "timeout", text))
@@ -207,10 +224,17 @@ impl Server {
         }
     }
 
-    async fn review(&self, request: Request<Incoming>) -> Result<Vec<u8>, Rejection> {
+    async fn review(
+        &self,
+        request: Request<Incoming>,
+        mut visit: Visit,
+    ) -> Result<Vec<u8>, Rejection> {
         let (head, body) = request.into_parts();
-        let _room = self.room(&head.headers).await?;
-        let body = read(body).await?;
+        let body = tokio::time::timeout(BODY_LIMIT, read(body, &mut visit)).await;
+        let body = body.map_err(|_elapsed| {
+            let text = format!("the review did not arrive whole within {BODY_LIMIT:?}");
+            Rejection::new(StatusCode::REQUEST_TIMEOUT, "timeout", text)
+        })??;
         if body.is_empty() {
             return Err(Rejection::new(
                 StatusCode::BAD_REQUEST,
@@ -235,38 +259,36 @@ impl Server {
             Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "response", text)
         })
     }
-
-    /// Waits for room for the body; one of unknown length takes as much as there may be.
-    async fn room(&self, headers: &http::HeaderMap) -> Result<SemaphorePermit<'_>, Rejection> {
-        let length = headers.get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        let length = length
-            .map_or(Ok(MAX_BODY), u32::try_from)
-            .unwrap_or(u32::MAX);
-        if length > MAX_BODY {
-            return Err(Rejection::too_large());
-        }
-        self.room
-            .acquire_many(length.max(1))
-            .await
-            .map_err(|_closed| {
-                Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "closed", "shutting down")
-            })
-    }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Rejection> {
-    let most = usize::try_from(MAX_BODY).unwrap_or(usize::MAX);
-    match Limited::new(body, most).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(cause) if cause.is::<LengthLimitError>() => Err(Rejection::too_large()),
-        // As the reference says of a body that breaks off.
-        Err(_broken) => Err(Rejection::new(
-            StatusCode::BAD_REQUEST,
-            "empty",
-            "empty body",
-        )),
+/// Reads the body, for which room is taken as it arrives.
+async fn read(mut body: Incoming, visit: &mut Visit) -> Result<BytesMut, Rejection> {
+    let most = u64::try_from(MAX_BODY).unwrap_or(u64::MAX);
+    if body.size_hint().lower() > most {
+        return Err(Rejection::too_large());
     }
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // As the reference says of a body that breaks off.
+        let frame = frame
+            .map_err(|_broken| Rejection::new(StatusCode::BAD_REQUEST, "empty", "empty body"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() + data.len() > MAX_BODY {
+            return Err(Rejection::too_large());
+        }
+        if !visit.hold(data.len()) {
+            let text = "too much of other reviews is held; try again";
+            return Err(Rejection::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_room",
+                text,
+            ));
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole)
 }
 
 /// The API server says how long it waits.
@@ -278,15 +300,10 @@ fn limit(uri: &Uri) -> Duration {
         .map_or(REQUEST_LIMIT, |said| said.min(REQUEST_LIMIT))
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await;
-    let slot = slot.map_err(std::io::Error::other)?;
-    let (tcp, _address) = listener.accept().await?;
+async fn accept(listener: &TcpListener) -> std::io::Result<(TcpStream, SocketAddr)> {
+    let (tcp, from) = listener.accept().await?;
     tcp.set_nodelay(true)?;
-    Ok((tcp, slot))
+    Ok((tcp, from))
 }
 
 fn reply(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

@@ -205,6 +205,33 @@ async fn what_is_no_review_is_told_so_and_the_connection_goes_on() {
     assert_eq!(injector.metric(rejected).await, Some(1.0));
 }
 
+/// Anybody may connect: what is announced takes no room from others.
+#[tokio::test]
+async fn who_announces_much_and_sends_nothing_stops_nobody() {
+    let cluster = Cluster::new();
+    let injector = cluster.ready().await;
+    let length = 3 * 1024 * 1024;
+    let head = format!(
+        "POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: {JSON}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    let root = cluster.ca.root_pem();
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let (mut stream, _leaf) = handshake(injector.address(), root.as_bytes()).await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        silent.push(stream);
+    }
+    let mut client = cluster.connect(&injector).await;
+    let answer = client.review(&by_admin(&base())).await;
+    assert!(answer.get("patch").is_some());
+    // They are told that it takes too long, before an API server would give up.
+    for mut stream in silent {
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).await.unwrap();
+        assert_eq!(&begin, b"HTTP/1.1 408");
+    }
+}
+
 /// KI-32, KI-33, KI-35, KI-36
 #[tokio::test]
 async fn the_bundle_is_set_and_stays_set() {

@@ -2,17 +2,19 @@
 //!
 //! Owns the connection to the API server ([`connect`], and [`connect_person`] for the command line), watches that
 //! never end ([`watch`], and of one object [`follow_one`]), the trust anchors that the control plane publishes
-//! ([`AnchorsSource`]), and Events ([`Recorder`]). What is done with any of them is the programs' business; the identity of a program of the control
-//! plane is `ironside_transport::ControlPlane`, which takes the anchors that are published here.
+//! ([`AnchorsSource`]), Events ([`Recorder`]), and the bounds of a webhook ([`Guests`]). What is done with any of them
+//! is the programs' business; the identity of a program of the control plane is `ironside_transport::ControlPlane`, which takes the anchors that are published here.
 
 mod anchors;
 mod client;
 mod events;
+mod guests;
 mod watching;
 
 pub use anchors::{AnchorsSource, BUNDLE_KEY};
 pub use client::{ConnectError, connect, connect_person};
 pub use events::{Kind, News, Recorder, Subject};
+pub use guests::{Guest, Guests, Limits, Visit};
 pub use watching::{explain, follow_one, watch};
 
 /// The logger of this crate.
