@@ -48,7 +48,7 @@ pub(crate) struct Pod {
 #[derive(Debug, Default)]
 pub(crate) struct Sidecars {
     pods: Mirror<Pod>,
-    /// Since when each pod is known, by namespace and name.
+    /// When each pod was first known, or its last session ended that had answered; by namespace and name.
     since: HashMap<(Arc<str>, Arc<str>), Duration>,
     seats: HashMap<Place, Seat>,
     by_namespace: BTreeMap<Arc<str>, BTreeSet<Place>>,
@@ -80,7 +80,7 @@ pub(crate) struct Standing {
     pub(crate) outdated: usize,
     /// They have time to answer yet.
     pub(crate) pending: usize,
-    /// Of the outdated, those that are not connected and have not been there for long.
+    /// Of the outdated, those that are not connected and have begun, or gone away, a moment ago.
     pub(crate) starting: usize,
     /// Who has not acknowledged, and why; the first of them by name.
     pub(crate) laggards: Vec<String>,
@@ -106,7 +106,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) object: &'a Object,
     pub(crate) since: Duration,
     pub(crate) now: Duration,
-    /// A pod that is not connected is starting for so long.
+    /// A pod that is not connected is starting, or coming back, for so long.
     pub(crate) patience: Duration,
 }
 
@@ -176,7 +176,7 @@ impl Sidecars {
         }
         self.replicas.entry(Arc::clone(replica)).or_default();
         for number in news.gone {
-            touched.extend(self.leave(&(Arc::clone(replica), number)));
+            touched.extend(self.leave(&(Arc::clone(replica), number), now));
         }
         let mut held = self.seats.keys().filter(|(of, _)| of == replica).count();
         for (number, sidecar) in news.sidecars {
@@ -204,17 +204,17 @@ impl Sidecars {
     }
 
     /// A replica is not heard of any more; returns the namespaces in which something changed.
-    pub(crate) fn lost(&mut self, replica: &Arc<str>) -> BTreeSet<Arc<str>> {
+    pub(crate) fn lost(&mut self, replica: &Arc<str>, now: Duration) -> BTreeSet<Arc<str>> {
         self.replicas.remove(replica);
         let of = self.seats.keys().filter(|(of, _)| of == replica);
         let places: Vec<Place> = of.cloned().collect();
         places
             .iter()
-            .filter_map(|place| self.leave(place))
+            .filter_map(|place| self.leave(place, now))
             .collect()
     }
 
-    fn leave(&mut self, place: &Place) -> Option<Arc<str>> {
+    fn leave(&mut self, place: &Place, now: Duration) -> Option<Arc<str>> {
         let seat = self.seats.remove(place)?;
         let namespace: Arc<str> = seat.sidecar.app.namespace.as_str().into();
         if let Some(places) = self.by_namespace.get_mut(&namespace) {
@@ -223,7 +223,31 @@ impl Sidecars {
                 self.by_namespace.remove(&namespace);
             }
         }
+        self.forgive(&namespace, &seat, now);
         Some(namespace)
+    }
+
+    /// Gives the pod of a session that has ended its time to come back.
+    ///
+    /// Every session ends with its certificate, and those of a replica with that. One that never answered gets no
+    /// time, or it could go on like this for ever.
+    fn forgive(&mut self, namespace: &Arc<str>, seat: &Seat, now: Duration) {
+        if seat.sidecar.objects.is_empty() {
+            return;
+        }
+        let pod = seat.pod();
+        if pod.len() < TOLD_NAME {
+            if let Some(since) = self.since.get_mut(&(Arc::clone(namespace), pod.into())) {
+                *since = now;
+            }
+            return;
+        }
+        // It may have told only the beginning of its name.
+        for ((of, name), since) in &mut self.since {
+            if of == namespace && name.starts_with(pod) {
+                *since = now;
+            }
+        }
     }
 
     /// What an object decided in the last hour, on all sidecars.

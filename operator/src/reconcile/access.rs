@@ -377,7 +377,7 @@ impl Reconciler {
                 }
                 touched
             }
-            Relayed::Lost(replica) => self.sidecars.lost(&replica),
+            Relayed::Lost(replica) => self.sidecars.lost(&replica, now),
         };
         for namespace in touched {
             self.touch(namespace);

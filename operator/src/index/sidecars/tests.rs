@@ -251,14 +251,14 @@ fn replicas_are_one() {
         counts(&standing(&sidecars, &object(3, &[]), S(200))),
         [3, 2, 2, 0, 1, 0]
     );
-    assert_eq!(sidecars.lost(&"two#0".into()).len(), 1);
+    assert_eq!(sidecars.lost(&"two#0".into(), S(200)).len(), 1);
     assert_eq!(
         counts(&standing(&sidecars, &object(3, &[]), S(200))),
         [3, 1, 1, 0, 2, 0]
     );
     assert_eq!(sidecars.last_hour("u").denied, 2);
     assert_eq!(sidecars.seats.len(), 1);
-    sidecars.lost(&"own".into());
+    sidecars.lost(&"own".into(), S(200));
     assert!(sidecars.by_namespace.is_empty() && sidecars.replicas.is_empty());
 }
 
@@ -290,4 +290,41 @@ fn long_names_of_pods_are_found() {
         S(0),
     );
     assert!(standing(&sidecars, &object(3, &[]), S(200)).is_complete());
+}
+
+/// Every session ends with its certificate, and all those of a replica with its stream: nobody takes that for a turn.
+#[test]
+fn who_answered_and_left_is_coming_back() {
+    let long = "p".repeat(TOLD_NAME + 20);
+    let told = long.get(..TOLD_NAME).unwrap();
+    let mut sidecars = Sidecars::default();
+    let rows = [
+        ("own", "one", "one", Some((3, None))),
+        ("two#0", "two", "two", Some((2, None))),
+        ("two#0", &long, told, Some((3, None))),
+        ("two#0", "mute", "mute", None),
+    ];
+    for (number, (replica, name, told, ran)) in rows.into_iter().enumerate() {
+        sidecars.pod(pod(name, "orders"), S(0));
+        let instance = format!("{told}-01234567");
+        let sidecar = sidecar("orders", &instance, ran);
+        tell(&mut sidecars, replica, number as u64, sidecar, S(50));
+    }
+    let standing = |sidecars: &Sidecars, now| {
+        let found = standing(sidecars, &object(3, &[]), now);
+        (found.applied, found.outdated, found.starting)
+    };
+    assert_eq!(standing(&sidecars, S(200)), (2, 2, 0));
+    sidecars.lost(&"two#0".into(), S(200));
+    assert_eq!(standing(&sidecars, S(201)), (1, 3, 2), "not the mute one");
+    let gone = News {
+        sidecars: Vec::new(),
+        gone: vec![0],
+    };
+    sidecars.told(&"own".into(), gone, S(205));
+    assert_eq!(standing(&sidecars, S(209)), (0, 4, 3));
+    assert_eq!(standing(&sidecars, S(210)), (0, 4, 1), "not for ever");
+    let back = sidecar("orders", "one-89abcdef", Some((3, None)));
+    tell(&mut sidecars, "own", 9, back, S(211));
+    assert_eq!(standing(&sidecars, S(211)), (1, 3, 0));
 }

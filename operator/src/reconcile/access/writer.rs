@@ -21,12 +21,17 @@ const MANAGER: &str = "dapr-operator-accesscontrol";
 const MAX_WRITING: usize = 16;
 /// The pause.
 const WRITE_PAUSE: Duration = Duration::from_millis(250);
-/// A pod that is not connected is starting for so long.
+/// A pod that is not connected is starting, or coming back, for so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often sidecars are looked at that may become outdated without doing anything.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long a first status waits for the examination of its rules.
 const ANALYSIS: Duration = Duration::from_secs(1);
+
+/// Pause after a write that failed; twice as long after each further one.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Longest such pause.
+const LONGEST_RETRY: Duration = Duration::from_secs(64);
 
 /// What is remembered of an object beside itself.
 #[derive(Debug, Default)]
@@ -35,6 +40,9 @@ pub(super) struct Kept {
     since: Duration,
     written: Option<Duration>,
     is_writing: bool,
+    /// Writes that failed, one after the other, and before when there is no further one.
+    failures: u32,
+    retry_at: Duration,
     /// The last status that was written, and the revision that it made.
     last: Option<(u64, AccessControlStatus)>,
 }
@@ -56,6 +64,13 @@ impl Kept {
             self.generation = Some(generation);
             self.since = now;
         }
+    }
+
+    /// A write has failed, whatever it said: before it is tried again there is a pause.
+    fn failed(&mut self, now: Duration) {
+        let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
+        self.retry_at = now + FIRST_RETRY.saturating_mul(factor).min(LONGEST_RETRY);
+        self.failures = self.failures.saturating_add(1);
     }
 
     /// What the status says at present: as it was told, or as it was written since.
@@ -119,6 +134,9 @@ impl Reconciler {
         if kept.is_writing {
             // Its end is a turn of its own.
             return None;
+        }
+        if kept.retry_at > now {
+            return Some(kept.retry_at);
         }
         let standing = self.sidecars.standing(Asked {
             object,
@@ -231,6 +249,9 @@ impl Reconciler {
                     .unwrap_or_default();
                 kept.last = Some((revision, status.clone()));
                 kept.written = Some(now);
+                kept.failures = 0;
+            } else {
+                kept.failed(now);
             }
         }
         let name = object.full_name();
@@ -255,4 +276,22 @@ impl Reconciler {
 fn stamp(clock: &ironside_chassis::Clock) -> String {
     let now = jiff::Timestamp::try_from(clock.now()).unwrap_or_default();
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_that_fail_are_tried_later_and_later() {
+        let seconds = Duration::from_secs;
+        let mut kept = Kept::default();
+        for pause in [1, 2, 4, 8, 16, 32, 64, 64] {
+            kept.failed(seconds(100));
+            assert_eq!(kept.retry_at, seconds(100 + pause));
+        }
+        kept.failures = 77;
+        kept.failed(seconds(100));
+        assert_eq!(kept.retry_at, seconds(164));
+    }
 }
