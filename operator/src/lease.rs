@@ -101,7 +101,7 @@ impl Election {
     /// Stands for election until `stop`, then releases what it holds.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         while stop.run_until_cancelled(self.turn()).await.is_some() {
-            let pause = tokio::time::sleep(RETRY);
+            let pause = tokio::time::sleep(RETRY.min(self.remaining()));
             if stop.run_until_cancelled(pause).await.is_none() {
                 break;
             }
@@ -110,13 +110,15 @@ impl Election {
     }
 
     async fn turn(&mut self) {
-        let attempt = tokio::time::timeout(LIMIT, self.attempt()).await;
-        let attempt = attempt.unwrap_or(Err(CallError::Slow(LIMIT)));
-        let now = self.clock.monotonic();
+        // A lease holds from when it was asked for, whenever the answer comes.
+        let begun = self.clock.monotonic();
+        let limit = LIMIT.min(self.remaining());
+        let attempt = tokio::time::timeout(limit, self.attempt()).await;
+        let attempt = attempt.unwrap_or(Err(CallError::Slow(limit)));
         match attempt {
             Ok(leadership) => {
                 if leadership.is_leader {
-                    self.candidate.renewed = Some(now);
+                    self.candidate.renewed = Some(begun);
                 }
                 self.trouble = None;
                 self.tell(leadership);
@@ -127,10 +129,19 @@ impl Election {
                     warn!(target: SCOPE, "Cannot stand for election, trying again: {text}");
                     self.trouble = Some(text);
                 }
-                if self.candidate.has_lapsed(now) {
+                if self.candidate.has_lapsed(self.clock.monotonic()) {
                     self.tell(Leadership::default());
                 }
             }
+        }
+    }
+
+    /// How long it may still act if it cannot renew; as long as it likes if it does not act.
+    fn remaining(&self) -> Duration {
+        if self.publish.borrow().is_leader {
+            self.candidate.remaining(self.clock.monotonic())
+        } else {
+            Duration::MAX
         }
     }
 
@@ -291,8 +302,15 @@ impl Candidate {
         Some(lease)
     }
 
+    /// How long its lease still holds for it.
+    fn remaining(&self, now: Tick) -> Duration {
+        self.renewed.map_or(Duration::ZERO, |renewed| {
+            DEADLINE.saturating_sub(now - renewed)
+        })
+    }
+
     fn has_lapsed(&self, now: Tick) -> bool {
-        self.renewed.is_none_or(|renewed| now - renewed >= DEADLINE)
+        self.remaining(now).is_zero()
     }
 }
 
@@ -365,6 +383,7 @@ mod tests {
         assert!(a.has_lapsed(at(0)), "it never led");
         a.renewed = Some(at(5));
         assert!(!a.has_lapsed(at(14)));
+        assert_eq!(a.remaining(at(14)), Duration::from_secs(1));
         assert!(a.has_lapsed(at(15)));
     }
 
