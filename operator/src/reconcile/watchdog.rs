@@ -44,6 +44,8 @@ pub(crate) struct Watchdog {
     owners: Owners,
     /// UIDs of pods that were told of.
     told: HashSet<Box<str>>,
+    /// Why it cannot be seen whether the injector is ready, if that was said.
+    trouble: Option<String>,
 }
 
 /// Which owners had pods restarted, and when they may again; pure.
@@ -76,6 +78,7 @@ impl Watchdog {
             settings,
             owners: Owners::default(),
             told: HashSet::new(),
+            trouble: None,
         }
     }
 
@@ -97,7 +100,7 @@ impl Watchdog {
         let mut restarts = self.settings.rounds != Rounds::Off;
         loop {
             // Without an injector a new pod would have no sidecar either.
-            let is_ready = self.is_injector_ready().await;
+            let is_ready = !restarts || self.is_injector_ready().await;
             self.round(restarts && is_ready).await;
             let pause = match self.settings.rounds {
                 _ if !is_ready => INJECTOR_AWAY,
@@ -112,7 +115,7 @@ impl Watchdog {
         }
     }
 
-    async fn is_injector_ready(&self) -> bool {
+    async fn is_injector_ready(&mut self) -> bool {
         let namespace = self.common.namespace.as_str();
         let listed = self
             .common
@@ -124,9 +127,16 @@ impl Watchdog {
             ready.and_then(Value::as_u64).is_some_and(|ready| ready > 0)
         };
         match listed {
-            Ok(deployments) => deployments.iter().any(is_ready),
+            Ok(deployments) => {
+                self.trouble = None;
+                deployments.iter().any(is_ready)
+            }
             Err(cause) => {
-                warn!(target: SCOPE, "Cannot see whether the injector is ready: {cause}");
+                let text = cause.to_string();
+                if self.trouble.as_ref() != Some(&text) {
+                    warn!(target: SCOPE, "Cannot see whether the injector is ready: {text}");
+                    self.trouble = Some(text);
+                }
                 false
             }
         }
