@@ -3,6 +3,7 @@
 //! Server-side apply under one name, so that fields that others own stay theirs: `caBundle`, the trust bundle that
 //! Sentry fills. Nothing of another installation is touched.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -16,6 +17,7 @@ use kube::api::{
 use serde_json::{Value, json};
 
 use super::{Plan, RELEASE};
+use crate::cluster::control_plane::SYSTEM;
 use crate::cluster::{Cluster, failed, is_missing};
 
 /// Who writes, as the API server keeps it.
@@ -24,6 +26,10 @@ const MANAGER: &str = "ironside";
 const PROGRAMS: [&str; 3] = ["dapr-sentry", "dapr-operator", "dapr-sidecar-injector"];
 /// How often they are looked at.
 const STEP: Duration = Duration::from_millis(500);
+/// Annotation of a definition: the version of the operator, or of this program, that applied it.
+const VERSION: &str = "dapr.io/applied-by-version";
+/// Label of a definition: whose it is.
+const PART_OF: &str = "app.kubernetes.io/part-of";
 /// How long a new kind may take to be known.
 const KNOWN: Duration = Duration::from_secs(20);
 
@@ -75,7 +81,11 @@ impl Place {
 }
 
 fn is_ours(object: &DynamicObject, namespace: &str) -> bool {
-    let notes = object.metadata.annotations.as_ref();
+    is_noted(object.metadata.annotations.as_ref(), namespace)
+}
+
+/// Whether annotations are those of the release.
+fn is_noted(notes: Option<&BTreeMap<String, String>>, namespace: &str) -> bool {
     let note = |name: &str| notes.and_then(|notes| notes.get(name)).map(String::as_str);
     note("meta.helm.sh/release-name") == Some(RELEASE)
         && note("meta.helm.sh/release-namespace") == Some(namespace)
@@ -97,11 +107,7 @@ pub(super) async fn refuse_foreign(cluster: &Cluster, namespace: &str) -> anyhow
     }
     let rules = definition("accesscontrols.dapr.io");
     let rules = Place::of(cluster, &rules)?.held().await?;
-    let label = |one: DynamicObject| {
-        let labels = one.metadata.labels.unwrap_or_default();
-        labels.get("app.kubernetes.io/part-of").cloned()
-    };
-    if rules.is_some_and(|rules| label(rules).as_deref() != Some("ironside")) {
+    if rules.is_some_and(|rules| !is_of_project(&rules)) {
         bail!(
             "this cluster has a CustomResourceDefinition accesscontrols.dapr.io of another project (it lacks the label \
              app.kubernetes.io/part-of=ironside): it is not taken over"
@@ -110,12 +116,95 @@ pub(super) async fn refuse_foreign(cluster: &Cluster, namespace: &str) -> anyhow
     Ok(())
 }
 
+/// Refuses to take definitions away from a control plane that stays: another one, or one of another namespace.
+pub(super) async fn refuse_others(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
+    refuse_foreign(cluster, namespace).await?;
+    let api: Api<Deployment> = Api::all(cluster.client());
+    let only = ListParams::default().fields("metadata.name=dapr-operator");
+    let found = api.list(&only).await.map_err(|error| failed(&error));
+    for one in found.context("cannot list deployments")?.items {
+        let place = one.metadata.namespace.unwrap_or_default();
+        let notes = one.metadata.annotations.as_ref();
+        if place != namespace || !is_noted(notes, namespace) {
+            bail!(
+                "a control plane that stays needs the definitions: its Deployment dapr-operator in namespace {place} \
+                 is not of the release {RELEASE} in namespace {namespace}. Nothing was removed"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Brings the definitions of kinds to this version, and waits until they are known.
-pub(super) async fn definitions(cluster: &Cluster) -> anyhow::Result<()> {
+///
+/// One that a later version applied is left alone, as the operator does: it comes back with that version.
+pub(super) async fn definitions(cluster: &Cluster) -> anyhow::Result<Vec<(String, String)>> {
+    let own = ironside_chassis::build_info::VERSION;
+    let mut left = Vec::new();
     for text in crate::chart::definitions() {
-        let definition: Value =
+        let mut definition: Value =
             yaml::from_str(text).context("a definition of this build cannot be read")?;
+        let place = Place::of(cluster, &definition)?;
+        let held = place.held().await?;
+        let notes = held
+            .as_ref()
+            .and_then(|one| one.metadata.annotations.as_ref());
+        let by = notes.and_then(|notes| notes.get(VERSION));
+        if let Some(by) = by.filter(|by| numbers(by) > numbers(own)) {
+            left.push((place.name, by.clone()));
+            continue;
+        }
+        if let Some(metadata) = definition
+            .get_mut("metadata")
+            .and_then(Value::as_object_mut)
+        {
+            let notes = metadata.entry("annotations").or_insert_with(|| json!({}));
+            if let Some(notes) = notes.as_object_mut() {
+                notes.insert(VERSION.to_owned(), own.into());
+            }
+        }
         put(cluster, &definition).await?;
+    }
+    Ok(left)
+}
+
+/// The numbers of a version, to compare by.
+fn numbers(version: &str) -> Vec<u64> {
+    let parts = version.split(['.', '-', '+']);
+    parts.map_while(|part| part.parse().ok()).collect()
+}
+
+/// Whether a definition has this project's label: that of the one kind that no other control plane has.
+fn is_of_project(definition: &DynamicObject) -> bool {
+    let labels = definition.metadata.labels.as_ref();
+    let whose = labels.and_then(|labels| labels.get(PART_OF));
+    whose.map(String::as_str) == Some("ironside")
+}
+
+/// Whether this project has brought a definition to its version.
+fn is_applied(definition: &DynamicObject) -> bool {
+    let notes = definition.metadata.annotations.as_ref();
+    is_of_project(definition) || notes.is_some_and(|notes| notes.contains_key(VERSION))
+}
+
+/// Takes what the plan does not say from what is installed.
+pub(super) async fn keep(cluster: &Cluster, plan: &mut Plan) -> anyhow::Result<()> {
+    let read = |version: &str, kind: &str, name: &str| {
+        json!({
+            "apiVersion": version, "kind": kind,
+            "metadata": {"name": name, "namespace": plan.namespace},
+        })
+    };
+    let operator = read("apps/v1", "Deployment", "dapr-operator");
+    let system = read("dapr.io/v1alpha1", "Configuration", SYSTEM);
+    if plan.is_replicated.is_none() {
+        let held = Place::of(cluster, &operator)?.held().await?;
+        let count = held.and_then(|held| held.data.pointer("/spec/replicas")?.as_u64());
+        plan.is_replicated = count.map(|count| count > 1);
+    }
+    if plan.is_mutual.is_none() {
+        let held = Place::of(cluster, &system)?.held().await?;
+        plan.is_mutual = held.and_then(|held| held.data.pointer("/spec/mtls/enabled")?.as_bool());
     }
     Ok(())
 }
@@ -203,23 +292,21 @@ pub(super) async fn is_installed(cluster: &Cluster, namespace: &str) -> anyhow::
     Ok(held.is_some_and(|held| is_ours(&held, namespace)))
 }
 
-/// Helm's records of the release.
-async fn records(cluster: &Cluster, namespace: &str) -> anyhow::Result<Vec<String>> {
+/// Whether Helm knows the release. The history of one that it removed is none.
+pub(super) async fn is_release(cluster: &Cluster, namespace: &str) -> anyhow::Result<bool> {
     let api: Api<Secret> = Api::namespaced(cluster.client(), namespace);
     let labels = format!("owner=helm,name={RELEASE}");
     let found = api.list(&ListParams::default().labels(&labels)).await;
     let found = found.map_err(|error| failed(&error));
     let found = found.context("cannot list Helm's releases")?;
-    Ok(found
-        .items
-        .into_iter()
-        .filter_map(|one| one.metadata.name)
-        .collect())
-}
-
-/// Whether Helm knows the release.
-pub(super) async fn is_release(cluster: &Cluster, namespace: &str) -> anyhow::Result<bool> {
-    Ok(!records(cluster, namespace).await?.is_empty())
+    Ok(found.items.iter().any(|one| {
+        let labels = one.metadata.labels.as_ref();
+        let status = labels.and_then(|labels| labels.get("status"));
+        !matches!(
+            status.map(String::as_str),
+            Some("superseded" | "uninstalled")
+        )
+    }))
 }
 
 /// Takes away what is this release's, in reverse; says how much that was.
@@ -241,12 +328,6 @@ pub(super) async fn remove(
         delete(&place).await?;
         gone += 1;
     }
-    let api: Api<Secret> = Api::namespaced(cluster.client(), namespace);
-    for name in records(cluster, namespace).await? {
-        let done = api.delete(&name, &DeleteParams::default()).await;
-        done.map_err(|error| failed(&error))
-            .context("cannot delete Helm's record")?;
-    }
     Ok(gone)
 }
 
@@ -263,34 +344,36 @@ async fn delete(place: &Place) -> anyhow::Result<()> {
     }
 }
 
-/// The kinds that have objects, with their number.
-pub(super) async fn stored(cluster: &Cluster) -> anyhow::Result<Vec<(String, usize)>> {
-    let mut all = Vec::new();
-    for definition in held_definitions(cluster).await? {
-        let text = |pointer: &str| definition.data.pointer(pointer).and_then(Value::as_str);
-        let (Some(kind), Some(plural)) = (text("/spec/names/kind"), text("/spec/names/plural"))
-        else {
-            continue;
-        };
-        let kind = GroupVersionKind::gvk("dapr.io", "v1alpha1", kind);
-        let resource = ApiResource::from_gvk_with_plural(&kind, plural);
-        let api: Api<DynamicObject> = Api::all_with(cluster.client(), &resource);
-        let found = api.list(&ListParams::default()).await;
-        let count = found.map_err(|error| failed(&error))?.items.len();
-        if count > 0 {
-            all.push((definition.metadata.name.unwrap_or_default(), count));
-        }
-    }
-    Ok(all)
+/// How many objects of a definition's kind there are.
+pub(super) async fn stored(cluster: &Cluster, definition: &DynamicObject) -> anyhow::Result<usize> {
+    let text = |pointer: &str| definition.data.pointer(pointer).and_then(Value::as_str);
+    let (Some(kind), Some(plural)) = (text("/spec/names/kind"), text("/spec/names/plural")) else {
+        return Ok(0);
+    };
+    let kind = GroupVersionKind::gvk("dapr.io", "v1alpha1", kind);
+    let resource = ApiResource::from_gvk_with_plural(&kind, plural);
+    let api: Api<DynamicObject> = Api::all_with(cluster.client(), &resource);
+    let found = api.list(&ListParams::default()).await;
+    Ok(found.map_err(|error| failed(&error))?.items.len())
 }
 
-/// Takes the definitions away, and all objects of their kinds with them.
-pub(super) async fn remove_definitions(cluster: &Cluster) -> anyhow::Result<()> {
-    for held in held_definitions(cluster).await? {
-        let name = held.metadata.name.unwrap_or_default();
-        delete(&Place::of(cluster, &definition(&name))?).await?;
-    }
-    Ok(())
+/// Takes a definition away, and all objects of its kind with it.
+pub(super) async fn remove_definition(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
+    delete(&Place::of(cluster, &definition(name))?).await
+}
+
+/// The definitions that go with a control plane, and the names of those that stay.
+///
+/// If it was here, all were its own. If it was not, only those go that are known to be this project's: the others may
+/// be what is kept of another control plane.
+pub(super) async fn parted(
+    cluster: &Cluster,
+    was_here: bool,
+) -> anyhow::Result<(Vec<DynamicObject>, Vec<String>)> {
+    let held = held_definitions(cluster).await?.into_iter();
+    let (going, staying): (Vec<_>, Vec<_>) = held.partition(|one| was_here || is_applied(one));
+    let staying = staying.into_iter().filter_map(|one| one.metadata.name);
+    Ok((going, staying.collect()))
 }
 
 async fn held_definitions(cluster: &Cluster) -> anyhow::Result<Vec<DynamicObject>> {

@@ -95,17 +95,19 @@ fn arguments(
     words.push(chart.into());
     let mut add = |flag: &str, value: OsString| words.extend([OsString::from(flag), value]);
     add("--namespace", namespace.into());
-    let mut set = |name: &str, value: &str| add("--set", format!("{name}={value}").into());
     // What is not said keeps the value that the release has.
-    if *is_replicated {
-        set("global.ha.enabled", "true");
+    for (name, value) in [
+        ("global.ha.enabled", is_replicated),
+        ("global.mtls.enabled", is_mutual),
+    ] {
+        if let Some(value) = value {
+            add("--set", format!("{name}={value}").into());
+        }
     }
-    if !is_mutual {
-        set("global.mtls.enabled", "false");
-    }
+    // A tag of digits is no number: kept as one, the next upgrade would write it with an exponent.
     for (name, value) in [("global.registry", registry), ("global.tag", tag)] {
         if let Some(value) = value {
-            set(name, value);
+            add("--set-string", format!("{name}={value}").into());
         }
     }
     if let Some(path) = values {
@@ -151,7 +153,6 @@ mod tests {
     #[test]
     fn helm_is_told_what_was_asked_for_and_nothing_else() {
         let plan = Plan {
-            is_replicated: false,
             registry: None,
             ..Plan::bare("ns")
         };
@@ -168,17 +169,17 @@ mod tests {
         assert_eq!(words(&plan, (None, None), None), format!("{base} {end}"));
         let plan = Plan {
             registry: Some("r".to_owned()),
-            tag: Some("2".to_owned()),
-            is_replicated: true,
-            is_mutual: false,
+            tag: Some("20261121".to_owned()),
+            is_replicated: Some(true),
+            is_mutual: Some(false),
             values: vec!["a=b".to_owned()],
             ..plan
         };
         assert_eq!(
             words(&plan, (Some("k"), Some("x")), Some(Duration::from_secs(7))),
             format!(
-                "{base} --set global.ha.enabled=true --set global.mtls.enabled=false --set global.registry=r --set \
-                 global.tag=2 --set a=b --timeout 7s --wait {end} --kubeconfig k --kube-context x"
+                "{base} --set global.ha.enabled=true --set global.mtls.enabled=false --set-string global.registry=r \
+                 --set-string global.tag=20261121 --set a=b --timeout 7s --wait {end} --kubeconfig k --kube-context x"
             )
         );
     }

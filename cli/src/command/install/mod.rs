@@ -2,7 +2,7 @@
 //!
 //! Owns the flags, the refusals and the sentences. With `helm` on the PATH the chart in this binary is handed to it;
 //! without, the render that was made with the chart is applied by the API server itself, as a release that Helm can
-//! take over later. Facts: cli-and-clients 1.17, kubernetes 5.7; decision 0009.
+//! take over later; once it has, only Helm may. Facts: cli-and-clients 1.17, kubernetes 5.7; decision 0009.
 
 mod apply;
 mod helm;
@@ -28,8 +28,10 @@ struct Plan {
     namespace: String,
     registry: Option<String>,
     tag: Option<String>,
-    is_replicated: bool,
-    is_mutual: bool,
+    /// None where nothing is said: what is installed stays, else the default.
+    is_replicated: Option<bool>,
+    /// As above.
+    is_mutual: Option<bool>,
     /// Root, issuer and issuer key of the user's own.
     authority: Option<[String; 3]>,
     /// `--set`, for Helm alone.
@@ -57,7 +59,7 @@ pub(crate) async fn init(session: &Session) -> anyhow::Result<ExitCode> {
         "Deploying the Dapr control plane with {} version to your cluster...",
         plan.version()
     ));
-    deploy(session, &plan, session.values.switch("wait")).await?;
+    deploy(session, plan.clone(), session.values.switch("wait")).await?;
     session.status.success(&format!(
         "Success! Dapr has been installed to namespace {}. To verify, run `ironside status -k' in your terminal. To \
          get started, annotate a workload: ironside annotate --help",
@@ -75,9 +77,12 @@ pub(crate) async fn upgrade(session: &Session) -> anyhow::Result<ExitCode> {
         "there is no control plane of Ironside in namespace {}: ironside init -k installs one",
         plan.namespace
     );
-    // Helm leaves definitions alone after the first time.
-    apply::definitions(&cluster).await?;
-    deploy(session, &plan, true).await?;
+    if helm::find(session).is_some() {
+        // Helm leaves definitions alone after the first time.
+        apply::refuse_foreign(&cluster, &plan.namespace).await?;
+        define(session, &cluster).await?;
+    }
+    deploy(session, plan.clone(), true).await?;
     session.status.success(&format!(
         "Dapr control plane successfully upgraded to version {}. To have apps follow, restart their workloads.",
         plan.version()
@@ -85,12 +90,12 @@ pub(crate) async fn upgrade(session: &Session) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn deploy(session: &Session, plan: &Plan, waits: bool) -> anyhow::Result<()> {
+async fn deploy(session: &Session, mut plan: Plan, waits: bool) -> anyhow::Result<()> {
     let limit = limit(session);
     if let Some(helm) = helm::find(session) {
         let is_new = session.values.text("kubeconfig");
         let place = (is_new, session.values.text("context"));
-        return helm::install(&helm, plan, place, waits.then_some(limit));
+        return helm::install(&helm, &plan, place, waits.then_some(limit));
     }
     ensure!(
         plan.values.is_empty(),
@@ -98,11 +103,14 @@ async fn deploy(session: &Session, plan: &Plan, waits: bool) -> anyhow::Result<(
          built, with --namespace, --image-registry, --runtime-version, --enable-ha, --enable-mtls and the three files \
          of an authority as its only values"
     );
-    let objects = render::objects(plan)?;
+    // What needs no cluster is refused without one.
+    render::objects(&plan)?;
     let cluster = Cluster::of(session).await?;
     apply::refuse_foreign(&cluster, &plan.namespace).await?;
-    apply::definitions(&cluster).await?;
-    apply::all(&cluster, plan, &objects).await?;
+    refuse_release(&cluster, &plan.namespace).await?;
+    apply::keep(&cluster, &mut plan).await?;
+    define(session, &cluster).await?;
+    apply::all(&cluster, &plan, &render::objects(&plan)?).await?;
     if waits {
         let wait = apply::ready(&cluster, &plan.namespace);
         let waited = tokio::time::timeout(limit, wait).await;
@@ -114,6 +122,26 @@ async fn deploy(session: &Session, plan: &Plan, waits: bool) -> anyhow::Result<(
         };
         waited.with_context(why)??;
     }
+    Ok(())
+}
+
+/// Brings the definitions of kinds to this version; says which are left alone.
+async fn define(session: &Session, cluster: &Cluster) -> anyhow::Result<()> {
+    for (name, version) in apply::definitions(cluster).await? {
+        session.status.warning(&format!(
+            "definition {name} is left alone: version {version} applied it, which is later than this one"
+        ));
+    }
+    Ok(())
+}
+
+/// Only Helm knows the values of a release, and all of its objects.
+async fn refuse_release(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
+    ensure!(
+        !apply::is_release(cluster, namespace).await?,
+        "the control plane in namespace {namespace} is Helm's release {RELEASE}, and helm is not on the PATH: without \
+         it the values of the release would be lost, and objects that they made left behind"
+    );
     Ok(())
 }
 
@@ -136,16 +164,22 @@ pub(crate) async fn uninstall(session: &Session) -> anyhow::Result<ExitCode> {
 async fn removed(session: &Session) -> anyhow::Result<()> {
     let namespace = namespace(session)?;
     let cluster = Cluster::of(session).await?;
+    let takes_definitions = session.values.switch("all");
+    if takes_definitions {
+        apply::refuse_others(&cluster, &namespace).await?;
+    }
     let is_release = apply::is_release(&cluster, &namespace).await?;
-    match helm::find(session).filter(|_| is_release) {
+    let was_here = match helm::find(session).filter(|_| is_release) {
         Some(helm) => {
             let place = (
                 session.values.text("kubeconfig"),
                 session.values.text("context"),
             );
             helm::uninstall(&helm, &namespace, place, limit(session))?;
+            true
         }
         None => {
+            refuse_release(&cluster, &namespace).await?;
             let plan = Plan::bare(&namespace);
             let gone = apply::remove(&cluster, &namespace, &render::everything(&plan)?).await?;
             if gone == 0 {
@@ -153,15 +187,27 @@ async fn removed(session: &Session) -> anyhow::Result<()> {
                     "there is no control plane of Ironside in namespace {namespace}"
                 ));
             }
+            gone > 0
         }
-    }
-    if session.values.switch("all") {
-        for (name, count) in apply::stored(&cluster).await? {
-            session
-                .status
-                .warning(&format!("{name} goes with {count} objects"));
+    };
+    if takes_definitions {
+        let (going, staying) = apply::parted(&cluster, was_here).await?;
+        for name in staying {
+            session.status.warning(&format!(
+                "definition {name} stays, with its objects: no control plane of Ironside was here, and it may be \
+                 another's"
+            ));
         }
-        apply::remove_definitions(&cluster).await?;
+        for definition in going {
+            let count = apply::stored(&cluster, &definition).await?;
+            let name = definition.metadata.name.unwrap_or_default();
+            if count > 0 {
+                session
+                    .status
+                    .warning(&format!("{name} goes with {count} objects"));
+            }
+            apply::remove_definition(&cluster, &name).await?;
+        }
     }
     Ok(())
 }
@@ -190,6 +236,7 @@ impl Plan {
     fn of(session: &Session) -> anyhow::Result<Self> {
         let values = &session.values;
         let text = |name: &str| values.text(name).filter(|text| !text.is_empty());
+        let said = |name: &str| values.given(name).then(|| values.switch(name));
         for name in ["image-registry", "runtime-version"] {
             let is_name = |text: &str| {
                 let is_known = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
@@ -211,8 +258,8 @@ impl Plan {
             tag: text("runtime-version")
                 .filter(|tag| *tag != "latest")
                 .map(str::to_owned),
-            is_replicated: values.switch("enable-ha"),
-            is_mutual: !values.given("enable-mtls") || values.switch("enable-mtls"),
+            is_replicated: said("enable-ha"),
+            is_mutual: said("enable-mtls"),
             authority: authority(session)?,
             values: values.texts("set"),
         })
@@ -224,11 +271,16 @@ impl Plan {
             namespace: namespace.to_owned(),
             registry: Some("none".to_owned()),
             tag: None,
-            is_replicated: true,
-            is_mutual: true,
+            is_replicated: None,
+            is_mutual: None,
             authority: None,
             values: Vec::new(),
         }
+    }
+
+    /// Whether sidecars are to use mutual TLS.
+    fn is_mutual(&self) -> bool {
+        self.is_mutual.unwrap_or(true)
     }
 
     fn version(&self) -> &str {

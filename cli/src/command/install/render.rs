@@ -27,8 +27,8 @@ pub(super) fn objects(plan: &Plan) -> anyhow::Result<Vec<Value>> {
          the nodes; their registry is then ironside.test, and --runtime-version e2e"
     );
     let text = match plan.is_replicated {
-        true => REPLICATED,
-        false => SINGLE,
+        Some(true) => REPLICATED,
+        Some(false) | None => SINGLE,
     };
     let mut objects = read(text)?;
     for object in &mut objects {
@@ -43,11 +43,11 @@ pub(super) fn objects(plan: &Plan) -> anyhow::Result<Vec<Value>> {
 /// Every object that any plan has.
 pub(super) fn everything(plan: &Plan) -> anyhow::Result<Vec<Value>> {
     let mut all = objects(&Plan {
-        is_replicated: false,
+        is_replicated: Some(false),
         ..plan.clone()
     })?;
     for object in objects(&Plan {
-        is_replicated: true,
+        is_replicated: Some(true),
         ..plan.clone()
     })? {
         let is_same = |one: &Value| {
@@ -110,7 +110,7 @@ fn adapt(object: &mut Value, plan: &Plan) {
     match (kind.as_str(), name.as_str()) {
         ("Configuration", "daprsystem") => {
             if let Some(enabled) = object.pointer_mut("/spec/mtls/enabled") {
-                *enabled = plan.is_mutual.into();
+                *enabled = plan.is_mutual().into();
             }
         }
         ("Deployment", _) => {
@@ -118,7 +118,7 @@ fn adapt(object: &mut Value, plan: &Plan) {
             let sum =
                 object.pointer_mut("/spec/template/metadata/annotations/checksum~1daprsystem");
             if let Some(sum) = sum {
-                *sum = format!("{} {}", plan.namespace, plan.is_mutual).into();
+                *sum = format!("{} {}", plan.namespace, plan.is_mutual()).into();
             }
         }
         ("Secret" | "ConfigMap", "dapr-trust-bundle") => {
@@ -170,7 +170,7 @@ mod tests {
         Plan {
             registry: Some("r.example:5000/x".to_owned()),
             tag: Some("7".to_owned()),
-            is_replicated: false,
+            is_replicated: None,
             ..Plan::bare("own-ns")
         }
     }
@@ -195,7 +195,7 @@ mod tests {
     fn nothing_of_the_stand_ins_is_left() {
         for is_replicated in [false, true] {
             let objects = objects(&Plan {
-                is_replicated,
+                is_replicated: Some(is_replicated),
                 ..plan()
             })
             .unwrap();
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(find(&on, "Configuration")["spec"]["mtls"]["enabled"], true);
         assert_eq!(find(&on, "Secret").get("stringData"), None);
         let off = Plan {
-            is_mutual: false,
+            is_mutual: Some(false),
             authority: Some(["a", "b", "c"].map(str::to_owned)),
             ..plan()
         };

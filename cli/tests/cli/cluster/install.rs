@@ -78,6 +78,12 @@ fn the_control_plane_comes_and_goes_without_helm() {
         .unwrap();
     assert_eq!(operator["spec"]["replicas"], 3);
 
+    // What is not said stays as it is installed.
+    let mut system = cluster
+        .held("dapr.io/v1alpha1", "Configuration", "daprsystem")
+        .unwrap();
+    system["spec"]["mtls"]["enabled"] = json!(false);
+    cluster.put(system);
     let words = [
         "upgrade",
         "-k",
@@ -104,6 +110,21 @@ fn the_control_plane_comes_and_goes_without_helm() {
         .pointer("/spec/template/spec/containers/0/image")
         .unwrap();
     assert_eq!(image, "r.test/operator:9");
+    assert_eq!(operator["spec"]["replicas"], 3);
+    let system = cluster
+        .held("dapr.io/v1alpha1", "Configuration", "daprsystem")
+        .unwrap();
+    assert_eq!(system["spec"]["mtls"]["enabled"], false);
+    let seen = cluster.alone(&[&INIT[..], &["--enable-mtls", "--enable-ha=false"]].concat());
+    assert_eq!(seen.code, Some(0), "{}", seen.stderr);
+    let system = cluster
+        .held("dapr.io/v1alpha1", "Configuration", "daprsystem")
+        .unwrap();
+    assert_eq!(system["spec"]["mtls"]["enabled"], true);
+    let operator = cluster
+        .held("apps/v1", "Deployment", "dapr-operator")
+        .unwrap();
+    assert_eq!(operator["spec"]["replicas"], 1);
 
     cluster.put(json!({
         "apiVersion": "dapr.io/v1alpha1", "kind": "AccessControl",
@@ -241,6 +262,127 @@ fn what_cannot_be_done_is_refused_before_anything_is_written() {
     );
 }
 
+/// The definitions, and every object of them, are none of this command's where a control plane stays.
+#[test]
+fn definitions_of_a_control_plane_that_stays_are_not_removed() {
+    let cluster = ClusterWorld::new();
+    let seen = cluster.alone(&INIT);
+    assert_eq!(seen.code, Some(0), "{}", seen.stderr);
+    let count = || {
+        let crds = cluster
+            .api
+            .objects("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+        crds.len()
+    };
+    let other = ["uninstall", "-k", "-n", "elsewhere", "--all"];
+    let seen = cluster.alone(&other);
+    assert_eq!(seen.code, Some(1));
+    assert!(
+        seen.stderr.contains("has a Dapr control plane already"),
+        "{}",
+        seen.stderr
+    );
+    // Without an injector there is no such webhook.
+    let hook = cluster.held(
+        "admissionregistration.k8s.io/v1",
+        "MutatingWebhookConfiguration",
+        "dapr-sidecar-injector",
+    );
+    assert!(cluster.api.delete(&hook.unwrap()));
+    let seen = cluster.alone(&other);
+    assert_eq!(seen.code, Some(1));
+    assert!(
+        seen.stderr
+            .contains("its Deployment dapr-operator in namespace own"),
+        "{}",
+        seen.stderr
+    );
+    assert_eq!(count(), 5);
+
+    // Nothing of a control plane is left but the definitions, one of which nobody of this project has applied.
+    let seen = cluster.alone(&["uninstall", "-k", "-n", "own"]);
+    assert_eq!(seen.code, Some(0), "{}", seen.stderr);
+    let mut components = cluster
+        .held(
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            "components.dapr.io",
+        )
+        .unwrap();
+    components["metadata"]["annotations"] = json!({});
+    cluster.put(components);
+    let seen = cluster.alone(&other);
+    assert_eq!(seen.code, Some(0), "{}", seen.stderr);
+    assert!(
+        seen.stdout
+            .contains("definition components.dapr.io stays, with its objects"),
+        "{}",
+        seen.stdout
+    );
+    assert_eq!(count(), 1);
+}
+
+/// Only Helm knows the values of its release, and the objects that they made.
+#[test]
+fn a_release_of_helm_is_left_to_helm() {
+    let cluster = ClusterWorld::new();
+    assert_eq!(cluster.alone(&INIT).code, Some(0));
+    let record = |revision: u8, status: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": format!("sh.helm.release.v1.ironside.v{revision}"), "namespace": "own",
+                "labels": {"owner": "helm", "name": "ironside", "status": status}},
+        })
+    };
+    cluster.put(record(1, "superseded"));
+    cluster.put(record(2, "deployed"));
+    let before = cluster.api.all_seen().len();
+    let upgrade = ["upgrade", "-k", "-n", "own", "--runtime-version", "9"];
+    let upgrade = [&upgrade[..], &["--image-registry", "r.test"]].concat();
+    for words in [&INIT[..], &upgrade, &["uninstall", "-k", "-n", "own"]] {
+        let seen = cluster.alone(words);
+        assert_eq!(seen.code, Some(1), "{words:?}");
+        assert!(
+            seen.stderr
+                .contains("is Helm's release ironside, and helm is not on the PATH"),
+            "{words:?}: {}",
+            seen.stderr
+        );
+    }
+    let seen = cluster.api.all_seen();
+    let mut after = seen.iter().skip(before);
+    assert!(
+        after.all(|seen| matches!(seen.verb, "get" | "list")),
+        "{seen:?}"
+    );
+    // What Helm has removed and keeps the history of is no release.
+    cluster.put(record(2, "uninstalled"));
+    let seen = cluster.alone(&["uninstall", "-k", "-n", "own"]);
+    assert_eq!(seen.code, Some(0), "{}", seen.stderr);
+}
+
+/// A definition that a later version applied is not brought back to this one.
+#[test]
+fn later_definitions_are_left_alone() {
+    let cluster = ClusterWorld::new();
+    assert_eq!(cluster.alone(&INIT).code, Some(0));
+    let (version, kind) = ("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+    let held = || cluster.held(version, kind, "components.dapr.io").unwrap();
+    let mut later = held();
+    later["metadata"]["annotations"]["dapr.io/applied-by-version"] = json!("999.0.0");
+    cluster.put(later);
+    let before = held();
+    let seen = cluster.alone(&INIT);
+    assert_eq!(seen.code, Some(0), "{}", seen.stderr);
+    assert!(
+        seen.stdout
+            .contains("definition components.dapr.io is left alone: version 999.0.0"),
+        "{}",
+        seen.stdout
+    );
+    assert_eq!(held(), before);
+}
+
 /// The user's own authority goes into the bundle.
 #[test]
 fn an_own_authority_is_installed() {
@@ -311,7 +453,7 @@ fn helm_is_used_where_it_is_found() {
     for text in [
         "upgrade --install ironside ",
         "--namespace own",
-        "--set global.registry=r.test",
+        "--set-string global.registry=r.test",
         "--set a.b=c",
         "--timeout 9s --wait",
     ] {
