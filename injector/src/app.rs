@@ -93,6 +93,7 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
         kubeconfig,
         instance,
         anchors,
+        configuration: configuration_name,
         identity,
         settings,
         callers,
@@ -124,7 +125,7 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
     let (publish, mtls) = watch::channel(true);
     let (client_of_mtls, namespace) = (client.clone(), settings.namespace.clone());
     setup.spawn("mtls", async move {
-        mtls::follow(client_of_mtls, &namespace, publish).await;
+        mtls::follow(client_of_mtls, (&namespace, &configuration_name), publish).await;
     });
     let (recorder, writing) = Recorder::new(client.clone(), PROGRAM, &instance);
     setup.spawn("events", writing);

@@ -1,7 +1,7 @@
 //! Do sidecars use mutual TLS?
 //!
-//! Owns the answer for new pods: `spec.mtls.enabled` of the Configuration `daprsystem` (kubernetes 2.9). It is watched,
-//! not read for each pod. Whenever nothing is known, the answer is yes.
+//! Owns the answer for new pods: `spec.mtls.enabled` of the system's Configuration, `daprsystem` unless the
+//! command line names another (kubernetes 2.9). It is watched, not read for each pod. Whenever nothing is known, the answer is yes.
 
 use ironside_cluster::follow_one;
 use kube::core::{NamespaceResourceScope, ObjectMeta};
@@ -13,8 +13,6 @@ use tokio::sync::watch;
 use tracing::info;
 
 const SCOPE: &str = "dapr.injector.service";
-/// The system's Configuration (kubernetes 0.1).
-const NAME: &str = "daprsystem";
 
 /// A Configuration, as far as it matters; an odd value is no error of the watch.
 #[derive(Debug, Clone, Deserialize)]
@@ -54,14 +52,18 @@ impl Resource for Configuration {
 }
 
 /// Publishes the answer, for ever.
-pub(crate) async fn follow(client: Client, namespace: &str, publish: watch::Sender<bool>) {
+pub(crate) async fn follow(
+    client: Client,
+    (namespace, name): (&str, &str),
+    publish: watch::Sender<bool>,
+) {
     let api: Api<Configuration> = Api::namespaced(client, namespace);
-    follow_one(api, NAME, |object: Option<&Configuration>| {
+    follow_one(api, name, |object: Option<&Configuration>| {
         let on = object.is_none_or(|object| is_on(&object.spec));
         let is_news = publish.send_if_modified(|held| std::mem::replace(held, on) != on);
         if is_news {
             let word = if on { "on" } else { "off" };
-            info!(target: SCOPE, "Mutual TLS of new sidecars is {word}, says Configuration {NAME}");
+            info!(target: SCOPE, "Mutual TLS of new sidecars is {word}, says Configuration {name}");
         }
     })
     .await;

@@ -90,9 +90,15 @@ selector:
 strategy:
   type: RollingUpdate
   rollingUpdate:
-    # A new one is ready before an old one goes.
+    {{- $ha := .root.Values.global.ha }}
     maxSurge: 1
+    {{- if and $ha.enabled (eq $ha.podAntiAffinityPolicy "requiredDuringSchedulingIgnoredDuringExecution") }}
+    # A new one may have no place until an old one goes.
+    maxUnavailable: 1
+    {{- else }}
+    # A new one is ready before an old one goes.
     maxUnavailable: 0
+    {{- end }}
 {{- end -}}
 
 {{/* Labels and annotations of a pod. */}}
@@ -164,6 +170,13 @@ affinity:
             {{- end }}
   {{- if $global.ha.enabled }}
   podAntiAffinity:
+    {{- if eq $global.ha.podAntiAffinityPolicy "requiredDuringSchedulingIgnoredDuringExecution" }}
+    requiredDuringSchedulingIgnoredDuringExecution:
+      - topologyKey: {{ $global.ha.topologyKey }}
+        labelSelector:
+          matchLabels:
+            app: {{ .name }}
+    {{- else }}
     preferredDuringSchedulingIgnoredDuringExecution:
       - weight: 100
         podAffinityTerm:
@@ -171,6 +184,7 @@ affinity:
           labelSelector:
             matchLabels:
               app: {{ .name }}
+    {{- end }}
   {{- end }}
 {{- if $global.ha.enabled }}
 topologySpreadConstraints:
@@ -304,4 +318,21 @@ spec:
   protocol: TCP
   appProtocol: http
 {{- end -}}
+{{- end -}}
+
+{{/*
+What of an authority of the user's own is in the cluster already, as JSON: dict root, kind, given (its certificates, or
+nothing). `sum` marks an object whose data came from values. If the same were given, or nothing is any more, `data` is
+what is there now: to leave it out would have Helm delete it, and to repeat the values would undo what replaced them.
+*/}}
+{{- define "ironside.authority" -}}
+{{- $held := lookup "v1" .kind .root.Release.Namespace "dapr-trust-bundle" | default dict -}}
+{{- $mark := dig "metadata" "annotations" "checksum/authority" "" $held -}}
+{{- $sum := "" -}}
+{{- with .given -}}{{- $sum = sha256sum . -}}{{- end -}}
+{{- $out := dict "sum" ($sum | default $mark) -}}
+{{- if and $mark (or (not $sum) (eq $sum $mark)) -}}
+{{- with $held.data -}}{{- $_ := set $out "data" . -}}{{- end -}}
+{{- end -}}
+{{- toJson $out -}}
 {{- end -}}

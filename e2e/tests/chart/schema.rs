@@ -29,6 +29,7 @@ fn values_of_wrong_type_are_refused_with_their_place() {
             "dapr_operator: {replicaCount: many}",
             "/dapr_operator/replicaCount",
         ),
+        ("global: {tag: 1.10}", "/global/tag"),
         (
             "global: {mtls: {workloadCertTTL: 1d}}",
             "/global/mtls/workloadCertTTL",

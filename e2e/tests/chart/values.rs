@@ -50,6 +50,23 @@ fn high_availability_has_three_of_each_apart_from_each_other() {
         both.contains("set minimumAvailable or maximumUnavailable, not both"),
         "{both}"
     );
+    let apart = crate::rig::render(
+        "global: {ha: {enabled: true, podAntiAffinityPolicy: requiredDuringSchedulingIgnoredDuringExecution}}",
+    );
+    let operator = &apart.object("Deployment", "dapr-operator")["spec"];
+    let affinity = &apart.pod("dapr-operator")["spec"]["affinity"]["podAntiAffinity"];
+    assert_eq!(
+        *affinity,
+        json!({"requiredDuringSchedulingIgnoredDuringExecution": [{
+            "topologyKey": "topology.kubernetes.io/zone",
+            "labelSelector": {"matchLabels": {"app": "dapr-operator"}},
+        }]})
+    );
+    assert_eq!(
+        operator["strategy"]["rollingUpdate"],
+        json!({"maxSurge": 1, "maxUnavailable": 1}),
+        "with a pod in each zone a new one waits for an old one's place"
+    );
     let policy = refused("global: {ha: {podAntiAffinityPolicy: always}}");
     assert!(
         policy.contains("global.ha.podAntiAffinityPolicy"),
@@ -344,6 +361,28 @@ fn further_containers_come_after_the_main_one() {
     }
 }
 
+/// Who reads another system configuration reads it everywhere.
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn another_system_configuration_is_known_to_all_its_readers() {
+    let render = render("dapr_config: {dapr_default_system_config_name: other}");
+    assert!(render.find("Configuration", "other").is_some());
+    for name in ["dapr-operator", "dapr-sentry", "dapr-sidecar-injector"] {
+        let args = render.args(name);
+        assert!(
+            args.windows(2).any(|pair| pair == ["--config", "other"]),
+            "{name}: {args:?}"
+        );
+    }
+    for name in ["dapr-operator", "dapr-injector"] {
+        let rules = render.object("Role", name)["rules"].as_array().unwrap();
+        let rule = rules
+            .iter()
+            .find(|rule| rule["resources"] == json!(["configurations"]));
+        assert_eq!(rule.unwrap()["resourceNames"], json!(["other"]), "{name}");
+    }
+}
+
 /// KH-13
 #[test]
 #[ignore = "needs helm: cargo xtask e2e chart"]
@@ -354,6 +393,12 @@ fn the_trust_bundle_has_data_only_if_values_have_it() {
     assert_eq!(usual.object("ConfigMap", NAME).get("data"), None);
     let whole = render("dapr_sentry: {tls: {root: {certPEM: R}, issuer: {certPEM: C, keyPEM: K}}}");
     let data = json!({"ca.crt": "Ug==", "issuer.crt": "Qw==", "issuer.key": "Sw=="});
+    // By this an upgrade knows that they were written, and leaves what has replaced them.
+    let mark = "/metadata/annotations/checksum~1authority";
+    for kind in ["Secret", "ConfigMap"] {
+        assert_eq!(usual.object(kind, NAME).pointer(mark), None);
+        assert!(whole.object(kind, NAME).pointer(mark).is_some());
+    }
     assert_eq!(whole.object("Secret", NAME)["data"], data);
     assert_eq!(
         whole.object("ConfigMap", NAME)["data"],

@@ -1,6 +1,7 @@
 //! The flags of `injector`.
 //!
-//! Every flag of the reference is here (process-interface 5). `trust-anchors-file` is our own, as the operator has it.
+//! Every flag of the reference is here (process-interface 5). `config` and `trust-anchors-file` are our own, as the
+//! operator has them.
 
 use ironside_chassis::args::{Flag, Flags};
 
@@ -8,6 +9,11 @@ use ironside_chassis::args::{Flag, Flags};
 pub const FLAGS: Flags = Flags::new("injector", TABLE);
 
 const TABLE: &[Flag] = &[
+    Flag::text(
+        "config",
+        "daprsystem",
+        "name of the Configuration of the control plane, in its namespace",
+    ),
     Flag::int("port", "4000", "port of the webhook"),
     Flag::text(
         "listen-address",

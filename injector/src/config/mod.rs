@@ -43,6 +43,8 @@ pub(crate) struct Config {
     /// Who reports Events: the pod's name.
     pub(crate) instance: String,
     pub(crate) anchors: AnchorsSource,
+    /// The system's Configuration.
+    pub(crate) configuration: String,
     pub(crate) identity: Identity,
     pub(crate) settings: Settings,
     pub(crate) callers: Callers,
@@ -150,6 +152,7 @@ impl Config {
                     .as_deref()
                     .unwrap_or(Path::new(ANCHORS_FILE)),
             ),
+            configuration: parsed.text("config").to_owned(),
             identity: Identity::read(env, &settings)?,
             callers: callers(env)?,
             settings,
