@@ -48,6 +48,9 @@ pub(crate) trait Attempt {
     /// Whether another attempt would send the same bytes.
     fn can_replay(&self) -> bool;
 
+    /// Stops what the attempt before still sends: an answer may come before the whole request has left.
+    fn hold(&mut self) {}
+
     /// Told how the attempt ended; `is_answer` says whether its answer may go to the caller.
     fn ended(&mut self, outcome: Outcome, is_answer: bool) {
         let _ = (outcome, is_answer);
@@ -185,6 +188,12 @@ pub(crate) async fn run<A: Attempt>(
         };
         match course.fail(outcome, result.as_ref().err()) {
             Some(pause) => {
+                way.hold();
+                // Until then it read on, and may have read more than is kept.
+                if !way.can_replay() {
+                    course.forgo(outcome);
+                    return course.give_up(result, outcome, left, way.lease());
+                }
                 // What the callee still says of this attempt is of no use to anybody.
                 drop(result);
                 drop(way.lease());
@@ -300,6 +309,15 @@ impl Course {
                 None
             }
         }
+    }
+
+    /// Another attempt was due, and cannot be made.
+    fn forgo(&mut self, outcome: Outcome) {
+        let now = self.now();
+        self.attempts.body_is_gone();
+        let _stop = self.attempts.next(now, outcome, &mut rand::rng());
+        self.is_over = true;
+        self.notice();
     }
 
     fn give_up<T>(

@@ -7,7 +7,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts,
     uri::PathAndQuery,
 };
 use http_body::Body as _;
@@ -27,7 +27,7 @@ use super::{
     replicas::{Choice, Lease},
 };
 use crate::{
-    body::Body,
+    body::{Body, BodyError},
     inbound,
     invocation::{
         chunks::PREFIX,
@@ -267,9 +267,15 @@ impl Call<'_> {
         let (key, mut debts) = guard::run(course, &mut way)
             .await
             .map_err(Failure::status)?;
+        // The way is open: no breaker hears of what follows.
+        debts.end_here();
         let call = way.call;
         let until = call.context.deadline;
         let sent = call.send(&key, parts, body, until).await;
+        // How long the stream goes on says nothing of how fast its address answers.
+        if let Some(lease) = &mut debts.lease {
+            lease.respond(stream_outcome(&sent, &fault));
+        }
         let response = match sent {
             Ok(response) => response,
             Err(failure) => return Err(status_of(failure, &fault)),
@@ -281,7 +287,6 @@ impl Call<'_> {
         };
         let mut response = answer(response, asked, back, until, call.worker);
         let body = std::mem::replace(response.body_mut(), crate::body::empty());
-        debts.end_here();
         *response.body_mut() = debts.onto_grpc(body);
         Ok(response)
     }
@@ -342,6 +347,15 @@ impl Call<'_> {
     }
 }
 
+/// How an address answered a stream: by the head, or not at all.
+fn stream_outcome(sent: &Result<Response<Body>, Failure>, fault: &Fault) -> Outcome {
+    match sent {
+        _ if fault.get().is_some() => Why::Caller.into(),
+        Ok(response) => End::Grpc(grpc::number_in(response.headers()).unwrap_or_default()).into(),
+        Err(failure) => failure.outcome(),
+    }
+}
+
 /// The status of a failure, or of what broke the request.
 fn status_of(failure: Failure, fault: &Fault) -> Status {
     match fault.get() {
@@ -377,6 +391,19 @@ struct Whole<'a> {
 
 // === impl Whole ===
 
+impl Whole<'_> {
+    /// A failure, unless it is the caller's own.
+    fn blamed(&self, failure: Failure) -> Failure {
+        match self.fault.get() {
+            Some(broken) => {
+                let status = messages::status_of(broken);
+                Failure::Caller(InvokeError::Hop(Box::new(status)))
+            }
+            None => failure,
+        }
+    }
+}
+
 impl Attempt for Whole<'_> {
     type Answer = Answered;
 
@@ -397,22 +424,13 @@ impl Attempt for Whole<'_> {
         let sent = self.call.send(&key, parts, body, until.map(Deadline::at));
         let response = match sent.await {
             Ok(response) => response,
-            Err(failure) => {
-                return Err(match self.fault.get() {
-                    Some(broken) => {
-                        let status = messages::status_of(broken);
-                        Failure::Caller(InvokeError::Hop(Box::new(status)))
-                    }
-                    None => failure,
-                });
-            }
+            Err(failure) => return Err(self.blamed(failure)),
         };
-        Ok(if self.may_retry {
-            peek(response).await
-        } else {
-            let code = grpc::number_in(response.headers()).unwrap_or_default();
-            Answered { response, code }
-        })
+        if self.may_retry {
+            return peek(response).await.map_err(|failure| self.blamed(failure));
+        }
+        let code = grpc::number_in(response.headers()).unwrap_or_default();
+        Ok(Answered { response, code })
     }
 
     fn outcome(&self, answer: &Answered) -> Outcome {
@@ -433,6 +451,12 @@ impl Attempt for Whole<'_> {
         }
     }
 
+    fn hold(&mut self) {
+        if let Upload::Kept(replay) = &self.body {
+            replay.hold();
+        }
+    }
+
     fn ended(&mut self, outcome: Outcome, is_answer: bool) {
         self.place.ended(outcome, is_answer);
     }
@@ -447,18 +471,29 @@ impl Attempt for Whole<'_> {
 }
 
 /// Waits for the first message or the status: while neither has gone on to the caller, the call may be repeated.
-async fn peek(response: Response<Body>) -> Answered {
+///
+/// # Errors
+/// [`Failure::Lost`] if the answer breaks before either.
+async fn peek(response: Response<Body>) -> Result<Answered, Failure> {
     let (mut parts, mut body) = response.into_parts();
-    if let Some(code) = grpc::number_in(&parts.headers) {
+    let code = grpc::number_in(&parts.headers);
+    // What does not answer in gRPC has no message to wait for.
+    let code = code.or((parts.status != StatusCode::OK).then_some(0));
+    if let Some(code) = code {
         let response = Response::from_parts(parts, body);
-        return Answered { response, code };
+        return Ok(Answered { response, code });
     }
+    let no_status = || Failure::Lost(messages::status_of(&BodyError::Cut));
     let mut code = 0;
-    let first = body.frame().await;
-    if let Some(Ok(frame)) = &first
-        && let Some(trailers) = frame.trailers_ref()
-        && let Some(number) = grpc::number_in(trailers)
-    {
+    let first = match body.frame().await {
+        Some(Ok(frame)) => frame,
+        Some(Err(error)) => return Err(Failure::Lost(messages::status_of(&error))),
+        None => return Err(no_status()),
+    };
+    if let Some(trailers) = first.trailers_ref() {
+        let Some(number) = grpc::number_in(trailers) else {
+            return Err(no_status());
+        };
         code = number;
         let pushback = trailers.get("grpc-retry-pushback-ms");
         if let Some(pushback) = pushback.filter(|_| code != 0) {
@@ -466,11 +501,11 @@ async fn peek(response: Response<Body>) -> Answered {
             parts.headers.insert(name, pushback.clone());
         }
     }
-    let first = futures_util::stream::iter(first);
+    let first = futures_util::stream::iter([Ok(first)]);
     let rest = futures_util::stream::poll_fn(move |cx| Pin::new(&mut body).poll_frame(cx));
     let body = StreamBody::new(first.chain(rest)).boxed_unsync();
     let response = Response::from_parts(parts, body);
-    Answered { response, code }
+    Ok(Answered { response, code })
 }
 
 /// See [`Call::stream`].
@@ -561,6 +596,9 @@ pub(crate) fn answer(
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http_body::Frame;
+
     use super::*;
 
     /// Fact: service-invocation 3, golden 22; security K172.
@@ -590,6 +628,54 @@ mod tests {
             check_path("/greet.G").unwrap_err().message(),
             r#"malformed method name: "/greet.G""#
         );
+    }
+
+    fn answered(frames: Vec<Result<Frame<Bytes>, BodyError>>) -> Response<Body> {
+        let frames = futures_util::stream::iter(frames);
+        Response::new(StreamBody::new(frames).boxed_unsync())
+    }
+
+    fn trailers(status: Option<&'static str>) -> Frame<Bytes> {
+        let status = status.map(HeaderValue::from_static);
+        let fields = status.map(|status| (HeaderName::from_static("grpc-status"), status));
+        Frame::trailers(fields.into_iter().collect())
+    }
+
+    /// resiliency-observability 1.9: an answer that breaks before its first message is no success.
+    #[tokio::test]
+    async fn an_answer_without_message_and_status_is_lost() {
+        for frames in [vec![], vec![Err(BodyError::Cut)], vec![Ok(trailers(None))]] {
+            let peeked = peek(answered(frames)).await;
+            assert!(matches!(peeked, Err(Failure::Lost(_))));
+        }
+        for (frames, code) in [
+            (vec![Ok(trailers(Some("0")))], 0),
+            (vec![Ok(trailers(Some("14")))], 14),
+            (
+                vec![Ok(Frame::data(Bytes::from("m"))), Err(BodyError::Cut)],
+                0,
+            ),
+        ] {
+            assert_eq!(peek(answered(frames)).await.unwrap().code, code);
+        }
+        // What is no gRPC goes on as it is.
+        let mut other = answered(vec![]);
+        *other.status_mut() = StatusCode::BAD_GATEWAY;
+        assert!(peek(other).await.is_ok());
+    }
+
+    /// resiliency-observability 6.2: an address is judged by the head of a stream.
+    #[test]
+    fn a_stream_counts_by_its_head() {
+        let fault = Fault::default();
+        let mut response = answered(vec![]);
+        let outcome = |sent: Result<Response<Body>, Failure>| stream_outcome(&sent, &fault).end;
+        let status = HeaderValue::from_static("14");
+        response.headers_mut().insert("grpc-status", status);
+        assert_eq!(outcome(Ok(response)), End::Grpc(14));
+        assert_eq!(outcome(Ok(answered(vec![]))), End::Grpc(0));
+        let lost = Failure::Lost(Status::unavailable("EOF"));
+        assert_eq!(outcome(Err(lost)), End::Failed(Why::Lost));
     }
 
     #[test]

@@ -360,6 +360,10 @@ impl Attempt for Peer<'_> {
         !self.replay.is_gone()
     }
 
+    fn hold(&mut self) {
+        self.replay.hold();
+    }
+
     fn ended(&mut self, outcome: Outcome, is_answer: bool) {
         self.place.ended(outcome, is_answer);
     }
@@ -435,6 +439,10 @@ impl Attempt for Local<'_> {
     fn can_replay(&self) -> bool {
         !self.once.replay.is_gone()
     }
+
+    fn hold(&mut self) {
+        self.once.replay.hold();
+    }
 }
 
 struct Outside<'a> {
@@ -464,5 +472,9 @@ impl Attempt for Outside<'_> {
 
     fn can_replay(&self) -> bool {
         !self.once.replay.is_gone()
+    }
+
+    fn hold(&mut self) {
+        self.once.replay.hold();
     }
 }
