@@ -56,6 +56,8 @@ pub(crate) enum Handler {
     RouterChecker(RouterChecker),
     /// `middleware.http.uppercase`
     Uppercase,
+    /// Stands in for one that cannot be built yet: nothing passes it.
+    Withheld,
 }
 
 /// Why a component cannot become a handler.
@@ -158,6 +160,10 @@ impl Handler {
             Self::RouterChecker(checker) if !checker.knows(head) => {
                 (StatusCode::BAD_REQUEST, "Bad Request")
             }
+            Self::Withheld => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "a middleware component of this pipeline cannot be used",
+            ),
             Self::RouterAlias(alias) => {
                 alias.rewrite(head);
                 return Ok(());
@@ -176,7 +182,8 @@ impl Handler {
             Self::Bearer(_)
             | Self::RateLimit(_)
             | Self::RouterAlias(_)
-            | Self::RouterChecker(_) => body,
+            | Self::RouterChecker(_)
+            | Self::Withheld => body,
         }
     }
 }

@@ -62,6 +62,15 @@ pub(crate) struct Accepted {
     refused: BTreeMap<(Kind, Box<str>), Refused>,
 }
 
+/// Components that are not there although a pipeline may count on them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Withheld {
+    /// It was not told yet which there are.
+    pub(crate) is_untold: bool,
+    /// Those that cannot be used, in name order.
+    pub(crate) refused: Vec<Box<str>>,
+}
+
 /// An object that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Refused {
@@ -82,6 +91,15 @@ pub(crate) struct News {
     pub(crate) why: Box<str>,
     /// An earlier version stays in force.
     pub(crate) is_kept: bool,
+}
+
+// === impl Withheld ===
+
+impl Withheld {
+    /// Whether a component that is not there may be one that was meant to be.
+    pub(crate) fn may_hold(&self, name: &str) -> bool {
+        self.is_untold || self.refused.iter().any(|refused| **refused == *name)
+    }
 }
 
 // === impl Kind ===
@@ -241,6 +259,19 @@ impl Accepted {
     pub(crate) fn refused(&self, kind: Kind) -> usize {
         let refused = self.refused.keys();
         refused.filter(|(its, _)| *its == kind).count()
+    }
+
+    /// The components that cannot be used at present.
+    pub(crate) fn withheld(&self, is_untold: bool) -> Withheld {
+        let refused = self.refused.keys();
+        let components = refused.filter(|key| {
+            // One whose last good version is in force is not missing.
+            key.0 == Kind::Component && !self.objects.contains_key(*key)
+        });
+        Withheld {
+            is_untold,
+            refused: components.map(|(_, name)| name.clone()).collect(),
+        }
     }
 
     /// Why an object cannot be used, if it cannot.

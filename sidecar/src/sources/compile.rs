@@ -15,6 +15,7 @@ use ironside_telemetry::sampling::{Exporter, Sampling};
 
 use super::{
     access::{self, AccessError},
+    cluster::Withheld,
     resiliency,
     stream::Streamed,
 };
@@ -47,6 +48,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) otel_endpoint: Option<&'a str>,
     /// For `envRef`.
     pub(crate) env: &'a EnvAccess<'a>,
+    /// Components that may only be missing for now.
+    pub(crate) withheld: &'a Withheld,
     /// What the operator says.
     pub(crate) streamed: &'a Streamed,
     /// The policies in force, whose state goes on.
@@ -121,6 +124,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         env,
         tools: _,
         otel_endpoint,
+        withheld,
         streamed,
         policies,
     } = inputs;
@@ -136,17 +140,16 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
     let (policy, notes) = access::compile(configuration, loaded, config, domain, streamed)?;
     warnings.extend(notes);
     let handlers = handlers(inputs, &mut warnings)?;
+    let mut pipeline = |which, wanted| pipeline(which, wanted, &handlers, withheld, &mut warnings);
+    let http_pipeline = pipeline("httpPipeline", configuration.http_pipeline())?;
+    let app_pipeline = pipeline("appHttpPipeline", configuration.app_http_pipeline())?;
     let resiliency = resiliency::compile(loaded, config, *policies);
     warnings.extend(resiliency.warnings);
     let live = Live {
         api: api_access(configuration),
         cors: Cors::parse(&config.allowed_origins),
-        http_pipeline: pipeline("httpPipeline", configuration.http_pipeline(), &handlers)?,
-        app_pipeline: pipeline(
-            "appHttpPipeline",
-            configuration.app_http_pipeline(),
-            &handlers,
-        )?,
+        http_pipeline,
+        app_pipeline,
         endpoints: endpoints(&loaded.http_endpoints, env, &mut warnings),
         policy: Arc::new(policy),
         // Whoever publishes it says which one it is.
@@ -341,11 +344,21 @@ fn pipeline(
     which: &'static str,
     wanted: &[spec::Handler],
     candidates: &[Candidate<'_>],
+    withheld: &Withheld,
+    warnings: &mut Vec<String>,
 ) -> Result<Pipeline, CompileError> {
     let mut handlers = Vec::new();
     for handler in wanted {
-        // A handler whose component is not there is picked up when it appears.
+        // A handler whose component is not there is picked up when it appears. Where it may be one that admits
+        // callers, nothing passes in its place.
         let Some(candidate) = candidates.iter().find(|c| c.answers_to(handler)) else {
+            if withheld.may_hold(&handler.name) {
+                warnings.push(format!(
+                    "{which} names component {}, which is not there yet or cannot be used: what passes the pipeline is answered with status 503 until it can be",
+                    handler.name
+                ));
+                handlers.push(Arc::new(Handler::Withheld));
+            }
             continue;
         };
         match &candidate.built {

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::{
     access::{self, AccessError},
-    cluster::{Accepted, Kind, News, Object, Objects},
+    cluster::{Accepted, Kind, News, Object, Objects, Withheld},
     compile::{CompileError, Compiled, Inputs, compile},
     operator::State,
     stream::Streamed,
@@ -54,6 +54,8 @@ pub(crate) struct Disk {
 struct Cluster {
     states: watch::Receiver<State>,
     accepted: Accepted,
+    /// Everything had been said when it was last taken in.
+    is_whole: bool,
 }
 
 /// What was read at one time.
@@ -72,6 +74,7 @@ pub(crate) struct Bytes {
     configurations: Vec<(PathBuf, Vec<u8>)>,
     resources: Vec<(PathBuf, Vec<u8>)>,
     objects: Arc<Objects>,
+    withheld: Withheld,
 }
 
 /// Why files cannot be used.
@@ -132,7 +135,11 @@ impl Disk {
     pub(crate) fn following(self, states: watch::Receiver<State>) -> Self {
         let accepted = Accepted::default();
         Self {
-            cluster: Some(Cluster { states, accepted }),
+            cluster: Some(Cluster {
+                states,
+                accepted,
+                is_whole: false,
+            }),
             ..self
         }
     }
@@ -147,12 +154,22 @@ impl Disk {
         self.cluster.as_ref().map(|cluster| &cluster.accepted)
     }
 
+    /// True if the operator had said everything when it was last taken in.
+    pub(super) fn is_whole(&self) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_some_and(|cluster| cluster.is_whole)
+    }
+
     /// Takes in what the operator says now; returns what is to be said of objects that cannot be used.
     pub(crate) fn gather(&mut self) -> Vec<News> {
         let Some(mut cluster) = self.cluster.take() else {
             return Vec::new();
         };
-        let wanted = Arc::clone(&cluster.states.borrow().objects);
+        let (wanted, is_whole) = {
+            let state = cluster.states.borrow();
+            (Arc::clone(&state.objects), state.is_complete())
+        };
+        cluster.is_whole = is_whole;
         let judge = |kind, object: &Object| self.judge(kind, object);
         let news = cluster.accepted.take(&wanted, judge);
         self.cluster = Some(cluster);
@@ -213,11 +230,16 @@ impl Disk {
             &self.config.files.configurations,
             &self.config.files.resources,
         )?;
-        let accepted = self.cluster.as_ref().map(|cluster| &cluster.accepted);
+        let Some(Cluster {
+            states, accepted, ..
+        }) = &self.cluster
+        else {
+            return Ok(files);
+        };
+        let is_untold = !states.borrow().has_told(Kind::Component);
         Ok(Bytes {
-            objects: accepted
-                .map(|accepted| Arc::clone(accepted.objects()))
-                .unwrap_or_default(),
+            objects: Arc::clone(accepted.objects()),
+            withheld: accepted.withheld(is_untold),
             ..files
         })
     }
@@ -305,6 +327,7 @@ impl Disk {
                 keys: self.env.get("DAPR_ENV_KEYS"),
                 lookup: &lookup,
             },
+            withheld: &snapshot.bytes.withheld,
             streamed,
             policies,
             tools: &Tools {
@@ -388,7 +411,9 @@ impl Snapshot {
 
     /// True if the files mean the same, whatever their bytes.
     pub(super) fn says_as(&self, other: &Self) -> bool {
-        self.configuration == other.configuration && self.loaded == other.loaded
+        self.configuration == other.configuration
+            && self.loaded == other.loaded
+            && self.bytes.withheld == other.bytes.withheld
     }
 
     /// True if every file holds the same bytes as then.
@@ -431,6 +456,7 @@ impl Bytes {
             configurations,
             resources,
             objects: Arc::default(),
+            withheld: Withheld::default(),
         })
     }
 }

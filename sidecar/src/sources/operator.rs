@@ -75,10 +75,25 @@ impl State {
         Kind::ALL.iter().all(|kind| self.arrived.contains(kind))
     }
 
+    /// True once all objects of this kind were told.
+    pub(crate) fn has_told(&self, kind: Kind) -> bool {
+        self.arrived.contains(&kind)
+    }
+
+    /// Some objects, while more are to be told.
+    #[cfg(test)]
+    pub(crate) fn partly(objects: Objects) -> Self {
+        Self {
+            objects: Arc::new(objects),
+            ..Self::default()
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn of(objects: Objects) -> Self {
         Self {
             objects: Arc::new(objects),
+            arrived: Kind::ALL.to_vec(),
             ..Self::default()
         }
     }

@@ -66,6 +66,8 @@ pub(crate) struct Reloader {
     /// What the operator says of access control.
     streamed: Streamed,
     updates: Option<mpsc::Receiver<Update>>,
+    /// All that it says was looked at once: what is not watched stays as it is from then on.
+    is_whole: bool,
     /// Tells when it says something else of other objects.
     states: Option<watch::Receiver<State>>,
 }
@@ -110,11 +112,12 @@ enum Reloaded {
 impl Reloader {
     /// Publishes to `told` whenever the files change or `hangup` says so. `last` is what is in force.
     pub(crate) fn new(disk: Disk, last: Snapshot, told: Told, hangup: mpsc::Receiver<()>) -> Self {
-        let states = disk.states();
+        let (states, is_whole) = (disk.states(), disk.is_whole());
         let reloader = Self {
             disk,
             last,
             states,
+            is_whole,
             is_unsettled: false,
             unreadable: None,
             invalid: 0,
@@ -186,7 +189,7 @@ impl Reloader {
                 }
                 () = changed(&mut self.states) => {
                     self.measure();
-                    if !self.watches() {
+                    if !self.watches() && self.is_whole {
                         continue;
                     }
                     false
@@ -194,6 +197,7 @@ impl Reloader {
                 () = tokio::time::sleep(relist), if self.watches() => false,
             };
             let mut found = self.look(forced);
+            self.is_whole |= self.disk.is_whole();
             if !forced && self.keep_removed(&mut found) {
                 let _said = self.take(found, forced);
                 // In the end what lies there counts, quiet or not.

@@ -23,6 +23,10 @@ fn environment() -> Environment {
 
 /// A state of the operator; a row is kind, name, generation and the rest of the object.
 fn state(rows: &[(Kind, &str, i64, &str)]) -> State {
+    State::of(objects(rows))
+}
+
+fn objects(rows: &[(Kind, &str, i64, &str)]) -> Objects {
     let read = |(kind, name, generation, rest): &(Kind, &str, i64, &str)| {
         let json = format!(
             r#"{{"metadata":{{"name":"{name}","namespace":"shop","generation":{generation}}},{rest}}}"#
@@ -30,7 +34,7 @@ fn state(rows: &[(Kind, &str, i64, &str)]) -> State {
         let object = Object::read(*kind, json.as_bytes()).unwrap();
         ((*kind, object.name.clone()), object)
     };
-    State::of(rows.iter().map(read).collect::<Objects>())
+    rows.iter().map(read).collect()
 }
 
 struct Rig {
@@ -43,8 +47,12 @@ struct Rig {
 
 impl Rig {
     fn new(rows: &[(Kind, &str, i64, &str)]) -> Self {
+        Self::of(state(rows))
+    }
+
+    fn of(state: State) -> Self {
         let folder = Folder::new();
-        let (states, received) = watch::channel(state(rows));
+        let (states, received) = watch::channel(state);
         let mut disk = folder.disk(&WORDS, environment()).following(received);
         assert!(disk.gather().is_empty());
         let snapshot = disk.read().unwrap();
@@ -178,4 +186,78 @@ async fn without_hot_reload_edits_wait() {
         (one.generation == 2).then_some(())
     });
     seen.await;
+}
+
+const LIMITED: (Kind, &str, i64, &str) = (
+    Kind::Configuration,
+    "conf",
+    1,
+    r#""spec":{"appHttpPipeline":{"handlers":[{"name":"limit","type":"middleware.http.ratelimit"}]}}"#,
+);
+
+fn limit_row(generation: i64, spec: &'static str) -> (Kind, &'static str, i64, &'static str) {
+    (Kind::Component, "limit", generation, spec)
+}
+
+/// What the app's pipeline answers in its place, if it does.
+async fn refusal(rig: &Rig) -> Option<http::StatusCode> {
+    let live = Arc::clone(&rig.live.borrow());
+    let (mut head, ()) = http::Request::new(()).into_parts();
+    let passed = live.app_pipeline.request(&mut head).await;
+    passed.err().map(|answer| answer.status())
+}
+
+/// KL-01: a handler whose component was never good, or was not told yet, is not left out of its pipeline.
+#[tokio::test]
+async fn a_pipeline_is_closed_while_its_component_is_bad_or_untold() {
+    let closed = Some(http::StatusCode::SERVICE_UNAVAILABLE);
+    let bad = r#""spec":{"type":"middleware.http.ratelimit","version":"v1","metadata":[{"name":"maxRequestsPerSecond","value":"many"}]}"#;
+    let good = r#""spec":{"type":"middleware.http.ratelimit","version":"v1","metadata":[{"name":"maxRequestsPerSecond","value":"100"}]}"#;
+    let mut rig = Rig::new(&[LIMITED]);
+    assert_eq!(refusal(&rig).await, None, "it is not meant for this app");
+    let rows = [LIMITED, limit_row(1, bad)];
+    assert_eq!(rig.edit(&rows), Reloaded::Published);
+    assert_eq!(refusal(&rig).await, closed);
+    assert_eq!(rig.edit(&rows), Reloaded::Same);
+    let rows = [LIMITED, limit_row(2, good)];
+    assert_eq!(rig.edit(&rows), Reloaded::Published);
+    assert_eq!(refusal(&rig).await, None);
+    // The last good one stays in force.
+    assert_eq!(rig.edit(&[LIMITED, limit_row(3, bad)]), Reloaded::Same);
+    assert_eq!(refusal(&rig).await, None);
+    // The Configuration stays; what else there is was not told.
+    rig.states.send_replace(State::default());
+    assert_eq!(rig.reloader.reload(false), Reloaded::Published);
+    assert_eq!(refusal(&rig).await, closed);
+}
+
+/// Without watching, what the operator says late is still taken in, once.
+#[tokio::test]
+async fn what_arrives_late_is_taken_though_nothing_is_watched() {
+    let fixed = (
+        Kind::Configuration,
+        "conf",
+        1,
+        r#""spec":{"features":[{"name":"HotReload","enabled":false}]}"#,
+    );
+    let good = r#""spec":{"baseUrl":"http://127.0.0.1:1"}"#;
+    let Rig {
+        reloader,
+        mut live,
+        states,
+        _hangup,
+        _folder,
+    } = Rig::of(State::partly(objects(&[fixed])));
+    assert!(!reloader.watches());
+    states.send_replace(state(&[fixed, endpoint_row(1, good)]));
+    let watch = reloader.watch().unwrap();
+    let stop = CancellationToken::new();
+    let run = reloader.run(watch, stop.clone());
+    let taken = async {
+        let taken = live.wait_for(|live| live.endpoints.contains_key("ep"));
+        let taken = tokio::time::timeout(Duration::from_secs(20), taken).await;
+        stop.cancel();
+        assert!(taken.unwrap().is_ok());
+    };
+    tokio::join!(run, taken);
 }
