@@ -31,7 +31,7 @@ pub(crate) enum Kind {
 }
 
 /// An object as the sidecar sees it: name, generation, scopes and spec, with secrets in their places.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Object {
     /// `metadata.name`.
     pub(crate) name: Box<str>,
@@ -190,6 +190,22 @@ impl Object {
 
     fn says_as(&self, other: &Self) -> bool {
         self.json == other.json
+    }
+}
+
+impl fmt::Debug for Object {
+    /// Without its text: secrets are in their places.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            generation,
+            json,
+        } = self;
+        f.debug_struct("Object")
+            .field("name", name)
+            .field("generation", generation)
+            .field("length", &json.len())
+            .finish()
     }
 }
 

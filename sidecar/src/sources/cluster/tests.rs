@@ -168,3 +168,16 @@ fn a_configuration_that_is_deleted_stays_in_force() {
     accepted.take(&Objects::new(), good);
     assert_eq!(in_force(&accepted), [("c", 1)]);
 }
+
+#[test]
+fn what_is_printed_of_an_object_holds_no_secret() {
+    let bytes = br#"{"metadata":{"name":"login","generation":3},"spec":{"metadata":[{"name":"x","value":"cGVhcg==","secretKeyRef":{"name":"s","key":"k"}}]}}"#;
+    let object = Object::read(Kind::Component, bytes).unwrap();
+    assert!(String::from_utf8_lossy(&object.json).contains("pear"));
+    let printed = format!("{object:?}");
+    assert!(
+        printed.contains("login") && printed.contains('3'),
+        "{printed}"
+    );
+    assert!(!printed.contains("pear"), "{printed}");
+}
