@@ -136,10 +136,14 @@ fn finish(session: &Session, result: anyhow::Result<ExitCode>) -> ExitCode {
     })
 }
 
-/// Whether status lines are JSON. A command that is only recognised takes its words as they are, this flag among them.
+/// Whether status lines are JSON. A command that is only recognised takes its words as they are, this flag among them;
+/// a flag of this name that is the command's own (`annotate`) speaks of something else.
 fn wants_json(parsed: &Parsed) -> bool {
-    let only_recognised = parsed.path.last().is_some_and(|command| command.raw);
-    parsed.values.switch("log-as-json")
+    let command = parsed.path.last();
+    let only_recognised = command.is_some_and(|command| command.raw);
+    let is_its_own = |flag: &grammar::Flag| flag.name == "log-as-json";
+    let hidden = command.is_some_and(|command| command.flags.iter().any(is_its_own));
+    !hidden && parsed.values.switch("log-as-json")
         || only_recognised && parsed.words.iter().any(|word| word == "--log-as-json")
 }
 
