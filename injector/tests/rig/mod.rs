@@ -57,13 +57,17 @@ pub(crate) struct Reply {
     pub(crate) text: String,
 }
 
+/// The one value that the rules name.
+const SYSTEM_CONFIGURATION: &str = "{{ .Values.dapr_config.dapr_default_system_config_name }}";
+
 /// The rules of the chart: those of the cluster, and those of the control plane's namespace.
 fn chart_rules() -> Vec<Rule> {
     let rules = |name: &str| -> Value {
         let begin = format!("{{{{- define \"ironside.injector.{name}\" }}}}");
         let text = CHART.split(&begin).nth(1).unwrap();
         let text = text.split("{{- end }}").next().unwrap();
-        serde_yaml::from_str(text).unwrap()
+        let text = text.replace(SYSTEM_CONFIGURATION, "daprsystem");
+        serde_yaml::from_str(&text).unwrap()
     };
     let cluster = Rule::of_role(&json!({"rules": rules("clusterRules")}));
     let own = json!({"metadata": {"namespace": NAMESPACE}, "rules": rules("rules")});
