@@ -1,6 +1,6 @@
 //! What the tests on a cluster share: the client, a namespace for each test, waiting, calls, what is left to read.
 //!
-//! A test is a body in [`test`]: it gets a [`Place`], a namespace of its own that goes when the body ends, and when
+//! A test is a body in [`test()`]: it gets a [`Place`], a namespace of its own that goes when the body ends, and when
 //! the body fails everything there is to know is first written into one folder. Writing goes through `kubectl`, as a
 //! user's does, so that warnings and refusals are seen word for word; reading goes through the API.
 //!
@@ -136,7 +136,7 @@ pub async fn test(name: &str, body: impl AsyncFnOnce(&Place) -> Result<()>) {
 /// The same on a given cluster.
 ///
 /// # Panics
-/// As [`test`].
+/// As [`test()`].
 pub async fn test_on(cluster: &Cluster, name: &str, body: impl AsyncFnOnce(&Place) -> Result<()>) {
     let watch = Stopwatch::start();
     let place = Place::make(cluster, name).await.expect("a namespace");
