@@ -136,7 +136,7 @@ async fn rules_change_live_and_never_by_accident() {
     drop(operator);
 }
 
-/// KL-04: what changed while the operator was away counts once it is back; with one of the reference, too.
+/// KL-04, K124: what changed while the operator was away counts once it is back; with one of the reference, too.
 #[tokio::test]
 async fn edits_in_the_operators_absence_are_not_missed() {
     for has_snapshots in [true, false] {
