@@ -31,7 +31,7 @@ pub(crate) struct Cluster {
     pub(crate) operator_port: u16,
     pub(crate) dns: Dns,
     /// The internal port, which all sidecars share.
-    internal: u16,
+    pub(crate) internal: u16,
 }
 
 /// What a pod is made of.
@@ -255,6 +255,12 @@ impl Pod {
 
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A flag in one word.
+    pub(crate) fn word(mut self, word: &str) -> Self {
+        self.flags.push(word.to_owned());
         self
     }
 

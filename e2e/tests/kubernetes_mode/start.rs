@@ -4,6 +4,10 @@ use ironside_e2e::wait;
 use ironside_testkit::certs::Ca;
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{
     dns::pod_address,
@@ -94,4 +98,29 @@ async fn anchors_survive_the_container() {
     let third = cluster.start(&pod()).await;
     third.program.logged("cached trust anchors").await.unwrap();
     assert_eq!(read(&cache).unwrap().trim(), cluster.ca.root_pem().trim());
+}
+
+/// K093: without mutual TLS between sidecars the connection to the operator keeps it: its server takes no other. Calls
+/// go in the clear.
+#[tokio::test]
+async fn without_mutual_tls_only_the_operators_connection_has_it() {
+    let cluster = Cluster::new(true).await;
+    let _operator = cluster.operator().await;
+    let address = pod_address(36);
+    let pod = Pod::new("web", "web-1", address).word("--enable-mtls=false");
+    let web = cluster.start(&pod).await;
+    web.knows("generation.Configuration.plain", "1").await;
+    let mut stream = TcpStream::connect((address, cluster.internal))
+        .await
+        .unwrap();
+    let empty_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    stream.write_all(&empty_settings).await.unwrap();
+    let mut head = [0; 9];
+    let read = wait::within("an answer", wait::LONG, stream.read_exact(&mut head)).await;
+    read.unwrap().unwrap();
+    assert_eq!(head.get(3), Some(&4), "no settings of HTTP/2: {head:?}");
 }
