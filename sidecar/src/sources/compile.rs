@@ -48,7 +48,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) otel_endpoint: Option<&'a str>,
     /// For `envRef`.
     pub(crate) env: &'a EnvAccess<'a>,
-    /// Components that may only be missing for now.
+    /// Components that are refused or not told yet: a handler that names one answers 503 in its place.
     pub(crate) withheld: &'a Withheld,
     /// What the operator says.
     pub(crate) streamed: &'a Streamed,
