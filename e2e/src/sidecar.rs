@@ -304,7 +304,7 @@ impl Sidecar {
     /// # Errors
     /// When the process ends first, or the deadline passes.
     pub async fn healthy(&mut self, path: &str) -> Result<()> {
-        let limit = Duration::from_secs(20);
+        let limit = wait::LONG;
         let watch = wait::Stopwatch::start();
         loop {
             if self

@@ -10,8 +10,8 @@ use std::{
 /// How often a condition is looked at.
 const STEP: Duration = Duration::from_millis(10);
 
-/// Ten seconds: far above anything a healthy program takes.
-pub const LONG: Duration = Duration::from_secs(10);
+/// A minute: it only bounds a hang, so it is far above what a healthy program takes on a cold, busy machine.
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// Polls until `look` brings a value.
 ///

@@ -17,7 +17,7 @@ function to(extra = {}) {
   return metadata;
 }
 
-const soon = (milliseconds = 5000) => ({ deadline: Date.now() + milliseconds });
+const soon = (milliseconds = 30000) => ({ deadline: Date.now() + milliseconds });
 
 function unary(name, metadata = to(), options = soon()) {
   return new Promise((resolve, reject) => {

@@ -18,7 +18,7 @@ OPTIONS = [
 def check():
     changes = []
     channel = grpc.insecure_channel(f"127.0.0.1:{os.environ['DAPR_GRPC_PORT']}", options=OPTIONS)
-    grpc.channel_ready_future(channel).result(timeout=5)
+    grpc.channel_ready_future(channel).result(timeout=30)
     channel.subscribe(changes.append)
     time.sleep(60)
     same("states", [grpc.ChannelConnectivity.READY], changes[-1:])

@@ -30,7 +30,7 @@ def hello(name):
 
 def unary():
     metadata = TO + (("x-text", "text"), ("x-bytes-bin", bytes(range(8))))
-    reply, call = stub.SayHello.with_call(hello("you"), timeout=2, metadata=metadata)
+    reply, call = stub.SayHello.with_call(hello("you"), timeout=30, metadata=metadata)
     same("reply", "Hello you", reply.message)
     initial = dict(call.initial_metadata())
     same("caller", os.environ.get("CALLER", "caller"), initial["seen-caller"])
@@ -41,7 +41,7 @@ def unary():
 async def aio():
     async with grpc.aio.insecure_channel(ADDRESS) as channel:
         stub = services.GreeterStub(channel)
-        reply = await stub.SayHello(hello("aio"), timeout=2, metadata=TO)
+        reply = await stub.SayHello(hello("aio"), timeout=30, metadata=TO)
         same("reply", "Hello aio", reply.message)
         chat = stub.Chat(metadata=TO)
         for name in ("a", "b"):
@@ -54,11 +54,11 @@ async def aio():
 def streams():
     for extra in ((), (("dapr-stream", "true"),)):
         metadata = TO + extra
-        reply = stub.ReplyToAll(iter([hello("a"), hello("b")]), metadata=metadata, timeout=5)
+        reply = stub.ReplyToAll(iter([hello("a"), hello("b")]), metadata=metadata, timeout=30)
         same("client stream", "Hello a, b", reply.message)
-        replies = [reply.message for reply in stub.ReplyOften(hello("c"), metadata=metadata, timeout=5)]
+        replies = [reply.message for reply in stub.ReplyOften(hello("c"), metadata=metadata, timeout=30)]
         same("server stream", ["Hello c 0", "Hello c 1", "Hello c 2"], replies)
-        replies = [reply.message for reply in stub.Chat(iter([hello("d"), hello("e")]), metadata=metadata, timeout=5)]
+        replies = [reply.message for reply in stub.Chat(iter([hello("d"), hello("e")]), metadata=metadata, timeout=30)]
         same("both", ["Hello d", "Hello e"], replies)
 
 
@@ -69,14 +69,14 @@ def deadline():
 
 def cancel():
     call = stub.SayHello.future(hello("slow"), metadata=TO)
-    timer = threading.Timer(0.2, call.cancel)
+    timer = threading.Timer(1, call.cancel)
     timer.start()
     raises(grpc.FutureCancelledError, call.result)
     same("code", grpc.StatusCode.CANCELLED, call.code())
 
 
 def details():
-    error = raises(grpc.RpcError, lambda: stub.SayHello(hello("fail"), metadata=TO, timeout=5))
+    error = raises(grpc.RpcError, lambda: stub.SayHello(hello("fail"), metadata=TO, timeout=30))
     same("code", grpc.StatusCode.FAILED_PRECONDITION, error.code())
     same("message", "cannot greet", error.details())
     status = rpc_status.from_call(error)
@@ -86,24 +86,24 @@ def details():
 
 
 def no_target():
-    error = raises(grpc.RpcError, lambda: stub.SayHello(hello("you"), timeout=5))
+    error = raises(grpc.RpcError, lambda: stub.SayHello(hello("you"), timeout=30))
     same("code", grpc.StatusCode.UNKNOWN, error.code())
     same("text", "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata", error.details())
 
 
 def unknown_app():
     metadata = (("dapr-app-id", "nosuch"),)
-    error = raises(grpc.RpcError, lambda: stub.SayHello(hello("you"), timeout=5, metadata=metadata))
+    error = raises(grpc.RpcError, lambda: stub.SayHello(hello("you"), timeout=30, metadata=metadata))
     same("code", grpc.StatusCode.UNKNOWN, error.code())
 
 
 def large():
-    error = raises(grpc.RpcError, lambda: stub.SayHello(hello("x" * (5 << 20)), metadata=TO, timeout=10))
+    error = raises(grpc.RpcError, lambda: stub.SayHello(hello("x" * (5 << 20)), metadata=TO, timeout=30))
     same("code", grpc.StatusCode.RESOURCE_EXHAUSTED, error.code())
 
 
 def a_thousand():
-    calls = [stub.SayHello.future(hello(str(number)), metadata=TO, timeout=30) for number in range(1000)]
+    calls = [stub.SayHello.future(hello(str(number)), metadata=TO, timeout=60) for number in range(1000)]
     same("replies", [f"Hello {number}" for number in range(1000)], [call.result().message for call in calls])
 
 

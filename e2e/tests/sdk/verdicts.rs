@@ -108,10 +108,15 @@ impl Verdicts {
             table.push_str(&format!("  {row:<48} deferred: {reason}\n"));
         }
         eprintln!("{table}");
+        let named: Vec<_> = rows
+            .iter()
+            .filter_map(|(row, verdict)| Some(format!("{row}: {}", verdict.as_ref().err()?)))
+            .collect();
         ensure!(
             failed == 0 && !rows.is_empty(),
-            "{sdk}: {failed} of {} rows failed",
-            rows.len()
+            "{sdk}: {failed} of {} rows failed: {}",
+            rows.len(),
+            named.join("; ")
         );
         Ok(())
     }
