@@ -4,7 +4,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -112,7 +111,7 @@ fn ironside(world: &World, words: &[&str]) -> Command {
 async fn ended(world: &World, words: &[&str]) -> Result<(Option<i32>, String)> {
     let mut program = started(world, "cli", &mut ironside(world, words));
     program.hush();
-    let status = program.exit(Duration::from_secs(30)).await?;
+    let status = program.exit(wait::LONG).await?;
     Ok((status.code(), program.log()))
 }
 
@@ -137,7 +136,7 @@ fn copied(world: &World, from: &Path, name: &str) -> Result<PathBuf> {
 
 async fn seen(program: &Program, text: &str) -> Result<()> {
     let look = || async { program.log().contains(text).then_some(()) };
-    wait::until(&format!("line {text:?}"), Duration::from_secs(40), look).await
+    wait::until(&format!("line {text:?}"), wait::LONG, look).await
 }
 
 async fn template(world: &World, language: &str, received: &str, passed: &str) -> Result<()> {
@@ -151,7 +150,7 @@ async fn template(world: &World, language: &str, received: &str, passed: &str) -
         code == Some(0) && text.contains("stopped successfully"),
         "{code:?} {text}"
     );
-    let status = run.exit(Duration::from_secs(20)).await?;
+    let status = run.exit(wait::LONG).await?;
     ensure!(status.code() == Some(0), "run ended with {status}");
     let log = run.log();
     for id in ["order-processor", "checkout"] {
@@ -308,7 +307,7 @@ async fn hello_world(world: &World, state: State) -> Result<()> {
             .ok()
             .filter(|reply| reply.status() == 204)
     };
-    wait::until("health of nodeapp", Duration::from_secs(20), ready).await?;
+    wait::until("health of nodeapp", wait::LONG, ready).await?;
     let (code, text) = ended(world, &invoke).await?;
     seen(&run, "Got a new order! Order ID: 42").await?;
     if state == State::Absent {
@@ -397,7 +396,7 @@ async fn calculator(world: &World) -> Result<()> {
             .ok()?;
             (reply.status() == 200 && reply.text() == result).then_some(())
         };
-        wait::until(operation, Duration::from_secs(15), ask).await?;
+        wait::until(operation, wait::LONG, ask).await?;
     }
     for id in ["frontendapp", "multiplyapp", "divideapp"] {
         ended(world, &["stop", "--app-id", id]).await?;
@@ -436,7 +435,7 @@ async fn how_to(world: &World, program: &str, server: &str, client: &str) -> Res
         ],
     );
     let mut caller = started(world, "client", caller.arg(apps.join(client)));
-    let status = caller.exit(Duration::from_secs(30)).await?;
+    let status = caller.exit(wait::LONG).await?;
     ensure!(status.code() == Some(0), "{status}: {}", caller.log());
     ensure!(
         caller.log().contains("Greeting: Hello Darth Tyrannus"),

@@ -13,5 +13,5 @@ address = f"localhost:{os.environ.get('DAPR_GRPC_PORT', '50007')}"
 with grpc.insecure_channel(address) as channel:
     stub = services.GreeterStub(channel)
     metadata = (("dapr-app-id", os.environ.get("GREETER_APP_ID", "server")),)
-    reply = stub.SayHello(protos.HelloRequest(name="Darth Tyrannus"), timeout=2, metadata=metadata)
+    reply = stub.SayHello(protos.HelloRequest(name="Darth Tyrannus"), timeout=30, metadata=metadata)
     print("Greeting:", reply.message, flush=True)
