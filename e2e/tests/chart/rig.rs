@@ -30,8 +30,9 @@ pub(crate) fn helm(arguments: &[&str], values: &str) -> Output {
         clippy::disallowed_methods,
         reason = "the recipe says where the Helm is that it built"
     )]
-    let helm = std::env::var_os("IRONSIDE_HELM");
-    let helm = helm.expect("IRONSIDE_HELM names no helm: cargo xtask e2e chart");
+    let given = std::env::var_os("IRONSIDE_HELM").map(PathBuf::from);
+    let helm = given.or_else(|| ironside_e2e::k8s::built("helm"));
+    let helm = helm.expect("no IRONSIDE_HELM, and none is built: cargo xtask e2e chart");
     let mut child = Command::new(helm)
         .args(arguments)
         .args(["--values", "-"])
