@@ -13,7 +13,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{cluster, images, steps::Steps, surroundings::Surroundings};
+use crate::{
+    cluster,
+    images::{self, previous::Previous},
+    sdk,
+    steps::Steps,
+    surroundings::Surroundings,
+};
 
 /// How the suite is run.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,6 +34,19 @@ pub(crate) struct Wish {
     #[arg(long, value_enum, default_value = "release")]
     profile: images::Profile,
 }
+
+impl Wish {
+    /// Whether a test of this module may run: a filter may be any part of its path.
+    fn wants(&self, module: &str) -> bool {
+        let named = self.only.as_deref().and_then(|only| only.split_once("::"));
+        named.is_none_or(|(named, _)| module.trim_end_matches("::").ends_with(named))
+    }
+}
+
+/// The module of the tests that need the version before this one.
+const UPGRADE: &str = "upgrade::";
+/// The module of the tests that need the Python SDK in an image.
+const SDK: &str = "sdk::";
 
 /// Whose cluster the tests run on.
 enum Host {
@@ -86,6 +105,19 @@ fn on(around: &Surroundings, steps: &mut Steps, wish: &Wish, host: &Host) -> Res
             cluster::load(around, cluster::MAIN, &written).map(|()| true)
         })?;
     }
+    let mut not_run = BTreeMap::new();
+    if matches!(host, Host::Brought(_)) {
+        not_run.insert(
+            SDK,
+            "its image is made for a cluster of this tool".to_owned(),
+        );
+    } else if wish.wants(SDK) {
+        let python = sdk::python(around, steps)?;
+        steps.step("image of the Python SDK", || {
+            let written = images::python::make(around, &python, &folder)?;
+            cluster::load(around, cluster::MAIN, &[written]).map(|()| true)
+        })?;
+    }
     let mut tests = around.cargo();
     tests
         .env("IRONSIDE_CACHE", around.shared())
@@ -101,12 +133,28 @@ fn on(around: &Surroundings, steps: &mut Steps, wish: &Wish, host: &Host) -> Res
         tests.env("IRONSIDE_E2E_CLUSTER", cluster::MAIN);
     }
     tests.args(&wish.only);
+    if wish.wants(UPGRADE) {
+        match images::previous::make(around, steps)? {
+            Previous::Made(folder) => {
+                tests.env("IRONSIDE_E2E_PREVIOUS", folder);
+            }
+            Previous::OutOfReach(why) => {
+                not_run.insert(UPGRADE, why);
+            }
+        }
+    }
+    for module in not_run.keys() {
+        tests.args(["--skip", module]);
+    }
     let times = around.target().join("k8s-times");
     drop(fs::remove_file(&times));
     tests.env("IRONSIDE_E2E_TIMES", &times);
     steps.step("tests on the cluster", || {
         let (passed, results) = listen(&mut tests)?;
         tell(&results, &times);
+        for (module, why) in &not_run {
+            eprintln!(" not run         - s  {module}*: {why}");
+        }
         Ok(passed)
     })
 }
@@ -152,7 +200,20 @@ fn tell(results: &BTreeMap<String, String>, times: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use super::result;
+    use super::{SDK, UPGRADE, Wish, images::Profile, result};
+
+    #[test]
+    fn what_is_made_is_what_the_wanted_tests_need() {
+        let wish = |only: Option<&str>| Wish {
+            full: false,
+            only: only.map(str::to_owned),
+            profile: Profile::Dev,
+        };
+        assert!(wish(None).wants(UPGRADE));
+        assert!(wish(Some("rolled_back")).wants(UPGRADE));
+        assert!(wish(Some("upgrade::the_version")).wants(UPGRADE));
+        assert!(!wish(Some("upgrade::the_version")).wants(SDK));
+    }
 
     #[test]
     fn results_are_read_from_the_lines_of_tests() {

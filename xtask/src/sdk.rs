@@ -18,10 +18,6 @@ use crate::{steps::Steps, surroundings::Surroundings};
 /// # Errors
 /// If Python or Node is missing, or a set of packages cannot be installed.
 pub(crate) fn run(around: &Surroundings, steps: &mut Steps) -> Result<()> {
-    need(
-        "python3",
-        "Python 3.10 or newer with venv (Debian: apt-get install python3 python3-venv)",
-    )?;
     need("node", "Node 18 or newer (Debian: apt-get install nodejs)")?;
     need("npm", "npm (Debian: apt-get install npm)")?;
     python(around, steps)?;
@@ -45,7 +41,7 @@ fn need(program: &str, what: &str) -> Result<()> {
     let answer = Command::new(program).arg("--version").output();
     match answer {
         Ok(output) if output.status.success() => Ok(()),
-        Ok(_) | Err(_) => bail!("the SDK suite needs {program} in PATH: {what}"),
+        Ok(_) | Err(_) => bail!("tests with published clients need {program} in PATH: {what}"),
     }
 }
 
@@ -82,10 +78,18 @@ impl Set {
     }
 }
 
-fn python(around: &Surroundings, steps: &mut Steps) -> Result<()> {
+/// Installs the Python SDK unless it is there; returns the folder of its virtual environment.
+///
+/// # Errors
+/// If Python is missing, or the packages cannot be installed.
+pub(crate) fn python(around: &Surroundings, steps: &mut Steps) -> Result<PathBuf> {
+    need(
+        "python3",
+        "Python 3.10 or newer with venv (Debian: apt-get install python3 python3-venv)",
+    )?;
     let set = Set::of(around, "python", "python/requirements.txt")?;
     if set.is_current()? {
-        return Ok(());
+        return Ok(set.folder);
     }
     steps.must(
         "virtual environment",
@@ -104,7 +108,8 @@ fn python(around: &Surroundings, steps: &mut Steps) -> Result<()> {
         ])
         .arg(&set.list);
     steps.must("Python packages", &mut install)?;
-    set.done()
+    set.done()?;
+    Ok(set.folder)
 }
 
 fn javascript(around: &Surroundings, steps: &mut Steps) -> Result<()> {

@@ -23,6 +23,8 @@ pub(crate) struct Image {
     pub(crate) names: Vec<String>,
     /// What a container runs unless it says otherwise; may be empty.
     pub(crate) entrypoint: Vec<String>,
+    /// Environment beside `PATH`, as `NAME=value`.
+    pub(crate) environment: Vec<String>,
     /// User and group as numbers; none is root.
     pub(crate) user: Option<String>,
     /// What is in it.
@@ -62,7 +64,9 @@ pub(crate) fn write(path: &Path, images: &[Image]) -> Result<()> {
 
 /// The image's own description, as the image specification has it.
 fn config(image: &Image, layer: &str) -> Value {
-    let mut run = json!({"WorkingDir": "/", "Env": ["PATH=/"]});
+    let path = "PATH=/".to_owned();
+    let environment: Vec<&String> = [&path].into_iter().chain(&image.environment).collect();
+    let mut run = json!({"WorkingDir": "/", "Env": environment});
     if let Some(fields) = run.as_object_mut() {
         if !image.entrypoint.is_empty() {
             fields.insert("Entrypoint".to_owned(), json!(image.entrypoint));

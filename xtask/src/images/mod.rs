@@ -5,6 +5,8 @@
 
 pub(crate) mod archive;
 pub(crate) mod list;
+pub(crate) mod previous;
+pub(crate) mod python;
 
 use std::{
     fs,
@@ -62,38 +64,51 @@ pub(crate) fn make(around: &Surroundings, wish: &Wish, out: &Path) -> Result<Vec
     let watch = Stopwatch::start();
     let programs = compile(around, wish.profile)?;
     fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
-    let image = |names: &[&str], entrypoint: &[&str], entries: Vec<Entry>| Image {
-        names: names
-            .iter()
-            .map(|name| format!("{REGISTRY}/{name}:{}", wish.tag))
-            .collect(),
-        entrypoint: entrypoint.iter().map(|word| (*word).to_owned()).collect(),
-        user: Some(list::USER.to_owned()),
-        entries,
-    };
     let scratch = out.join(".stripped");
     fs::create_dir_all(&scratch).with_context(|| format!("{}", scratch.display()))?;
-    let product = strip(&programs.join("ironside"), &scratch)?;
-    let names = ["daprd", "injector", "operator", "sentry", "ironside"];
-    let product = image(&names, &[], list::product(&product));
+    let product = product(&strip(&programs.join("ironside"), &scratch)?, &wish.tag);
     let mut entries = list::surroundings();
     entries.push(Entry {
         at: "/sample".to_owned(),
         source: Source::File(strip(&programs.join("sample"), &scratch)?),
     });
-    let sample = image(&["sample"], &["/sample"], entries);
+    let sample = image(&["sample"], &["/sample"], &wish.tag, entries);
     let mut written = Vec::new();
     for (name, image) in [("ironside.tar", product), ("sample.tar", sample)] {
-        let path = out.join(name);
-        write(&path, std::slice::from_ref(&image))?;
-        let size = fs::metadata(&path).map(|found| found.len()).unwrap_or(0);
-        let mebibytes = size.checked_div(1 << 20).unwrap_or(0);
-        eprintln!("-- {} ({mebibytes} MiB)", path.display());
-        written.push(path);
+        written.push(written_as(out.join(name), &image)?);
     }
     drop(fs::remove_dir_all(&scratch));
     eprintln!("-- images are ready ({})", watch.seconds());
     Ok(written)
+}
+
+/// An image of ours.
+fn image(names: &[&str], entrypoint: &[&str], tag: &str, entries: Vec<Entry>) -> Image {
+    Image {
+        names: names
+            .iter()
+            .map(|name| format!("{REGISTRY}/{name}:{tag}"))
+            .collect(),
+        entrypoint: entrypoint.iter().map(|word| (*word).to_owned()).collect(),
+        environment: Vec::new(),
+        user: Some(list::USER.to_owned()),
+        entries,
+    }
+}
+
+/// The product's image around the binary `program`.
+fn product(program: &Path, tag: &str) -> Image {
+    let names = ["daprd", "injector", "operator", "sentry", "ironside"];
+    image(&names, &[], tag, list::product(program))
+}
+
+/// Writes one image, and says so.
+fn written_as(path: PathBuf, image: &Image) -> Result<PathBuf> {
+    write(&path, std::slice::from_ref(image))?;
+    let size = fs::metadata(&path).map(|found| found.len()).unwrap_or(0);
+    let mebibytes = size.checked_div(1 << 20).unwrap_or(0);
+    eprintln!("-- {} ({mebibytes} MiB)", path.display());
+    Ok(path)
 }
 
 /// Builds both programs; returns their folder.
