@@ -1,23 +1,21 @@
 //! The chart, installed as a user installs it, with the flags that name the test's images.
 
-use std::process::Output;
+use std::{path::PathBuf, process::Output};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::OnceCell;
 
-use super::Cluster;
-use crate::binaries::root;
+use super::{Cluster, Machine};
+use crate::binaries::{root, setting};
 
 /// The release and its namespace.
 const RELEASE: &str = "ironside";
 const NAMESPACE: &str = "dapr-system";
 
 /// Images of this run, which no registry knows.
-const IMAGES: [&str; 8] = [
+const IMAGES: [&str; 6] = [
     "--set",
     "global.registry=ironside.test",
-    "--set",
-    "global.tag=e2e",
     "--set",
     "global.imagePullPolicy=Never",
     "--set",
@@ -31,15 +29,43 @@ static SHARED: OnceCell<Result<(), String>> = OnceCell::const_new();
 #[derive(Clone, Debug)]
 pub struct Helm {
     cluster: Cluster,
+    chart: PathBuf,
+    tag: &'static str,
+    files: Vec<String>,
 }
 
 impl Helm {
-    /// On this cluster.
+    /// This version of the chart, on this cluster.
     #[must_use]
     pub fn new(cluster: &Cluster) -> Self {
         Self {
             cluster: cluster.clone(),
+            chart: root().join("charts/ironside"),
+            tag: "e2e",
+            files: Vec::new(),
         }
+    }
+
+    /// The version before this one, whose images are loaded.
+    ///
+    /// # Errors
+    /// If nobody made it, or its images are refused.
+    pub fn previous(machine: &Machine, cluster: &Cluster) -> Result<Self> {
+        let folder = setting("IRONSIDE_E2E_PREVIOUS")
+            .context("IRONSIDE_E2E_PREVIOUS names no folder: cargo xtask e2e k8s sets it")?;
+        machine.load(&folder.join("ironside.tar"))?;
+        Ok(Self {
+            chart: folder.join("ironside"),
+            tag: "e2e-prev",
+            ..Self::new(cluster)
+        })
+    }
+
+    /// A value that is the content of a file.
+    #[must_use]
+    pub fn file(mut self, value: &str, path: &std::path::Path) -> Self {
+        self.files.push(format!("{value}={}", path.display()));
+        self
     }
 
     /// The namespace of the control plane.
@@ -53,11 +79,10 @@ impl Helm {
     /// # Errors
     /// With helm's own words.
     pub fn install(&self, settings: &[&str]) -> Result<String> {
-        let chart = root().join("charts/ironside");
         let mut command = self.cluster.helm();
         command
             .args(["upgrade", "--install", RELEASE])
-            .arg(chart)
+            .arg(&self.chart)
             .args([
                 "--namespace",
                 NAMESPACE,
@@ -66,9 +91,13 @@ impl Helm {
                 "--timeout",
                 "120s",
             ])
-            .args(IMAGES);
+            .args(IMAGES)
+            .args(["--set", &format!("global.tag={}", self.tag)]);
         for setting in settings {
             command.args(["--set", setting]);
+        }
+        for file in &self.files {
+            command.args(["--set-file", file]);
         }
         said(command.output().context("starting helm")?)
     }
@@ -119,7 +148,7 @@ impl Helm {
         said(command.output().context("starting helm")?)
     }
 
-    /// Takes the release away.
+    /// Takes the release away, if it is there.
     ///
     /// # Errors
     /// With helm's own words.
@@ -130,6 +159,7 @@ impl Helm {
             RELEASE,
             "--namespace",
             NAMESPACE,
+            "--ignore-not-found",
             "--wait",
             "--timeout",
             "120s",

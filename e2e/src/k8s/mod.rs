@@ -28,7 +28,7 @@ use kube::{
 
 pub use helm::Helm;
 pub use machine::{Machine, built};
-pub use own::test_on_own;
+pub use own::{test_on_bare, test_on_own};
 pub use place::{Place, Said};
 pub use pods::Answer;
 pub use sample::Sample;
@@ -100,6 +100,14 @@ impl Cluster {
     #[must_use]
     pub fn helm(&self) -> Command {
         self.program("helm")
+    }
+
+    /// A call of this project's own command on this cluster.
+    #[must_use]
+    pub fn ironside(&self) -> Command {
+        let mut command = Command::new(crate::binaries::path("ironside"));
+        command.env("KUBECONFIG", &self.kubeconfig);
+        command
     }
 
     /// The project's own build of a program, or the one in `PATH`.

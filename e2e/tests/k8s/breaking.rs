@@ -106,16 +106,25 @@ impl<'a> Load<'a> {
         self.place.until("fifty more calls", more).await
     }
 
+    /// No call may have failed yet.
+    pub(crate) async fn so_far(&self, what: &str) -> Result<()> {
+        told(what, &self.place.load(&self.pod).await?)
+    }
+
     /// Ends it: no call may have failed.
     pub(crate) async fn end(self, what: &str) -> Result<()> {
-        let account = self.place.end_load(&self.pod).await?;
-        k8s::figure(&format!(
-            "{what}: {} calls, {} failed, longest {} ms",
-            account["ok"], account["failed"], account["longest_ms"]
-        ));
-        ensure!(account["failed"] == 0, "{what}: {account}");
-        Ok(())
+        told(what, &self.place.end_load(&self.pod).await?)
     }
+}
+
+/// Prints the account of a load without a failed call.
+fn told(what: &str, account: &Value) -> Result<()> {
+    k8s::figure(&format!(
+        "{what}: {} calls, {} failed, longest {} ms",
+        account["ok"], account["failed"], account["longest_ms"]
+    ));
+    ensure!(account["failed"] == 0, "{what}: {account}");
+    Ok(())
 }
 
 /// Asks for a pod that is not made: the API server admits it, and shows what it would be.

@@ -6,6 +6,7 @@
 #![cfg(test)]
 
 mod access_control;
+mod authority;
 mod breaking;
 mod call;
 mod crds;
@@ -14,6 +15,7 @@ mod identities;
 mod inject;
 mod install;
 mod live;
+mod moving;
 mod node;
 mod outages;
 mod pods;

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use crate::breaking::{CONTROL, Load, churning, kubectl, reaches, webhook};
 
 /// Leaves of a minute, which is the shortest that Sentry issues, and clocks that agree: they are one clock.
-const SHORT: [&str; 2] = [
+pub(crate) const SHORT: [&str; 2] = [
     "global.mtls.workloadCertTTL=60s",
     "global.mtls.allowedClockSkew=1s",
 ];
