@@ -23,4 +23,5 @@ mod rights;
 mod roots;
 mod services;
 mod shop;
+mod upgrade;
 mod webhook;
