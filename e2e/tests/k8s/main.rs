@@ -21,6 +21,7 @@ mod outages;
 mod pods;
 mod rights;
 mod roots;
+mod sdk;
 mod services;
 mod shop;
 mod upgrade;
