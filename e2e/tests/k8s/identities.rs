@@ -263,3 +263,108 @@ async fn a_pod_of_an_account_that_does_not_list_its_app_waits() {
     let name = "identities::a_pod_of_an_account_that_does_not_list_its_app_waits";
     k8s::test_on_own(name, &[], unlisted).await;
 }
+
+/// A pod that no node ever starts: it has an identity all the same.
+fn idle(name: &str, annotations: &serde_json::Value) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": annotations},
+        "spec": {
+            "schedulingGates": [{"name": "test.example.org/never"}],
+            "containers": [{"name": "app", "image": "ironside.test/sample:e2e", "securityContext": {
+                "runAsNonRoot": true, "allowPrivilegeEscalation": false,
+                "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
+            }}],
+        },
+    })
+    .to_string()
+}
+
+/// Asks with a fresh token of a pod until it is refused in these words: Sentry learns of new pods by a watch.
+async fn pretends(place: &Place, pod: &str, app: &str, words: &str) -> Result<()> {
+    let namespace = place.namespace();
+    let look = async || {
+        let token = token(place, "default", AUDIENCE, Some(pod)).await.ok()?;
+        let claim = Claim {
+            token,
+            namespace,
+            app,
+        };
+        match sign(place, claim).await.ok()? {
+            // That ends the wait as well: no further look may hide it.
+            Ok(()) => Some(None),
+            Err(status) if status.message().contains(words) => Some(Some(status)),
+            Err(_) => None,
+        }
+    };
+    let what = format!("{pod} in {namespace} is refused: {words}");
+    let status = place.until(&what, look).await?;
+    let status = status.with_context(|| format!("{pod} as {app}: got a certificate"))?;
+    ensure!(status.code() == Code::PermissionDenied, "{status:?}");
+    Ok(())
+}
+
+async fn pretenders(_machine: &Machine, place: &Place) -> Result<()> {
+    let part = json!({"dapr.io/control-plane": "operator"});
+    place.apply(&idle("outside", &part))?;
+    pretends(place, "outside", "dapr-operator", "is not allowed").await?;
+
+    let control = place.beside(CONTROL);
+    let cases = [
+        (
+            json!({"dapr.io/app-id": "dapr-operator"}),
+            "is reserved for the control plane",
+        ),
+        (
+            json!({"dapr.io/control-plane": "operator", "dapr.io/app-id": "dapr-operator"}),
+            "cannot have annotation 'dapr.io/app-id'",
+        ),
+        (
+            json!({"dapr.io/control-plane": "everything"}),
+            "unknown control plane service",
+        ),
+    ];
+    for (index, (annotations, words)) in cases.iter().enumerate() {
+        let name = format!("inside-{index}");
+        control.apply(&idle(&name, annotations))?;
+        let outcome = pretends(&control, &name, "dapr-operator", words).await;
+        kubectl(&control, &["delete", "pod", &name, "--grace-period=0"])?;
+        outcome?;
+    }
+
+    // K037: a token belongs to one pod, not to a name.
+    let twin = json!({"dapr.io/app-id": "twin"});
+    let namespace = place.namespace();
+    let claim = |token: &str| Claim {
+        token: token.to_owned(),
+        namespace,
+        app: "twin",
+    };
+    let accepted = async |token: &str| {
+        let look = async || sign(place, claim(token)).await.ok()?.ok();
+        place.until("the pod's own token counts", look).await
+    };
+    place.apply(&idle("twin", &twin))?;
+    let first = token(place, "default", AUDIENCE, Some("twin")).await?;
+    accepted(&first).await?;
+    kubectl(
+        place,
+        &["delete", "pod", "twin", "--force", "--grace-period=0"],
+    )?;
+    place.apply(&idle("twin", &twin))?;
+    let second = token(place, "default", AUDIENCE, Some("twin")).await?;
+    accepted(&second).await?;
+    let late = async || sign(place, claim(&first)).await.ok()?.err();
+    let status = place
+        .until("the token of the former pod is refused", late)
+        .await?;
+    ensure!(status.code() == Code::PermissionDenied, "{status:?}");
+    Ok(())
+}
+
+/// TM2, TM4, K037, K038, K040: annotations make no pod the control plane, and a pod of the same name is another one.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+async fn annotations_make_nobody_the_control_plane() {
+    let name = "identities::annotations_make_nobody_the_control_plane";
+    k8s::test_on_own(name, &[], pretenders).await;
+}
