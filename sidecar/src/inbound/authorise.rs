@@ -43,6 +43,12 @@ pub(crate) fn recheck(recorder: &Recorder, live: &Live, asked: &Asked<'_>) -> Re
     outcome(live, asked, &decision)
 }
 
+/// Whether the rules allow a call; nothing is noted.
+pub(crate) fn is_allowed(live: &Live, asked: &Asked<'_>) -> bool {
+    let decision = live.policy.decide(asked.caller, &asked.operation);
+    decision.is_allowed()
+}
+
 /// Takes note of a call that is for another app: this sidecar relays nothing (O-C11).
 pub(crate) fn refused_relay(recorder: &Recorder, live: &Live, asked: &Asked<'_>) {
     recorder.record(live, asked, &Decision::deny(Reason::RelayRefused));

@@ -1,26 +1,30 @@
-//! Streams in flight obey a policy that came after them (K198).
+//! Calls under way finish, and streams obey a policy that came after them (KL-01, K198).
 //!
 //! Owns the register of a worker's invocations and proxied calls: after every published state each is judged
-//! again, and one that is no longer allowed ends with PermissionDenied, before its answer or in the middle of
-//! it. The others are not woken. A call that nobody revokes pays for its entry and, per frame, for one atomic
-//! read. Unary calls between sidecars finish as they began (security 4.8).
+//! again. One that is no longer allowed has [`GRACE`] to finish as it began; if it is still open then, and still
+//! not allowed, it ends with PermissionDenied, before its answer or in the middle of it. The others are not woken.
+//! A call that nobody revokes pays for its entry and, per frame, for one atomic read; time is kept by one timer a
+//! worker. Unary calls between sidecars finish as they began (security 4.8).
 
 use std::{
     collections::BTreeMap,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use ironside_chassis::clock::{Clock, Tick};
 use ironside_identity::VerifiedPeer;
 use ironside_policy::{Form, Operation, Verb, VerbSet};
+use tokio::sync::watch;
 use tonic::Status;
 
-use super::authorise::{caller, recheck};
+use super::authorise::{caller, is_allowed, recheck};
 use crate::{
     body::{Body, BodyError},
     decisions::{
@@ -33,6 +37,10 @@ use crate::{
 
 #[cfg(test)]
 pub(crate) mod tests;
+
+/// What a call under way has to finish once rules came that deny it: plain calls end as they began (KL-01), and a
+/// stream that does not end, with a second for the message under way, still ends within the five of fact K198.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Calls that are judged before the thread serves others again.
 const BATCH: usize = 256;
@@ -61,6 +69,8 @@ pub(crate) struct Call {
     trace: Option<TraceNumber>,
     /// What a pipeline made of the method, last.
     rewritten: Mutex<Option<(Box<str>, Verb)>>,
+    /// Since when the rules deny it, without a break.
+    denied: Mutex<Option<Tick>>,
     revoked: OnceLock<Status>,
     waker: AtomicWaker,
 }
@@ -87,12 +97,30 @@ struct Upload {
     call: Arc<Call>,
 }
 
-/// Judges the calls of a worker whenever a new state is published.
-pub(crate) async fn follow(worker: Arc<Worker>) {
-    let mut live = worker.shared.live.clone();
-    while live.changed().await.is_ok() {
+/// Judges the calls of a register whenever a new state is published, and once more when the time is over of those
+/// that it denies.
+pub(crate) async fn follow(
+    register: Arc<InFlight>,
+    decisions: Arc<Recorder>,
+    mut live: watch::Receiver<Arc<Live>>,
+    clock: Clock,
+) {
+    let mut due: Option<Tick> = None;
+    loop {
+        let over = async {
+            match due {
+                Some(due) => tokio::time::sleep(due.since(clock.monotonic())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = live.changed() => if changed.is_err() {
+                return;
+            },
+            () = over => {}
+        }
         let newest = Arc::clone(&live.borrow_and_update());
-        worker.in_flight.judge(&worker.decisions, &newest).await;
+        due = register.judge(&decisions, &newest, clock.monotonic()).await;
     }
 }
 
@@ -132,6 +160,7 @@ impl InFlight {
             protocol: asked.protocol,
             trace: asked.trace,
             rewritten: Mutex::default(),
+            denied: Mutex::default(),
             revoked: OnceLock::new(),
             waker: AtomicWaker::new(),
         });
@@ -148,9 +177,11 @@ impl InFlight {
         }
     }
 
-    /// Revokes every call that `live` does not allow; the refusals are noted.
-    async fn judge(&self, recorder: &Recorder, live: &Live) {
+    /// Revokes every call that has not been allowed for as long as [`GRACE`]; the refusals are noted. Returns when the
+    /// first of the other calls that `live` denies has had its time.
+    async fn judge(&self, recorder: &Recorder, live: &Live, now: Tick) -> Option<Tick> {
         let mut from = 0;
+        let mut due: Option<Tick> = None;
         loop {
             let batch: Vec<(u64, Arc<Call>)> = {
                 let calls = self.calls();
@@ -160,11 +191,12 @@ impl InFlight {
                     .collect()
             };
             let Some((last, _)) = batch.last() else {
-                return;
+                return due;
             };
             from = last + 1;
             for (_, call) in &batch {
-                call.judge(recorder, live);
+                let waits = call.judge(recorder, live, now);
+                due = due.into_iter().chain(waits).min();
             }
             tokio::task::yield_now().await;
         }
@@ -184,23 +216,32 @@ impl Call {
         *lock(&self.rewritten) = Some((method.into(), verb));
     }
 
-    fn judge(&self, recorder: &Recorder, live: &Live) {
+    /// Returns when its time is over, if it is denied and still has some.
+    fn judge(&self, recorder: &Recorder, live: &Live, now: Tick) -> Option<Tick> {
         if self.revoked.get().is_some() {
-            return;
+            return None;
         }
-        let original = self.asked(&self.method, self.verb);
         let rewritten = lock(&self.rewritten).clone();
         let rewritten = rewritten
             .as_ref()
             .map(|(method, verb)| self.asked(method, *verb));
-        for asked in [Some(original), rewritten].into_iter().flatten() {
-            if let Err(status) = recheck(recorder, live, &asked) {
-                // Only this task sets it, and it was not set above.
-                let _first = self.revoked.set(status);
-                self.waker.wake();
-                return;
-            }
+        let original = self.asked(&self.method, self.verb);
+        let mut both = [Some(original), rewritten].into_iter().flatten();
+        let mut denied = lock(&self.denied);
+        let Some(asked) = both.find(|asked| !is_allowed(live, asked)) else {
+            *denied = None;
+            return None;
+        };
+        let due = *denied.get_or_insert(now) + GRACE;
+        if now < due {
+            return Some(due);
         }
+        if let Err(status) = recheck(recorder, live, &asked) {
+            // Only this task sets it, and it was not set above.
+            let _first = self.revoked.set(status);
+            self.waker.wake();
+        }
+        None
     }
 
     fn asked<'a>(&'a self, method: &'a str, verb: Verb) -> Asked<'a> {

@@ -135,7 +135,13 @@ impl DataThread {
         };
         let worker = Arc::new(worker(&shared, &clients, client)?);
         clients.spawn("peer-sweep", sweep(Arc::clone(&worker)));
-        clients.spawn("policy-recheck", in_flight::follow(Arc::clone(&worker)));
+        let recheck = in_flight::follow(
+            Arc::clone(&worker.in_flight),
+            Arc::clone(&worker.decisions),
+            shared.live.clone(),
+            shared.clock.clone(),
+        );
+        clients.spawn("policy-recheck", recheck);
         let api = Api {
             worker: Arc::clone(&worker),
             tasks: serving.group("api-connection"),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use ironside_chassis::Clock;
+use ironside_chassis::{Clock, tasks::Tasks};
 use ironside_identity::{AppId, Namespace, SpiffeId, TrustDomain};
 use ironside_policy::{AppKind, Callee, Caller, Input, Namespaces, PolicySet};
 use ironside_resources::access_control;
@@ -49,9 +49,17 @@ fn live(web: &str) -> Live {
     }
 }
 
+fn recorder() -> Arc<Recorder> {
+    let metrics = Arc::new(Metrics::disabled());
+    Decisions::new(metrics, Clock::system(), false).recorder()
+}
+
+/// These rules come, and stay until the time of all calls is over.
 async fn judge(register: &InFlight, web: &str) {
-    let decisions = Decisions::new(Arc::new(Metrics::disabled()), Clock::system(), false);
-    register.judge(&decisions.recorder(), &live(web)).await;
+    let (recorder, live) = (recorder(), live(web));
+    for now in [Tick::ZERO, Tick::ZERO + GRACE] {
+        register.judge(&recorder, &live, now).await;
+    }
 }
 
 fn peer(app: &str) -> Arc<VerifiedPeer> {
@@ -201,4 +209,119 @@ async fn every_call_of_a_crowd_is_judged() {
         .iter()
         .filter(|entry| entry.call.revoked.get().is_some());
     assert_eq!(revoked.count(), (3 * BATCH + 7).div_ceil(2) - 1);
+}
+
+/// A worker's rules over time, and the calls under them.
+struct Reign {
+    register: Arc<InFlight>,
+    rules: watch::Sender<Arc<Live>>,
+    judge: Tasks,
+}
+
+impl Reign {
+    fn new(web: &str) -> Self {
+        let register = Arc::new(InFlight::default());
+        let (rules, live) = watch::channel(Arc::new(live(web)));
+        let follow = follow(Arc::clone(&register), recorder(), live, Clock::system());
+        let judge = Tasks::new();
+        judge.spawn("policy-recheck", follow);
+        Self {
+            register,
+            rules,
+            judge,
+        }
+    }
+
+    fn publish(&self, web: &str) {
+        self.rules.send_replace(Arc::new(live(web)));
+    }
+}
+
+const A: &str = "{name: /a, action: allow}";
+
+/// KL-01: a call under way when the rules change has three seconds to finish as it began.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_ends_in_time_ends_as_it_began() {
+    let reign = Reign::new(A);
+    let mut entry = entry(&reign.register, "web", "a");
+    reign.publish("");
+    let work = pin!(async {
+        tokio::time::sleep(GRACE - Duration::from_millis(10)).await;
+        Ok(())
+    });
+    assert!(entry.during(work).await.is_ok());
+    assert!(entry.revoked(&Context::from_waker(Waker::noop())).is_none());
+}
+
+/// Fact K198: what goes on for longer ends when its time is over, and not later.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_goes_on_ends_with_its_time() {
+    let reign = Reign::new(A);
+    let mut entry = entry(&reign.register, "web", "a");
+    let start = Clock::system().monotonic();
+    reign.publish("");
+    let work = pin!(std::future::pending::<Result<(), Status>>());
+    let status = entry.during(work).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let took = Clock::system().monotonic() - start;
+    assert!(
+        (GRACE..GRACE + Duration::from_millis(10)).contains(&took),
+        "{took:?}"
+    );
+}
+
+/// Further changes neither lengthen the time of a call nor shorten that of another.
+#[tokio::test(start_paused = true)]
+async fn each_call_has_the_time_since_it_was_denied() {
+    let reign = Reign::new("{name: /a, action: allow}, {name: /b, action: allow}");
+    let mut first = entry(&reign.register, "web", "a");
+    let mut second = entry(&reign.register, "web", "b");
+    let start = Clock::system().monotonic();
+    reign.publish("{name: /b, action: allow}");
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        reign.publish("{name: /b, action: allow}");
+    }
+    reign.publish("");
+    let never = || std::future::pending::<Result<(), Status>>();
+    let clock = Clock::system();
+    assert!(first.during(pin!(never())).await.is_err());
+    let one = clock.monotonic() - start;
+    assert!(second.during(pin!(never())).await.is_err());
+    let other = clock.monotonic() - start;
+    for (took, want) in [(one, GRACE), (other, GRACE + Duration::from_secs(2))] {
+        assert!(
+            (want..want + Duration::from_millis(10)).contains(&took),
+            "{took:?}, not {want:?}"
+        );
+    }
+}
+
+/// Rules that are taken back in time end nothing, and time starts anew with the next ones.
+#[tokio::test(start_paused = true)]
+async fn rules_that_are_taken_back_in_time_end_nothing() {
+    let reign = Reign::new(A);
+    let mut entry = entry(&reign.register, "web", "a");
+    reign.publish("");
+    tokio::time::sleep(GRACE / 2).await;
+    reign.publish(A);
+    tokio::time::sleep(GRACE / 2).await;
+    reign.publish("");
+    let work = pin!(async {
+        tokio::time::sleep(GRACE - Duration::from_millis(10)).await;
+        Ok(())
+    });
+    assert!(entry.during(work).await.is_ok());
+}
+
+/// The task ends with whoever publishes.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_judged_when_nobody_publishes_any_more() {
+    let Reign {
+        register,
+        rules,
+        judge,
+    } = Reign::new(A);
+    drop((register, rules));
+    assert!(judge.wait(GRACE).await.is_empty(), "it goes on");
 }
