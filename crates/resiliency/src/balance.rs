@@ -3,7 +3,7 @@
 //! Two addresses are drawn at random and the less loaded one is taken: load is the moving average of latency
 //! (`load.rs`) times the calls under way. Refusals count as slow however fast they come. Addresses that failed
 //! too often are left out for a while (`health.rs`), those that this call tried are avoided while others remain,
-//! and a header can tie calls to an address. Drawing takes constant time; only when nothing usable is drawn are
+//! those that sent their callers elsewhere as well, and a header can tie calls to an address. Drawing takes constant time; only when nothing usable is drawn are
 //! all addresses looked at. Owns no connection and finds no address. Source: resiliency-observability 6.2.
 
 use std::cmp::Ordering;
@@ -56,6 +56,8 @@ struct Endpoint<K> {
     serial: u64,
     load: Load,
     health: Health,
+    /// It is passed over until then.
+    shunned: Duration,
 }
 
 /// A call at an address; it ends with [`Balancer::release`].
@@ -144,6 +146,15 @@ impl<K: Eq + Hash> Balancer<K> {
             serial,
             load: Load::default(),
             health: Health::default(),
+            shunned: Duration::ZERO,
+        }
+    }
+
+    /// Passes an address over until then while others are usable: it sent its callers elsewhere.
+    pub fn shun(&mut self, key: &K, until: Duration) {
+        let mut known = self.endpoints.iter_mut();
+        if let Some(endpoint) = known.find(|endpoint| endpoint.key == *key) {
+            endpoint.shunned = until;
         }
     }
 
@@ -265,7 +276,13 @@ impl<K: Eq + Hash> Balancer<K> {
         endpoint.is_some_and(|known| known.health.is_usable(now) && !tried.holds(known.serial))
     }
 
-    /// Two at random, the less loaded of those that are usable.
+    /// Usable, and not passed over.
+    fn is_welcome(&self, at: usize, now: Duration, tried: &Tried) -> bool {
+        let endpoint = self.endpoints.get(at);
+        endpoint.is_some_and(|known| known.shunned <= now) && self.is_usable(at, now, tried)
+    }
+
+    /// Two at random, the less loaded of those that are welcome.
     fn draw(&self, now: Duration, tried: &Tried, rng: &mut impl Rng) -> Option<usize> {
         let count = self.endpoints.len();
         if count < 2 {
@@ -275,8 +292,8 @@ impl<K: Eq + Hash> Balancer<K> {
             let one = rng.random_range(0..count);
             let other = (one + rng.random_range(1..count)) % count;
             let drawn = [one, other].into_iter();
-            let usable = drawn.filter(|at| self.is_usable(*at, now, tried));
-            let least = usable.min_by(|one, other| self.compare(*one, *other, now));
+            let welcome = drawn.filter(|at| self.is_welcome(*at, now, tried));
+            let least = welcome.min_by(|one, other| self.compare(*one, *other, now));
             if least.is_some() {
                 return least;
             }
@@ -284,7 +301,7 @@ impl<K: Eq + Hash> Balancer<K> {
         None
     }
 
-    /// The least loaded of all that are usable; else of those not left out; else of all.
+    /// The least loaded of all that are welcome; else of the usable; else of those not left out; else of all.
     fn best(&self, now: Duration, tried: &Tried) -> Option<usize> {
         let least = |fits: &dyn Fn(usize) -> bool| {
             let all = 0..self.endpoints.len();
@@ -292,7 +309,8 @@ impl<K: Eq + Hash> Balancer<K> {
             fitting.min_by(|one, other| self.compare(*one, *other, now))
         };
         let untried = Tried::default();
-        least(&|at| self.is_usable(at, now, tried))
+        least(&|at| self.is_welcome(at, now, tried))
+            .or_else(|| least(&|at| self.is_usable(at, now, tried)))
             .or_else(|| least(&|at| self.is_usable(at, now, &untried)))
             .or_else(|| least(&|_| true))
     }
@@ -309,10 +327,10 @@ impl<K: Eq + Hash> Balancer<K> {
         one_waits.cmp(&other_waits).then(one.total_cmp(&other))
     }
 
-    /// The usable address of the highest weight for this value that has no more than its share and a quarter.
+    /// The welcome address of the highest weight for this value that has no more than its share and a quarter.
     fn tied(&self, now: Duration, tried: &Tried, hash: u64) -> Option<usize> {
         let all = 0..self.endpoints.len();
-        let usable = all.filter(|at| self.is_usable(*at, now, tried));
+        let welcome = all.filter(|at| self.is_welcome(*at, now, tried));
         let share = (self.pending + 1) as f64 / self.endpoints.len().max(1) as f64;
         let most = (share * AFFINITY_LOAD).ceil().max(AFFINITY_FLOOR);
         let has_room = |at: &usize| {
@@ -323,7 +341,7 @@ impl<K: Eq + Hash> Balancer<K> {
             let endpoint = self.endpoints.get(*at);
             endpoint.map(|known| mix(known.hash ^ hash))
         };
-        usable.filter(has_room).max_by_key(weight)
+        welcome.filter(has_room).max_by_key(weight)
     }
 }
 

@@ -28,6 +28,8 @@ use super::Callee;
 
 /// Apps whose replicas are remembered; beyond it the memory starts anew.
 const CAPACITY: usize = 4096;
+/// How long an address is passed over that sent its callers elsewhere: by then DNS has heard of it too.
+const PASSED_OVER: Duration = Duration::from_secs(2);
 /// Scope of lines on replicas.
 const LOG: &str = "dapr.runtime";
 
@@ -96,6 +98,15 @@ impl Fleet {
             .or_default()
             .insert(callee.app_id.clone(), Arc::clone(&replicas));
         replicas
+    }
+
+    /// The sidecar at this address told its callers to go: calls go elsewhere at once.
+    pub(crate) fn left(&self, authority: &Authority) {
+        let until = self.clock.monotonic().since_start() + PASSED_OVER;
+        let apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        for replicas in apps.values().flat_map(HashMap::values) {
+            replicas.lock().balancer.shun(authority, until);
+        }
     }
 
     fn replicas(&self, callee: &Callee, of: &Arc<[Authority]>) -> Replicas {
@@ -284,6 +295,19 @@ mod tests {
                 "dapr_resiliency_endpoints{app_id=\"a\",target=\"app_b\",state=\"ready\"}"
             )
         );
+        // One that sends its callers away is called no longer.
+        let apart = addresses(&[3, 4]);
+        fleet.left(&Authority::new("127.0.0.1", 4).unwrap());
+        let picked = |of: &Arc<[Authority]>| {
+            let picked = replicas.pick(of, Choice::default(), &mut Tried::default());
+            picked.unwrap().0.port()
+        };
+        assert!(
+            (0..200).any(|_| picked(&apart) == 4),
+            "it was not known then"
+        );
+        fleet.left(&Authority::new("127.0.0.1", 4).unwrap());
+        assert!((0..200).all(|_| picked(&apart) == 3));
         // A set of other addresses is taken over at once.
         let other = addresses(&[7, 8]);
         let mut tried = Tried::default();

@@ -8,7 +8,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -64,16 +64,21 @@ pub(crate) struct Streams {
     ever: AtomicU64,
 }
 
-/// Open streams of a whole process, and how many there ever were.
+/// Streams of a whole process: how many there ever were, and those that its end still waits for.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
-    open: AtomicUsize,
+    /// Of those that were opened since [`Traffic::depart`].
+    late: AtomicUsize,
     ever: AtomicU64,
+    is_departing: AtomicBool,
 }
 
 /// An open stream; the response body holds it, or whatever drops the request.
 #[derive(Debug)]
-pub(crate) struct StreamGuard(Arc<Streams>);
+pub(crate) struct StreamGuard {
+    streams: Arc<Streams>,
+    is_late: bool,
+}
 
 /// Which protocols the HTTP API speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,9 +162,14 @@ async fn verdict(lease: &mut Option<Lease>, streams: &Streams) -> Verdict {
 // === impl Traffic ===
 
 impl Traffic {
-    /// True if any stream is open.
+    /// The process is about to end: streams that are open by now are left to the drain.
+    pub(crate) fn depart(&self) {
+        self.is_departing.store(true, Ordering::Relaxed);
+    }
+
+    /// True if any stream is open that began since [`Self::depart`].
     pub(crate) fn is_busy(&self) -> bool {
-        self.open.load(Ordering::Relaxed) > 0
+        self.late.load(Ordering::Relaxed) > 0
     }
 
     /// Streams that were ever opened.
@@ -188,12 +198,19 @@ impl Streams {
     pub(crate) fn open(self: &Arc<Self>) -> StreamGuard {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.ever.fetch_add(1, Ordering::Relaxed);
+        let mut is_late = false;
         if let Some(traffic) = &self.traffic {
-            traffic.open.fetch_add(1, Ordering::Relaxed);
             traffic.ever.fetch_add(1, Ordering::Relaxed);
+            is_late = traffic.is_departing.load(Ordering::Relaxed);
+            if is_late {
+                traffic.late.fetch_add(1, Ordering::Relaxed);
+            }
         }
         self.opening.head_done();
-        StreamGuard(Arc::clone(self))
+        StreamGuard {
+            streams: Arc::clone(self),
+            is_late,
+        }
     }
 
     /// True if any stream is open.
@@ -250,12 +267,13 @@ impl Streams {
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(traffic) = &self.0.traffic {
-            traffic.open.fetch_sub(1, Ordering::Relaxed);
+        let Self { streams, is_late } = self;
+        streams.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(traffic) = streams.traffic.as_ref().filter(|_| *is_late) {
+            traffic.late.fetch_sub(1, Ordering::Relaxed);
         }
         // What came in so far was the request's body.
-        self.0.opening.head_done();
+        streams.opening.head_done();
     }
 }
 

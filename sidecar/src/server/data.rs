@@ -217,8 +217,11 @@ fn worker(
     } = &*shared.config;
     let group = clients.group("client-connection");
     let stamp = Stamp::new(app_id.as_str(), namespace.as_str(), *host_address, hostname);
-    let resolver = Arc::clone(&shared.resolver);
-    let left = move |authority: &Authority| resolver.left(authority);
+    let known = Arc::clone(shared);
+    let left = move |authority: &Authority| {
+        known.resolver.left(authority);
+        known.fleet.left(authority);
+    };
     let channel = |target| AppChannel::new(target, &shared.config, &group, &shared.clock);
     Ok(Worker {
         shared: Arc::clone(shared),

@@ -111,6 +111,36 @@ fn addresses_that_were_tried_are_avoided() {
     }
 }
 
+/// One that sent its callers elsewhere gets no call for a moment, unless there is no other.
+#[test]
+fn an_address_that_is_passed_over_is_the_last_choice() {
+    let mut rng = SmallRng::seed_from_u64(3);
+    let mut balancer = balancer("abc");
+    balancer.shun(&'a', ms(100));
+    balancer.shun(&'x', ms(100));
+    let mut picked = |now: u64, tried: &Tried, affinity: Option<u64>| {
+        let (ticket, key) = balancer.pick(ms(now), tried, affinity, &mut rng).unwrap();
+        let key = *key;
+        let mut tried = *tried;
+        tried.add(&ticket);
+        let others = balancer.has_other(ms(now), &tried);
+        balancer.release(ms(now), ticket);
+        (key, tried, others)
+    };
+    for value in 0..200 {
+        let none = Tried::default();
+        let affinity = (value % 2 == 0).then_some(value);
+        let (first, tried, _) = picked(99, &none, affinity);
+        let (second, tried, others) = picked(99, &tried, affinity);
+        assert!(first != 'a' && second != 'a' && first != second);
+        assert!(others);
+        let (third, _, others) = picked(99, &tried, affinity);
+        assert_eq!((third, others), ('a', false));
+    }
+    let again = (0..200).any(|_| picked(100, &Tried::default(), None).0 == 'a');
+    assert!(again, "it is one of them again");
+}
+
 #[test]
 fn one_address_is_always_taken_and_none_never() {
     let mut rng = SmallRng::seed_from_u64(1);
