@@ -9,7 +9,10 @@ use std::{
 };
 
 use ironside_e2e::wait;
-use ironside_testkit::http::{self, Answer, HttpApp, Request, Seen};
+use ironside_testkit::{
+    grpc::{GrpcApp, GrpcClient},
+    http::{self, Answer, HttpApp, Request, Seen},
+};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
@@ -195,6 +198,86 @@ async fn a_pod_whose_app_is_gone_loses_no_call() {
         assert_eq!(reply.status(), 200, "{number}: {}", reply.text());
     }
     assert_eq!(stays.seen().len(), 20);
+}
+
+/// An app that echoes each message as it comes, and answers invocations with nothing.
+async fn talk() -> GrpcApp {
+    let started = GrpcApp::start(|mut exchange| {
+        Box::pin(async move {
+            exchange.begin_reply(&[]);
+            if exchange.path().ends_with("/OnInvoke") {
+                exchange.reply(b"");
+                exchange.end(0, "", &[]);
+                return;
+            }
+            while let Some(message) = exchange.message().await {
+                exchange.reply(&message);
+            }
+            exchange.end(0, "", &[]);
+        })
+    });
+    started.await.unwrap()
+}
+
+/// The same for a gRPC app: calls that are passed on message by message, where more messages are still to come, those
+/// that say that they are streams, and invocations.
+#[tokio::test]
+async fn a_pod_whose_app_is_gone_loses_no_stream() {
+    let cluster = Cluster::new(true).await;
+    let _operator = cluster.operator().await;
+    let web = cluster
+        .start(&Pod::new("web", "web-1", pod_address(90)))
+        .await;
+    let (mut gone, stays) = (talk().await, talk().await);
+    let mut sidecars = Vec::new();
+    for (number, app) in [(91, &gone), (92, &stays)] {
+        let pod = Pod::new("orders", &format!("orders-{number}"), pod_address(number));
+        let sidecar = cluster.start(&pod.app(app.port()).grpc()).await;
+        sidecar.healthy("/v1.0/healthz").await;
+        sidecars.push(sidecar);
+    }
+    gone.stop().await;
+    // DNS has not heard of it.
+    cluster
+        .dns
+        .set("orders", &[pod_address(91), pod_address(92)]);
+    let client = GrpcClient::connect(web.grpc).await.unwrap();
+    let names = [("dapr-app-id", "orders")];
+    let declared = [("dapr-app-id", "orders"), ("dapr-stream", "true")];
+    for number in 0..20 {
+        let names = if number % 2 == 0 {
+            &names[..]
+        } else {
+            &declared[..]
+        };
+        let mut call = client.open("/e2e.Orders/Talk", names).await.unwrap();
+        call.send(b"one");
+        assert_eq!(
+            call.message().await.as_deref(),
+            Some(&b"one"[..]),
+            "{number}"
+        );
+        call.send(b"two");
+        call.half_close();
+        let reply = call.finish().await;
+        assert_eq!(reply.code(), Some(0), "{number}: {}", reply.message());
+    }
+    assert_eq!(stays.seen().len(), 20);
+    for number in 0..20 {
+        let path = "/v1.0/invoke/orders/method/hi";
+        let reply = http::send(web.http, &Request::post(path, "body"))
+            .await
+            .unwrap();
+        assert_eq!(reply.status(), 200, "{number}: {}", reply.text());
+    }
+    assert_eq!(stays.seen().len(), 40);
+    // What sidecars say among themselves is not for apps.
+    sidecars.pop();
+    let reply = client.call("/e2e.Orders/Talk", &names, &[b"one"]).await;
+    let reply = reply.unwrap();
+    assert_eq!(reply.code(), Some(14), "{}", reply.message());
+    assert_eq!(reply.header("ironside-undelivered"), None);
+    assert_eq!(reply.trailer("ironside-undelivered"), None);
 }
 
 /// An app in preStop, or one that is stopped together with its sidecar, calls until its end.

@@ -40,6 +40,7 @@ pub(crate) struct Pod {
     name: String,
     address: Ipv4Addr,
     app_port: Option<u16>,
+    protocol: &'static str,
     config: Option<String>,
     environment: Vec<(String, String)>,
     flags: Vec<String>,
@@ -49,6 +50,7 @@ pub(crate) struct Pod {
 pub(crate) struct Sidecar {
     pub(crate) program: Program,
     pub(crate) http: u16,
+    pub(crate) grpc: u16,
     pub(crate) public: u16,
     pub(crate) metrics: u16,
 }
@@ -164,7 +166,8 @@ impl Cluster {
     /// Starts a pod's sidecar as an injector would, but for ports, and does not wait.
     pub(crate) fn launch(&self, pod: &Pod) -> Sidecar {
         let token = self.admit(pod);
-        let (http, public, metrics) = (ports::free(), ports::free(), ports::free());
+        let (http, grpc) = (ports::free(), ports::free());
+        let (public, metrics) = (ports::free(), ports::free());
         let mut command = Command::new(binaries::path("daprd"));
         command
             .env_clear()
@@ -179,13 +182,13 @@ impl Cluster {
             .envs(pod.environment.iter().map(|(name, value)| (name, value)));
         for (flag, value) in [
             ("--dapr-http-port", http.to_string()),
-            ("--dapr-grpc-port", ports::free().to_string()),
+            ("--dapr-grpc-port", grpc.to_string()),
             ("--dapr-internal-grpc-port", self.internal.to_string()),
             ("--dapr-internal-grpc-listen-address", shown(pod.address)),
             ("--dapr-listen-addresses", "[::1],127.0.0.1".to_owned()),
             ("--dapr-public-port", public.to_string()),
             ("--app-id", pod.app_id.clone()),
-            ("--app-protocol", "http".to_owned()),
+            ("--app-protocol", pod.protocol.to_owned()),
             ("--log-level", "debug".to_owned()),
             ("--dapr-graceful-shutdown-seconds", "-1".to_owned()),
             ("--mode", "kubernetes".to_owned()),
@@ -215,6 +218,7 @@ impl Cluster {
         Sidecar {
             program: Program::start(&self.world, &pod.name, &mut command),
             http,
+            grpc,
             public,
             metrics,
         }
@@ -237,6 +241,7 @@ impl Pod {
             name: name.to_owned(),
             address,
             app_port: None,
+            protocol: "http",
             config: Some("plain".to_owned()),
             environment: Vec::new(),
             flags: Vec::new(),
@@ -245,6 +250,12 @@ impl Pod {
 
     pub(crate) fn app(mut self, port: u16) -> Self {
         self.app_port = Some(port);
+        self
+    }
+
+    /// The same app port, spoken to over gRPC.
+    pub(crate) fn grpc(mut self) -> Self {
+        self.protocol = "grpc";
         self
     }
 

@@ -40,6 +40,24 @@ const ON_INVOKE: PathAndQuery =
 pub(crate) const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("ironside/", env!("CARGO_PKG_VERSION")));
 
+/// Why a request found no answer.
+#[derive(Debug)]
+pub(crate) struct NoAnswer {
+    /// Unavailable, in the words of the reference.
+    pub(crate) status: Status,
+    /// The app knows nothing of the request.
+    pub(crate) is_undelivered: bool,
+}
+
+impl NoAnswer {
+    fn undelivered(text: String) -> Self {
+        Self {
+            status: Status::unavailable(text),
+            is_undelivered: true,
+        }
+    }
+}
+
 /// The app's gRPC listener.
 pub(crate) struct GrpcApp {
     authority: Result<Authority, Box<str>>,
@@ -132,29 +150,35 @@ impl GrpcApp {
     /// Sends a request over the warm connection; one that never left goes out once more over a new one.
     ///
     /// # Errors
-    /// Unavailable, in the words of the reference.
+    /// [`NoAnswer`].
     pub(crate) async fn send(
         &self,
         mut request: Request<Body>,
-    ) -> Result<http::Response<Body>, Status> {
+    ) -> Result<http::Response<Body>, NoAnswer> {
         for _ in 0..2 {
             let connection = self
                 .connection()
                 .await
-                .map_err(|error| Status::unavailable(error.to_string()))?;
+                .map_err(|error| NoAnswer::undelivered(error.to_string()))?;
             match connection.send(request).await {
                 Ok(response) => return Ok(response),
                 Err(SendError::Unsent(unsent, _)) => {
                     self.forget(&connection).await;
                     request = *unsent;
                 }
-                Err(SendError::Refused(cause) | SendError::Lost(cause)) => {
-                    return Err(Status::unavailable(preface_text(&cause)));
+                Err(SendError::Refused(cause)) => {
+                    return Err(NoAnswer::undelivered(preface_text(&cause)));
+                }
+                Err(SendError::Lost(cause)) => {
+                    return Err(NoAnswer {
+                        status: Status::unavailable(preface_text(&cause)),
+                        is_undelivered: false,
+                    });
                 }
             }
         }
-        Err(Status::unavailable(
-            "connection error: desc = \"connection closed before the request was sent\"",
+        Err(NoAnswer::undelivered(
+            "connection error: desc = \"connection closed before the request was sent\"".to_owned(),
         ))
     }
 
@@ -170,10 +194,10 @@ impl GrpcApp {
 
     /// Calls `OnInvoke`.
     ///
-    /// An app that cannot be reached is a reply with the code Unavailable, as the reference has it.
+    /// An app that does not answer is a reply with the code Unavailable, as the reference has it.
     ///
     /// # Errors
-    /// [`ChannelError`] if the request body breaks.
+    /// [`ChannelError`] if the request body breaks, or nothing of it left.
     pub(crate) async fn on_invoke(
         &self,
         call: Invocation,
@@ -188,7 +212,13 @@ impl GrpcApp {
         };
         let response = match self.send(request).await {
             Ok(response) => response,
-            Err(status) => return Ok(failed(&status, HeaderMap::new(), HeaderMap::new())),
+            Err(NoAnswer {
+                status,
+                is_undelivered: true,
+            }) => return Err(ChannelError::NoConnection(Box::new(status))),
+            Err(NoAnswer { status, .. }) => {
+                return Ok(failed(&status, HeaderMap::new(), HeaderMap::new()));
+            }
         };
         Ok(self.read(response).await)
     }
@@ -287,6 +317,11 @@ impl GrpcApp {
             Err(status) => failed(&status, parts.headers, trailers),
         }
     }
+}
+
+/// What a caller gets that cannot go elsewhere: a reply with the code Unavailable, as the reference has it.
+pub(crate) fn unreached(status: &Status) -> Reply {
+    failed(status, HeaderMap::new(), HeaderMap::new())
 }
 
 fn failed(status: &Status, headers: HeaderMap, trailers: HeaderMap) -> Reply {

@@ -267,7 +267,7 @@ async fn health_check(app: &GrpcApp) -> Code {
     };
     let response = match app.send(request).await {
         Ok(response) => response,
-        Err(status) => return status.code(),
+        Err(failed) => return failed.status.code(),
     };
     if let Some(status) = grpc::status_in(response.headers()) {
         return status.code();

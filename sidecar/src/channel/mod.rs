@@ -68,6 +68,9 @@ pub(crate) enum ChannelError {
     /// A gRPC app's connection.
     #[error("rpc error: code = Unavailable desc = {0}")]
     Unavailable(Box<str>),
+    /// There is no connection to a gRPC app: it knows nothing of the request. [`grpc::unreached`] says so.
+    #[error("{0}")]
+    NoConnection(#[source] Box<tonic::Status>),
     /// The app's answer broke off.
     #[error("error reading response body: {0}")]
     NoAnswer(Box<str>),

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     body::{self, Body, BodyError},
-    channel::{AppChannel, ChannelError, http::EVENT_STREAM},
+    channel::{self, AppChannel, ChannelError, http::EVENT_STREAM},
     decisions::{Asked, record::Protocol},
     invocation::{
         AppStatus, Invocation, Length, Origin, Reply, chunks,
@@ -293,6 +293,10 @@ async fn deliver(
         {
             Err(undelivered::marked(channel_status(&error)))
         }
+        Err(ChannelError::NoConnection(status)) if worker.shared.config.kubernetes.is_some() => {
+            Err(undelivered::marked(*status))
+        }
+        Err(ChannelError::NoConnection(status)) => Ok(channel::grpc::unreached(&status)),
         Err(error) => Err(channel_status(&error)),
     }
 }

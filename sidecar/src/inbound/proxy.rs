@@ -25,6 +25,7 @@ use crate::{
         grpc,
         headers::{self, API_TOKEN, APP_ID, BAGGAGE},
         messages::{Back, Messages, status_of},
+        undelivered,
     },
     outbound::{
         plan::{self, Route},
@@ -180,14 +181,25 @@ pub(crate) async fn deliver(
         None => body,
     };
     let (body, fault) = Messages::request(body, limit);
-    let work = pin!(app.proxy.send(Request::from_parts(parts, body)));
+    let is_told = leg == Leg::Peer && worker.shared.config.kubernetes.is_some();
+    let work = pin!(async {
+        let sent = app.proxy.send(Request::from_parts(parts, body)).await;
+        sent.map_err(|failed| {
+            let status = no_http2(failed.status);
+            if failed.is_undelivered && is_told {
+                undelivered::marked(status)
+            } else {
+                status
+            }
+        })
+    });
     let sent = match &mut entry {
         Some(entry) => entry.during(work).await,
         None => work.await,
     };
     let response = sent.map_err(|status| match fault.get() {
         Some(broken) => status_of(broken),
-        None => no_http2(status),
+        None => status,
     })?;
     let back = Back {
         limit,

@@ -28,6 +28,11 @@ pub(crate) fn is_marked(headers: &HeaderMap) -> bool {
     headers.contains_key(UNDELIVERED)
 }
 
+/// Takes the word off an answer; true if it was there.
+pub(crate) fn take(headers: &mut HeaderMap) -> bool {
+    headers.remove(UNDELIVERED).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +45,7 @@ mod tests {
         assert!(!is_marked(&headers));
         mark(&mut headers, &marked(plain));
         assert!(is_marked(&headers));
+        assert!(take(&mut headers));
+        assert!(!take(&mut headers));
     }
 }

@@ -1,7 +1,8 @@
 //! gRPC proxying, the caller's half: any method of any service, to the app that the metadata names.
 //!
 //! Owns service-invocation 3 as the API port shows it. Messages pass untouched and unparsed, in all four stream
-//! kinds; only their sizes are looked at. The callee's half is `inbound/proxy.rs`.
+//! kinds; only their sizes are looked at. What the callee's app knows nothing of goes to another replica: its first
+//! bytes are kept until the answer begins. The callee's half is `inbound/proxy.rs`.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -36,11 +37,15 @@ use crate::{
         headers::{self, API_TOKEN, APP_ID, BAGGAGE, CALLEE_APP_ID},
         messages::{self, Back, Messages},
         stream::Fault,
+        undelivered,
     },
     live::Live,
     peers::{PeerError, PeerKey},
     worker::Worker,
 };
+
+/// How often a stream is opened whose callee's sidecar says that the app knows nothing of it.
+const OPENINGS: u32 = 8;
 
 /// Serves one call of the API port that no service of ours knows.
 pub(crate) async fn serve(
@@ -213,29 +218,26 @@ impl Call<'_> {
         } else {
             Messages::request(body, limit)
         };
-        let (body, kind) = if may_retry {
+        let (room, kind) = if may_retry {
             let room = limit.saturating_add(PREFIX) as u64;
-            (
-                Upload::Kept(Replay::new(body, Some(room))),
-                attempts::Body::Kept,
-            )
+            (room, attempts::Body::Kept)
         } else {
-            (Upload::Once(Some(body)), attempts::Body::Once)
+            // Enough for another address, where the first one knows nothing of the call.
+            (Replay::FIRST, attempts::Body::Once)
         };
+        let replay = Replay::new(body, Some(room));
         let course = self.course(&parts, kind);
         let mut way = Whole {
             place: Place::new(self.choice),
             call: self,
             parts,
-            body,
+            replay: replay.clone(),
             fault: fault.clone(),
             until: None,
             may_retry,
         };
         let done = guard::run(course, &mut way).await;
-        if let Upload::Kept(replay) = &way.body {
-            replay.release();
-        }
+        replay.release();
         let (Answered { response, .. }, debts) = done.map_err(Failure::status)?;
         let back = Back {
             limit,
@@ -259,27 +261,39 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Status> {
         let limit = self.worker.shared.config.max_message;
         let (body, fault) = Messages::request(body, limit);
-        let course = self.course(&parts, attempts::Body::Kept);
+        // Enough for another address, where the first one knows nothing of the call.
+        let replay = Replay::new(body, Some(Replay::FIRST));
+        let until = self.context.deadline;
         let mut way = Opening {
             place: Place::new(self.choice),
             call: self,
         };
-        let (key, mut debts) = guard::run(course, &mut way)
-            .await
-            .map_err(Failure::status)?;
-        // The way is open: no breaker hears of what follows.
-        debts.end_here();
-        let call = way.call;
-        let until = call.context.deadline;
-        let sent = call.send(&key, parts, body, until).await;
-        // How long the stream goes on says nothing of how fast its address answers.
-        if let Some(lease) = &mut debts.lease {
-            lease.respond(stream_outcome(&sent, &fault));
-        }
-        let response = match sent {
-            Ok(response) => response,
-            Err(failure) => return Err(status_of(failure, &fault)),
+        let mut openings = 1;
+        let (response, debts) = loop {
+            let course = way.call.course(&parts, attempts::Body::Kept);
+            let (key, mut debts) = guard::run(course, &mut way)
+                .await
+                .map_err(Failure::status)?;
+            // The way is open: no breaker hears of what follows.
+            debts.end_here();
+            let sent = way.call.send(&key, parts.clone(), replay.attempt(), until);
+            let sent = sent.await;
+            // How long the stream goes on says nothing of how fast its address answers.
+            if let Some(lease) = &mut debts.lease {
+                lease.respond(stream_outcome(&sent, &fault));
+            }
+            match sent {
+                Ok(response) => break (response, debts),
+                Err(Failure::Unreachable(_))
+                    if openings < OPENINGS && way.place.has_other() && is_whole(&replay) =>
+                {
+                    openings += 1;
+                }
+                Err(failure) => return Err(status_of(failure, &fault)),
+            }
         };
+        replay.release();
+        let call = way.call;
         let back = Back {
             limit,
             fault,
@@ -335,16 +349,34 @@ impl Call<'_> {
         parts.uri = crate::channel::http::uri("http", key.authority.as_str(), path.as_str())?;
         set_hop(&mut parts, self.worker, until);
         let request = Request::from_parts(parts, body);
-        let sent = self.worker.peers.send(key, request).await;
-        sent.map_err(|error| {
-            self.worker.shared.resolver.failed(&key.authority);
-            let status = Status::unavailable(error.to_string());
-            match error {
-                PeerError::Dial(_) | PeerError::Unsent(_) => Failure::Unreachable(status),
-                PeerError::Silent | PeerError::Lost(_) => Failure::Lost(status),
+        let resolver = &self.worker.shared.resolver;
+        let mut response = match self.worker.peers.send(key, request).await {
+            Ok(response) => response,
+            Err(error) => {
+                resolver.failed(&key.authority);
+                let status = Status::unavailable(error.to_string());
+                return Err(match error {
+                    PeerError::Dial(_) | PeerError::Unsent(_) => Failure::Unreachable(status),
+                    PeerError::Silent | PeerError::Lost(_) => Failure::Lost(status),
+                });
             }
-        })
+        };
+        if undelivered::take(response.headers_mut())
+            && let Some(status) = grpc::status_in(response.headers())
+        {
+            // The app at this address is gone.
+            resolver.failed(&key.authority);
+            self.worker.shared.fleet.left(&key.authority);
+            return Err(Failure::Unreachable(status));
+        }
+        Ok(response)
     }
+}
+
+/// Whether another attempt would send the same bytes; the one before sends no more.
+fn is_whole(replay: &Replay) -> bool {
+    replay.hold();
+    !replay.is_gone()
 }
 
 /// How an address answered a stream: by the head, or not at all.
@@ -364,14 +396,6 @@ fn status_of(failure: Failure, fault: &Fault) -> Status {
     }
 }
 
-/// The messages of the caller.
-enum Upload {
-    /// They pass once.
-    Once(Option<Body>),
-    /// There is one, and it is kept.
-    Kept(Replay),
-}
-
 /// A response, and the code that is known of it: 0 while it goes on.
 struct Answered {
     response: Response<Body>,
@@ -382,7 +406,7 @@ struct Answered {
 struct Whole<'a> {
     call: Call<'a>,
     parts: Parts,
-    body: Upload,
+    replay: Replay,
     fault: Fault,
     place: Place,
     until: Option<Duration>,
@@ -411,10 +435,7 @@ impl Attempt for Whole<'_> {
         let Limits { until, number } = limits;
         self.until = until;
         let key = self.call.open(&mut self.place).await?;
-        let body = match &mut self.body {
-            Upload::Once(body) => body.take().unwrap_or_else(crate::body::empty),
-            Upload::Kept(replay) => replay.attempt(),
-        };
+        let body = self.replay.attempt();
         let mut parts = self.parts.clone();
         if number > 1 {
             // How often it was tried before (gRFC A6).
@@ -445,16 +466,11 @@ impl Attempt for Whole<'_> {
     }
 
     fn can_replay(&self) -> bool {
-        match &self.body {
-            Upload::Once(body) => body.is_some(),
-            Upload::Kept(replay) => !replay.is_gone(),
-        }
+        !self.replay.is_gone()
     }
 
     fn hold(&mut self) {
-        if let Upload::Kept(replay) = &self.body {
-            replay.hold();
-        }
+        self.replay.hold();
     }
 
     fn ended(&mut self, outcome: Outcome, is_answer: bool) {
@@ -588,6 +604,8 @@ pub(crate) fn answer(
         parts.headers.insert(header::CONTENT_TYPE, asked);
     }
     parts.headers.remove(header::CONTENT_LENGTH);
+    // A word between sidecars, whoever says it.
+    undelivered::take(&mut parts.headers);
     parts.extensions.clear();
     headers::strip_connection(&mut parts.headers);
     let left = deadline.map(|deadline| deadline.left(&worker.shared.clock));

@@ -123,13 +123,13 @@ impl Hop<'_> {
         let response = self.send(request, &fault).await?;
         let (parts, body) = response.into_parts();
         let is_undelivered = undelivered::is_marked(&parts.headers);
-        refused(&parts.headers)?;
+        refused(&parts.headers).map_err(|failure| self.elsewhere(failure, is_undelivered))?;
         let limit = self.worker.shared.config.max_message.max(chunks::MAX_PIECE) + HEAD_ROOM;
         let mut pieces = Pieces::new(body, Direction::Response, limit);
         let leading = pieces
             .leading()
             .await
-            .map_err(|error| elsewhere(from_stream(error, &fault), is_undelivered))?;
+            .map_err(|error| self.elsewhere(from_stream(error, &fault), is_undelivered))?;
         let Some(leading) = leading else {
             return Err(fault.get().map_or_else(
                 || Failure::Final(InvokeError::Body("EOF".to_owned())),
@@ -137,6 +137,21 @@ impl Hop<'_> {
             ));
         };
         self.reply(leading, pieces)
+    }
+
+    /// A refusal of a call that the app knows nothing of: it may be made at another address, and so may the next ones.
+    fn elsewhere(&self, failure: Failure, is_undelivered: bool) -> Failure {
+        if !is_undelivered {
+            return failure;
+        }
+        self.worker.shared.fleet.left(&self.key.authority);
+        if let Failure::Final(InvokeError::Hop(status)) = failure {
+            return Failure::Unreachable(*status);
+        }
+        if let Failure::Lost(status) = failure {
+            return Failure::Unreachable(status);
+        }
+        failure
     }
 
     fn reply(&self, leading: Bytes, mut pieces: Pieces) -> Result<Reply, Failure> {
@@ -262,14 +277,6 @@ fn hop(status: Status) -> Failure {
         return Failure::Lost(status);
     }
     Failure::Final(InvokeError::Hop(Box::new(status)))
-}
-
-/// A refusal of a call that the app knows nothing of: it may be made at another address.
-fn elsewhere(failure: Failure, is_undelivered: bool) -> Failure {
-    if is_undelivered && let Failure::Final(InvokeError::Hop(status)) = failure {
-        return Failure::Unreachable(*status);
-    }
-    failure
 }
 
 fn from_stream(error: BodyError, fault: &Fault) -> Failure {

@@ -17,7 +17,7 @@ use ironside_resources::resiliency;
 
 use super::{Attempt, Course, Debts, Failure, Limits, Plan, run};
 use crate::{
-    channel::AppChannel,
+    channel::{self, AppChannel, ChannelError},
     invocation::{
         AppStatus, Invocation, Length, Origin, Reply, context::CallContext, headers, status,
     },
@@ -428,8 +428,11 @@ impl Attempt for Local<'_> {
         let call = self.once.take()?;
         let context = self.context.until(limits.until);
         let admission = &self.worker.shared.admission;
-        let delivered = self.app.deliver(call, &context, self.live, admission);
-        delivered.await.map_err(Failure::from)
+        match self.app.deliver(call, &context, self.live, admission).await {
+            Ok(reply) => Ok(reply),
+            Err(ChannelError::NoConnection(status)) => Ok(channel::grpc::unreached(&status)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn outcome(&self, reply: &Reply) -> Outcome {
