@@ -145,29 +145,38 @@ impl Reloader {
             .is_feature_enabled(configuration::HOT_RELOAD)
     }
 
-    /// Starts the watch, so that no edit after this is missed.
+    /// Starts the watch, so that no edit after this is missed. Where there are no files there is none; where the
+    /// system has no more watches, files are looked at now and then all the same.
     ///
     /// # Errors
     /// The system's, when a directory cannot be watched.
     pub(crate) fn watch(&self) -> Result<Watch, notify::Error> {
         let (sender, edits) = mpsc::channel(1);
-        let watched = Watched::new(
-            &self.disk.files().configurations,
-            &self.disk.files().resources,
-        );
+        let files = self.disk.files();
+        let mut watch = Watch {
+            watcher: None,
+            edits,
+        };
+        if files.configurations.is_empty() && files.resources.is_empty() {
+            return Ok(watch);
+        }
+        let watched = Watched::new(&files.configurations, &files.resources);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.is_ok_and(|event| !is_edit(event.kind) || !watched.concerns(&event.paths)) {
                 return;
             }
             // A full channel says already that something changed.
             let _already = sender.try_send(());
-        })?;
-        let mut watch = Watch { watcher, edits };
+        });
+        match watcher {
+            Ok(watcher) => watch.watcher = Some(watcher),
+            // All sidecars of a node share what the system gives to one user.
+            Err(cause) => {
+                warn!(target: LOG, "files cannot be watched ({cause}); they are looked at every {:?}", files.relist);
+            }
+        }
         if self.watches() {
-            watch.add(
-                &self.disk.files().configurations,
-                &self.disk.files().resources,
-            )?;
+            watch.add(&files.configurations, &files.resources)?;
         }
         Ok(watch)
     }
@@ -612,9 +621,9 @@ impl Watched {
     }
 }
 
-/// A running watch.
+/// A running watch, if there is one.
 pub(crate) struct Watch {
-    watcher: RecommendedWatcher,
+    watcher: Option<RecommendedWatcher>,
     edits: mpsc::Receiver<()>,
 }
 
@@ -630,13 +639,16 @@ impl Watch {
         configurations: &[PathBuf],
         directories: &[PathBuf],
     ) -> Result<(), notify::Error> {
+        let Some(watcher) = &mut self.watcher else {
+            return Ok(());
+        };
         // The directory of a file is watched, because editors replace files instead of writing into them.
         let parents = configurations.iter().map(|path| match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             Some(_) | None => Path::new("."),
         });
         for path in parents.chain(directories.iter().map(PathBuf::as_path)) {
-            self.watcher.watch(path, RecursiveMode::NonRecursive)?;
+            watcher.watch(path, RecursiveMode::NonRecursive)?;
         }
         Ok(())
     }

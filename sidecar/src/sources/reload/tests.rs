@@ -101,6 +101,18 @@ async fn edits_are_published_and_bad_ones_keep_the_last_good_state() {
     assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
 }
 
+/// In a cluster the operator tells everything, and a node's limit of watches must not count.
+#[test]
+fn without_files_nothing_is_watched() {
+    let disk = Folder::new().disk(&[], Environment::default());
+    let snapshot = disk.read().unwrap();
+    let first = disk.compile(&snapshot, &Streamed::Absent, None).unwrap();
+    let (sender, _live) = watch::channel(Arc::new(first.live));
+    let (_hangup, asked) = mpsc::channel(1);
+    let reloader = Reloader::new(disk, snapshot, told(sender), asked);
+    assert!(reloader.watch().unwrap().watcher.is_none());
+}
+
 /// The line of a bad edit must not be the cause of the next one.
 #[tokio::test]
 async fn a_bad_edit_is_told_once() {
