@@ -1,13 +1,18 @@
 //! AccessControl from `kubectl apply` to the last sidecar, under calls that must not notice.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use ironside_e2e::{
     k8s::{self, Helm, Machine, Place, Sample, is_full},
-    wait::Stopwatch,
+    wait::{self, Stopwatch},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shop::{ORDERS, Shop, condition, objects};
+
+/// Sums of denials are told by sidecars once a minute, summed twice a minute and written once a minute.
+const SUMS: Duration = Duration::from_secs(240);
 
 fn orders(replicas: u16) -> Sample {
     Sample::with_sidecar(ORDERS).replicas(replicas)
@@ -232,4 +237,27 @@ async fn a_sidecar_that_is_cut_off_is_named() {
         cut_off,
     )
     .await;
+}
+
+async fn sums(place: &Place) -> Result<()> {
+    let shop = Shop::open(place, orders(2)).await?;
+    shop.rule("Enforce", "deny")?;
+    shop.receipt()?;
+    shop.always(shop.mail(), ORDERS, "/door", 403).await?;
+    let look = async || {
+        let status: Value = shop.status().await.ok()?;
+        status["denials"]["lastHour"]
+            .as_i64()
+            .filter(|sum| *sum >= 12)
+    };
+    let sum = wait::until("denials in the status", SUMS, look).await?;
+    ensure!(sum == 12, "{sum} denials of 12");
+    Ok(())
+}
+
+/// `status.denials` of 4.2: what was denied is summed up over all sidecars.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+async fn denials_are_summed_up_in_the_status() {
+    k8s::test("access_control::denials_are_summed_up_in_the_status", sums).await;
 }

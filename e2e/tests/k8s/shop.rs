@@ -62,6 +62,11 @@ impl<'a> Shop<'a> {
     /// Starts all three, the called one in so many pods, and waits until it is reached.
     pub(crate) async fn open(place: &'a Place, orders: Sample) -> Result<Self> {
         Helm::new(place.cluster()).shared().await?;
+        Self::open_under(place, orders).await
+    }
+
+    /// The same under a control plane that is there already.
+    pub(crate) async fn open_under(place: &'a Place, orders: Sample) -> Result<Self> {
         let callers = ["web", "mail"].map(|name| (name, Sample::with_sidecar(name)));
         let [web, mail] = callers;
         start(place, &[(ORDERS, orders), web, mail]).await?;
@@ -137,8 +142,14 @@ impl<'a> Shop<'a> {
 
     /// Applies the rules: `/open` to both callers, `/door` as it says to `mail`, nothing else to anybody.
     pub(crate) fn rule(&self, mode: &str, door: &str) -> Result<()> {
+        let rules = self.rules(mode, door);
+        self.place.apply(&rules.to_string()).map(drop)
+    }
+
+    /// The rules of [`Self::rule`].
+    pub(crate) fn rules(&self, mode: &str, door: &str) -> Value {
         let namespace = self.place.namespace();
-        let rules = json!({
+        json!({
             "apiVersion": "dapr.io/v1alpha1", "kind": "AccessControl", "metadata": {"name": ORDERS},
             "scopes": [ORDERS],
             "spec": {"mode": mode, "defaultAction": "deny", "policies": [
@@ -146,8 +157,7 @@ impl<'a> Shop<'a> {
                 {"appId": "mail", "namespace": namespace, "operations": [
                     {"name": "/open", "action": "allow"}, {"name": "/door", "action": door}]},
             ]},
-        });
-        self.place.apply(&rules.to_string()).map(drop)
+        })
     }
 
     /// `kubectl wait` for the rules of [`Self::rule`].
