@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ironside_e2e::{
-    k8s::{self, Helm, Place, Sample},
+    binaries::root,
+    k8s::{self, Helm, Machine, Place, Sample},
     wait::Stopwatch,
 };
 use serde_json::{Value, json};
@@ -133,6 +134,82 @@ async fn count(place: &Place, pod: &str, path: &str) -> Result<u64> {
 #[ignore = "needs a cluster: cargo xtask e2e k8s"]
 async fn a_block_changes_goes_and_comes_under_load() {
     k8s::test("live::a_block_changes_goes_and_comes_under_load", blocks).await;
+}
+
+/// Where the API server's rule about entries of the block is.
+const RULE: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/accessControl/properties/policies/items/x-kubernetes-validations";
+
+/// Lets the API server store a block that it refuses, as one without the rules does, or with the field bypassed.
+async fn unusable(place: &Place, spec: &Value) -> Result<()> {
+    let without = json!([{"op": "remove", "path": RULE}]).to_string();
+    let patch = [
+        "patch",
+        "crd",
+        "configurations.dapr.io",
+        "--type=json",
+        "--patch",
+        &without,
+    ];
+    kubectl(place, &patch)?;
+    let object = json!({
+        "apiVersion": "dapr.io/v1alpha1", "kind": "Configuration", "metadata": {"name": ORDERS}, "spec": spec,
+    });
+    // The API server takes a changed schema into use in its own time.
+    let stored = async || {
+        let said = place.try_apply(&object.to_string()).ok()?;
+        said.ok.then_some(())
+    };
+    place.until("the block is stored", stored).await
+}
+
+async fn invalid(_machine: &Machine, place: &Place) -> Result<()> {
+    configure(place, ORDERS, &block("deny"))?;
+    let orders = Sample::with_sidecar(ORDERS).annotation("dapr.io/config", ORDERS);
+    let shop = Shop::open_under(place, orders).await?;
+    let (mail, pod) = (shop.mail(), place.pod("app=orders").await?);
+    shop.becomes(mail, ORDERS, "/door", 403).await?;
+    shop.load().await?;
+    let nameless = json!({"accessControl": {"defaultAction": "allow", "policies": [{"appId": "mail", "defaultAction": "allow"}]}});
+    let stored = unusable(place, &nameless).await;
+    let definition = root().join("charts/ironside/crds/configurations.dapr.io.yaml");
+    let definition = definition.to_str().context("a path")?;
+    let back = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--filename",
+        definition,
+    ];
+    kubectl(place, &back)?;
+    stored?;
+    log_says(
+        place,
+        &pod,
+        "Configuration orders cannot be used in generation 2",
+    )
+    .await?;
+    let metrics = place.get(&pod, 9090, "/metrics").await?;
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    let refused = r#"dapr_runtime_resources_refused{app_id="orders",kind="Configuration"} 1"#;
+    ensure!(metrics.contains(refused), "{metrics}");
+    shop.always(mail, ORDERS, "/door", 403).await?;
+    // The next good one counts.
+    configure(place, ORDERS, &block("allow"))?;
+    shop.becomes(mail, ORDERS, "/door", 200).await?;
+    let made = shop.unhurt().await?;
+    shop.same_processes().await?;
+    k8s::figure(&format!(
+        "a block that no sidecar can use: {made} calls, 0 failed"
+    ));
+    Ok(())
+}
+
+/// KL-02, KL-08: of a block that makes no sense the last good version stays, log and metric say so, nothing restarts.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+async fn a_block_that_cannot_be_used_changes_nothing() {
+    let name = "live::a_block_that_cannot_be_used_changes_nothing";
+    k8s::test_on_own(name, &[], invalid).await;
 }
 
 async fn without_reload(place: &Place) -> Result<()> {

@@ -17,6 +17,7 @@ mod install;
 mod live;
 mod moving;
 mod node;
+mod operators;
 mod outages;
 mod pods;
 mod rights;

@@ -1,10 +1,10 @@
-//! Services of apps where two want the same name. Rows KO-12, KO-13.
+//! Services of apps where two want the same name, and where none is wanted. Rows KO-12, KO-13, KO-16.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ironside_e2e::{
-    k8s::{self, Helm, Place, Sample, is_full},
+    k8s::{self, Helm, Machine, Place, Sample, is_full},
     wait::Stopwatch,
 };
 use k8s_openapi::api::core::v1::Service;
@@ -109,4 +109,24 @@ async fn twice(place: &Place) -> Result<()> {
 #[ignore = "needs a cluster: cargo xtask e2e k8s"]
 async fn two_workloads_of_one_app_settle() {
     k8s::test("services::two_workloads_of_one_app_settle", twice).await;
+}
+
+async fn unwanted(_machine: &Machine, place: &Place) -> Result<()> {
+    let app = Sample::with_sidecar("app1");
+    place.start(&app).await?;
+    let made = async || place.api::<Service>().list(&Default::default()).await;
+    let services = made().await.context("Services")?.items;
+    ensure!(services.is_empty(), "made all the same: {services:?}");
+    // Whoever changes their mind gets it.
+    Helm::new(place.cluster()).install(&["dapr_operator.serviceReconciler.enabled=true"])?;
+    service(place, "app1-dapr").await.map(drop)
+}
+
+/// KO-16
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+async fn services_may_be_left_to_others() {
+    let name = "services::services_may_be_left_to_others";
+    let settings = ["dapr_operator.serviceReconciler.enabled=false"];
+    k8s::test_on_own(name, &settings, unwanted).await;
 }
