@@ -1,0 +1,52 @@
+//! Every query of every board and rule, asked of real programs.
+
+use crate::{control_plane, data_plane, files, series::Rare};
+
+/// A root that is replaced takes two lives of a certificate, an authority that fails takes its end.
+const RARE: &[Rare] = &[
+    Rare {
+        name: "dapr_sentry_rotation_steps_total",
+        labels: &["step"],
+        source: "sentry/src/metrics.rs",
+        registered: "\"rotation_steps\"",
+    },
+    Rare {
+        name: "dapr_sentry_servercert_issue_failed_total",
+        labels: &["reason"],
+        source: "sentry/src/metrics.rs",
+        registered: "\"servercert_issue_failed\"",
+    },
+];
+
+/// What the boards that the reference publishes ask for, as far as it concerns calls (chapter 5 of the sheet).
+const PUBLISHED: [&str; 19] = [
+    "dapr_runtime_component_loaded{namespace=\"shop\"}",
+    "process_start_time_seconds{service=~\"shop-dapr\"}",
+    "process_virtual_memory_bytes{service=~\"shop-dapr\"}",
+    "histogram_quantile(0.95, sum(rate(dapr_http_server_latency_bucket{app_id=\"shop\"}[5m])) by (le, app_id, method, path))",
+    "sum(rate(dapr_http_server_response_count{app_id=\"shop\"}[5m])) by (app_id, method, path)",
+    "sum(rate(dapr_grpc_io_server_server_latency_bucket{grpc_server_method=~\".*.Dapr/.*\"}[5m])) by (le, grpc_server_method)",
+    "sum(rate(dapr_grpc_io_server_completed_rpcs{grpc_server_method=~\".*.Dapr/.*\"}[5m])) by (grpc_server_method)",
+    "sum(dapr_runtime_mtls_init_total{app_id=\"shop\"}) by (app_id)",
+    "sum(dapr_runtime_mtls_workload_cert_rotated_total{app_id=\"shop\"}) by (app_id)",
+    "sum(dapr_runtime_mtls_workload_cert_rotated_fail_total{app_id=\"cart\"}) by (app_id, reason)",
+    "process_start_time_seconds{app=~\"dapr-sentry|dapr-sidecar-injector|dapr-operator\"}",
+    "dapr_injector_sidecar_injection_requests_total",
+    "dapr_injector_sidecar_injection_succeeded_total",
+    "min(dapr_sentry_issuercert_expiry_timestamp) - time()",
+    "dapr_sentry_cert_sign_request_received_total",
+    "dapr_sentry_cert_sign_success_total",
+    "sum(dapr_sentry_cert_sign_failure_total) by (reason)",
+    "dapr_sentry_issuercert_changed_total",
+    "dapr_sentry_servercert_issue_failed_total",
+];
+
+/// D-01, D-02: panels draw, drop-downs are filled, alerts can fire.
+#[tokio::test]
+async fn every_query_has_an_answer() {
+    let (sidecars, control) = tokio::join!(data_plane::scrape(), control_plane::scrape());
+    let mut pages = sidecars.unwrap();
+    pages.extend(control.unwrap());
+    files::ask_all(&pages, RARE);
+    files::ask_these(&PUBLISHED, &pages, RARE);
+}
