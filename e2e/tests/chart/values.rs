@@ -1,8 +1,11 @@
 //! What values do: rows KH-02 to KH-13, and what is refused.
 
+use std::collections::BTreeSet;
+
+use ironside_resources::yaml;
 use serde_json::{Value, json};
 
-use crate::rig::{Render, refused, render};
+use crate::rig::{Render, refused, render, root};
 
 const PROGRAMS: [&str; 3] = ["dapr-operator", "dapr-sentry", "dapr-sidecar-injector"];
 
@@ -436,4 +439,50 @@ fn tolerations_of_virtual_nodes_can_be_read() {
             "huawei.com/cci"
         ]
     );
+}
+
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn boards_and_rules_come_when_asked_for() {
+    let kinds = ["PrometheusRule", "PodMonitor"];
+    let boards = ["data-plane", "control-plane"];
+    let plain = render("{}");
+    assert!(kinds.iter().all(|kind| plain.all(kind).next().is_none()));
+    assert!(
+        plain
+            .find("ConfigMap", "dapr-dashboard-data-plane")
+            .is_none()
+    );
+
+    let asked = "{enabled: true, labels: {release: mine}}";
+    let render = render(&format!(
+        "monitoring: {{dashboards: {{enabled: true}}, rules: {asked}, podMonitors: {asked}}}"
+    ));
+    let home = |file: &str| std::fs::read_to_string(root().join("dashboards").join(file)).unwrap();
+    for name in boards {
+        let map = render.object("ConfigMap", &format!("dapr-dashboard-{name}"));
+        assert_eq!(map["metadata"]["labels"]["grafana_dashboard"], "1");
+        let file = format!("{name}.json");
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(
+            read(map["data"][&file].as_str().unwrap()),
+            read(&home(&file))
+        );
+    }
+    let rules = render.object("PrometheusRule", "dapr");
+    let file: Option<Value> = yaml::decode(&home("ironside.rules.yaml")).unwrap();
+    assert_eq!(rules["spec"], file.unwrap());
+    for object in render.all("PodMonitor").chain([rules]) {
+        assert_eq!(object["metadata"]["labels"]["release"], "mine");
+    }
+    let monitored = render.all("PodMonitor").map(|monitor| {
+        let port = &monitor["spec"]["podMetricsEndpoints"][0]["port"];
+        port.as_str().unwrap()
+    });
+    assert_eq!(
+        monitored.collect::<BTreeSet<_>>(),
+        BTreeSet::from(["dapr-metrics", "metrics"])
+    );
+    let ports = render.main("dapr-sentry")["ports"].as_array().unwrap();
+    assert!(ports.iter().any(|port| port["name"] == "metrics"));
 }
