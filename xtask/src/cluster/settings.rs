@@ -159,7 +159,10 @@ data:
            fallthrough in-addr.arpa ip6.arpa
            ttl 30
         }}
-        cache 30
+        cache 30 {{
+           disable success cluster.local
+           disable denial cluster.local
+        }}
         reload
         loadbalance
     }}
