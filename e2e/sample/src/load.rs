@@ -5,7 +5,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,13 +26,19 @@ const KEPT: usize = 200;
 /// Workers at most.
 const WORKERS: u16 = 256;
 
+/// Pause between looks at what a load waits for.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// A load that is wanted.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Order {
     /// The call.
     call: Call,
-    /// How many make it at once.
+    /// Further calls: the workers share them out, each makes one of them all the time.
+    #[serde(default)]
+    more: Vec<Call>,
+    /// How many make calls at once.
     #[serde(default = "one")]
     workers: u16,
     /// How long each pauses after a call.
@@ -38,6 +47,9 @@ pub(crate) struct Order {
     /// How many calls each makes; without end if it is not there.
     #[serde(default)]
     rounds: Option<u64>,
+    /// A call that has to succeed before the first one, as apps wait for their sidecar.
+    #[serde(default)]
+    after: Option<Call>,
 }
 
 fn one() -> u16 {
@@ -53,6 +65,8 @@ pub(crate) struct Account {
     ok: u64,
     /// All others.
     failed: u64,
+    /// Successes of each call, in the order of the load.
+    each_ok: Vec<u64>,
     /// How often each verdict came.
     verdicts: BTreeMap<String, u64>,
     /// The first failures.
@@ -69,13 +83,15 @@ pub(crate) struct Account {
 struct Noted {
     unix_ms: u64,
     verdict: String,
+    /// Whose it is, in the order of the load.
+    call: usize,
     /// The answer, for the reason it gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Outcome>,
 }
 
 impl Account {
-    fn note(&mut self, worker: u16, outcome: Outcome) {
+    fn note(&mut self, worker: u16, call: usize, outcome: Outcome) {
         let verdict = outcome.verdict();
         self.longest_ms = self.longest_ms.max(outcome.ms());
         let of_same = self.verdicts.entry(verdict.clone()).or_default();
@@ -88,11 +104,15 @@ impl Account {
             self.changes.push(Noted {
                 unix_ms: unix_ms(),
                 verdict: verdict.clone(),
+                call,
                 outcome: None,
             });
         }
         if outcome.is_good() {
             self.ok = self.ok.saturating_add(1);
+            if let Some(ok) = self.each_ok.get_mut(call) {
+                *ok = ok.saturating_add(1);
+            }
             self.last_ok_unix_ms = Some(unix_ms());
             return;
         }
@@ -101,6 +121,7 @@ impl Account {
             self.failures.push(Noted {
                 unix_ms: unix_ms(),
                 verdict,
+                call,
                 outcome: Some(outcome),
             });
         }
@@ -111,6 +132,7 @@ impl Account {
 #[derive(Debug)]
 pub(crate) struct Load {
     account: Arc<Mutex<Account>>,
+    is_ending: Arc<AtomicBool>,
     workers: JoinSet<()>,
 }
 
@@ -119,14 +141,33 @@ impl Load {
     pub(crate) fn start(caller: &Caller, order: &Order) -> Self {
         let account = Arc::new(Mutex::new(Account {
             running: true,
+            each_ok: vec![0; order.more.len().saturating_add(1)],
             ..Account::default()
         }));
+        let is_ending = Arc::new(AtomicBool::new(false));
         let mut workers = JoinSet::new();
         for worker in 0..order.workers.min(WORKERS) {
-            let account = Arc::clone(&account);
-            workers.spawn(work(worker, caller.clone(), order.clone(), account));
+            let (account, is_ending) = (Arc::clone(&account), Arc::clone(&is_ending));
+            workers.spawn(work(
+                worker,
+                caller.clone(),
+                order.clone(),
+                account,
+                is_ending,
+            ));
         }
-        Self { account, workers }
+        Self {
+            account,
+            is_ending,
+            workers,
+        }
+    }
+
+    /// Lets the calls in flight end, and begins no other.
+    pub(crate) async fn finish(mut self) -> Account {
+        self.is_ending.store(true, Ordering::Relaxed);
+        while self.workers.join_next().await.is_some() {}
+        self.account()
     }
 
     /// The account so far.
@@ -146,11 +187,28 @@ impl Load {
     }
 }
 
-async fn work(worker: u16, caller: Caller, order: Order, account: Arc<Mutex<Account>>) {
+async fn work(
+    worker: u16,
+    caller: Caller,
+    order: Order,
+    account: Arc<Mutex<Account>>,
+    is_ending: Arc<AtomicBool>,
+) {
+    let of_call = usize::from(worker) % order.more.len().saturating_add(1);
+    let call = match of_call.checked_sub(1) {
+        Some(further) => order.more.get(further),
+        None => Some(&order.call),
+    };
+    let Some(call) = call else { return };
+    if let Some(first) = &order.after {
+        while !is_ending.load(Ordering::Relaxed) && !caller.make(first).await.is_good() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
     let mut made: u64 = 0;
-    while order.rounds.is_none_or(|rounds| made < rounds) {
-        let outcome = caller.make(&order.call).await;
-        lock(&account).note(worker, outcome);
+    while order.rounds.is_none_or(|rounds| made < rounds) && !is_ending.load(Ordering::Relaxed) {
+        let outcome = caller.make(call).await;
+        lock(&account).note(worker, of_call, outcome);
         made = made.saturating_add(1);
         tokio::time::sleep(Duration::from_millis(order.pause_ms)).await;
     }

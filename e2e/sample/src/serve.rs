@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     answer::{self, Body},
     args::{Serve, Speech},
+    call::Call,
     control,
     load::Load,
     state::State,
@@ -43,8 +44,13 @@ pub(crate) async fn run(options: Serve) -> Result<()> {
         bind,
         name,
         load,
+        last,
         linger,
     } = options;
+    let last: Option<Call> = match last {
+        Some(text) => Some(serde_json::from_str(&text).context("--last")?),
+        None => None,
+    };
     let pod = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let state = State::new(name, pod.trim().to_owned());
     if let Some(text) = load {
@@ -69,7 +75,13 @@ pub(crate) async fn run(options: Serve) -> Result<()> {
         tls: None,
         http2_only: false,
     };
-    listeners.spawn(accept(orders, plain, state, control::answer, stopped));
+    listeners.spawn(accept(
+        orders,
+        plain,
+        state.clone(),
+        control::answer,
+        stopped,
+    ));
     let mut terminated = signal(SignalKind::terminate()).context("signals")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("signals")?;
     tokio::select! {
@@ -77,9 +89,22 @@ pub(crate) async fn run(options: Serve) -> Result<()> {
         _ = interrupted.recv() => {}
     }
     tokio::time::sleep(linger).await;
+    let load = state.load().take();
+    if let Some(load) = load {
+        // The log is all that is left of a pod that has gone.
+        let account = load.finish().await;
+        eprintln!("{}", serde_json::to_string(&account).context("account")?);
+    }
+    let farewell = match &last {
+        Some(call) => Some(state.caller().make(call).await),
+        None => None,
+    };
     stop.send_replace(true);
     // The kubelet's SIGKILL bounds this.
     while listeners.join_next().await.is_some() {}
+    if let Some(outcome) = farewell.filter(|outcome| !outcome.is_good()) {
+        bail!("the last call: {}", outcome.verdict());
+    }
     Ok(())
 }
 

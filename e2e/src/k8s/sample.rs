@@ -67,6 +67,12 @@ impl Sample {
         self
     }
 
+    /// The same, classic or native: a container beside the app, or one that starts before it and ends after it.
+    #[must_use]
+    pub fn native(self, is_native: bool) -> Self {
+        self.annotation("dapr.io/enable-native-sidecar", &is_native.to_string())
+    }
+
     /// A further argument of `sample serve`.
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
