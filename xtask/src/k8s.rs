@@ -131,6 +131,8 @@ fn on(around: &Surroundings, steps: &mut Steps, wish: &Wish, host: &Host) -> Res
     }
     if !matches!(host, Host::Brought(_)) {
         tests.env("IRONSIDE_E2E_CLUSTER", cluster::MAIN);
+        // The command of the images; else a test would build it, and hold cargo's lock before the others.
+        tests.env("IRONSIDE_BIN_DIR", images::programs(around, wish.profile));
     }
     tests.args(&wish.only);
     if wish.wants(UPGRADE) {

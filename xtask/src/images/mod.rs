@@ -111,11 +111,19 @@ fn written_as(path: PathBuf, image: &Image) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Where cargo puts the programs.
+pub(crate) fn programs(around: &Surroundings, profile: Profile) -> PathBuf {
+    around.target().join(match profile {
+        Profile::Release => "release",
+        Profile::Dev => "debug",
+    })
+}
+
 /// Builds both programs; returns their folder.
 fn compile(around: &Surroundings, profile: Profile) -> Result<PathBuf> {
-    let (name, folder) = match profile {
-        Profile::Release => ("release", "release"),
-        Profile::Dev => ("dev", "debug"),
+    let name = match profile {
+        Profile::Release => "release",
+        Profile::Dev => "dev",
     };
     let mut build = around.cargo();
     build
@@ -131,7 +139,7 @@ fn compile(around: &Surroundings, profile: Profile) -> Result<PathBuf> {
     if !status.success() {
         bail!("the programs do not build");
     }
-    Ok(around.target().join(folder))
+    Ok(programs(around, profile))
 }
 
 /// A copy without the lines of source: they are several times as large as the program.

@@ -97,6 +97,8 @@ fn build(around: &Surroundings, done: &Path) -> Result<()> {
     let packed = built.and_then(|()| pack(&program, &sources, &unfinished));
     if is_there {
         fs::rename(&kept, &program).context("putting the present program back")?;
+    } else {
+        drop(fs::remove_file(&program));
     }
     packed?;
     fs::rename(&unfinished, done).context("putting the version before into place")
