@@ -18,6 +18,7 @@ mod install;
 mod life;
 mod live;
 mod moving;
+mod namespaced;
 mod node;
 mod operators;
 mod outages;
