@@ -5,6 +5,7 @@
 //! comes later is counted under one name.
 
 use crate::admission::{Answer, Outcome, Verdict};
+use ironside_chassis::metrics_server::prometheus_text;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -161,7 +162,7 @@ impl Metrics {
             let mut text = String::new();
             // Writing to a String does not fail.
             let _written = encode(&mut text, &registry).is_ok();
-            text
+            prometheus_text(&text)
         }
     }
 

@@ -3,6 +3,7 @@
 //! Owns names and labels and the text that a scraper reads. Which events there are is decided where they happen.
 
 use crate::rotation::Step;
+use ironside_chassis::metrics_server::prometheus_text;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -130,7 +131,7 @@ impl Metrics {
             let mut text = String::new();
             // Writing to a String cannot fail.
             let _infallible = prometheus_client::encoding::text::encode(&mut text, &registry);
-            as_prometheus_text(&text)
+            prometheus_text(&text)
         }
     }
 
@@ -187,27 +188,6 @@ fn unix_seconds(instant: SystemTime) -> i64 {
         .unwrap_or_default()
         .as_secs();
     i64::try_from(seconds).unwrap_or(i64::MAX)
-}
-
-/// OpenMetrics names a counter without `_total` where it tells its type; Prometheus' own text names it in full.
-fn as_prometheus_text(open_metrics: &str) -> String {
-    let mut text = String::with_capacity(open_metrics.len());
-    let counters: Vec<&str> = open_metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
-        .collect();
-    for line in open_metrics.lines().filter(|line| *line != "# EOF") {
-        let mut words = line.splitn(4, ' ');
-        let head = (words.next(), words.next(), words.next(), words.next());
-        match head {
-            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(&name) => {
-                text.push_str(&format!("# {what} {name}_total {rest}"));
-            }
-            _ => text.push_str(line),
-        }
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

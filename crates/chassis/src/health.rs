@@ -11,7 +11,13 @@ use http::{Response, StatusCode};
 use tokio::net::TcpListener;
 
 use crate::Tasks;
-use crate::http_serve::{self, Answer};
+use crate::http_serve::{self, Answer, Bounds};
+
+/// Probes hold a handful of connections.
+const BOUNDS: Bounds = Bounds {
+    connections: 128,
+    life: None,
+};
 
 /// The named parts of a process, and whether each is ready. Clones are the same registry.
 #[derive(Clone, Debug, Default)]
@@ -108,7 +114,7 @@ pub async fn serve(listener: TcpListener, health: Health, tasks: &Tasks) {
         *response.status_mut() = status;
         response
     });
-    http_serve::run(listener, "healthz-connection", answer, tasks).await;
+    http_serve::run(listener, "healthz-connection", BOUNDS, answer, tasks).await;
 }
 
 #[cfg(test)]

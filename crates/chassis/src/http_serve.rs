@@ -23,26 +23,45 @@ use crate::Tasks;
 
 /// Time to read a request head: process-interface 2.3.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections served at once; scrapers and probes hold a handful.
-const MAX_CONNECTIONS: usize = 128;
 /// Pause after a failed accept (descriptors exhausted), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What clients may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Connections served at once; the others wait.
+    pub(crate) connections: usize,
+    /// How long one may last, which then is for one request; `None` for as many as come.
+    pub(crate) life: Option<Duration>,
+}
 
 /// What is answered to a request head.
 pub(crate) type Answer = Arc<dyn Fn(&request::Parts) -> Response<Full<Bytes>> + Send + Sync>;
 
 /// Serves `listener` until `tasks` is cancelled.
-pub(crate) async fn run(listener: TcpListener, name: &'static str, answer: Answer, tasks: &Tasks) {
+pub(crate) async fn run(
+    listener: TcpListener,
+    name: &'static str,
+    bounds: Bounds,
+    answer: Answer,
+    tasks: &Tasks,
+) {
     let stop = tasks.token();
     let group = tasks.group(name);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(bounds.connections));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = accept(&listener, &slots) => accepted,
         };
         match accepted {
-            Some((io, slot)) => group.spawn(connection(io, slot, answer.clone(), stop.clone())),
+            Some((io, slot)) => {
+                let serving = connection(io, bounds.life, answer.clone(), stop.clone());
+                group.spawn(async move {
+                    serving.await;
+                    drop(slot);
+                });
+            }
             None => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
@@ -59,7 +78,7 @@ async fn accept(
 
 async fn connection(
     io: TcpStream,
-    slot: OwnedSemaphorePermit,
+    life: Option<Duration>,
     answer: Answer,
     stop: CancellationToken,
 ) {
@@ -71,13 +90,20 @@ async fn connection(
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(life.is_none())
         .serve_connection(TokioIo::new(io), service);
     // The end of such a connection, good or bad, concerns nobody.
+    let too_long = async {
+        match life {
+            Some(life) => tokio::time::sleep(life).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = stop.cancelled() => {}
         _ended = serving => {}
+        () = too_long => {}
     }
-    drop(slot);
 }
 
 #[cfg(test)]

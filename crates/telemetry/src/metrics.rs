@@ -1,8 +1,7 @@
 //! The metric families of service invocation: names, labels, buckets.
 //!
-//! A [`Metrics`] holds every family of a sidecar, [`SentryMetrics`] those of
-//! Sentry; both render Prometheus text. A series appears with its first
-//! observation. Labels are bounded by construction: texts that callers choose
+//! A [`Metrics`] holds every family of a sidecar and renders Prometheus text.
+//! A series appears with its first observation. Labels are bounded by construction: texts that callers choose
 //! (paths, app ids, gRPC methods) fall together once there are too many of
 //! them. Refused: listening, clocks, and deciding when something is measured.
 //! Source: resiliency-observability 3.
@@ -20,21 +19,21 @@ mod grpc;
 mod http;
 mod invocation;
 mod path;
+mod relabel;
 mod resiliency;
 mod security;
-mod sentry;
 mod words;
 
 pub use access::{DecisionCount, DecisionLabels, ObjectState, Outcome, SourceState};
 pub use grpc::Rpc;
 pub use http::{HttpCalled, HttpServed};
-pub use invocation::CallKind;
+pub use invocation::{CallKind, Failure};
 pub use path::{PathPatterns, PatternError};
+pub use relabel::{RuleError, Rules};
 pub use resiliency::{
-    BreakerMeter, BreakerState, EndpointState, PolicyKind, PolicyLabels, PolicyMeter,
+    AttemptsMeter, BreakerMeter, BreakerState, EndpointState, PolicyKind, PolicyLabels, PolicyMeter,
 };
 pub use security::{AclCaller, AclOutcome, AclScope, RotationFailure};
-pub use sentry::SentryMetrics;
 pub use words::grpc_code_name;
 
 use access::AccessFamilies;
@@ -68,6 +67,8 @@ pub struct Settings {
     pub latency_buckets_ms: Vec<u64>,
     /// Patterns that stand for paths.
     pub path_matching: PathPatterns,
+    /// Rules that change label values.
+    pub rules: Rules,
 }
 
 /// The families of a sidecar. One that is disabled measures nothing.
@@ -100,6 +101,7 @@ impl Default for Settings {
             record_error_codes: false,
             latency_buckets_ms: Vec::new(),
             path_matching: PathPatterns::default(),
+            rules: Rules::default(),
         }
     }
 }
@@ -114,14 +116,15 @@ impl Metrics {
         let mut own = Registry::with_prefix_and_labels(PREFIX, label.into_iter());
         let mut foreign = Registry::with_prefix(PREFIX);
         let buckets = Buckets::new(&settings.latency_buckets_ms);
-        let mut families = Families::new(&mut own, &buckets);
+        let overflow = Families::overflow(&mut own);
+        let mut families = Families::new(&mut own, &buckets, &settings.rules, overflow.clone());
         let http = HttpFamilies::new(&mut families, &settings);
         let grpc = GrpcFamilies::new(&mut families);
         let invocation = InvocationFamilies::new(&mut families);
         let resiliency = ResiliencyFamilies::new(&mut families);
         let security = SecurityFamilies::new(&mut families, settings.record_error_codes);
         let cluster = ClusterFamilies::new(&mut families);
-        let mut others = Families::new(&mut foreign, &buckets);
+        let mut others = Families::new(&mut foreign, &buckets, &settings.rules, overflow);
         let acl = AclFamilies::new(&mut others);
         let access = AccessFamilies::new(&mut others);
         Self(Some(Box::new(Inner {
@@ -203,6 +206,11 @@ impl Metrics {
         self.with(|inner| inner.invocation.answered(callee, status, kind, latency));
     }
 
+    /// Caller: a call to `callee` ended without an answer of its app.
+    pub fn invocation_failed(&self, callee: &str, why: Failure) {
+        self.with(|inner| inner.invocation.failed(callee, why));
+    }
+
     /// Callee: a request of `caller` was let in.
     pub fn invocation_received(&self, caller: &str) {
         self.with(|inner| inner.invocation.received(caller));
@@ -239,6 +247,15 @@ impl Metrics {
     /// A call was sent more than once, or would have been; `outcome` is one of a fixed list of words.
     pub fn resiliency_retried(&self, target: &str, policy: &str, outcome: &'static str) {
         self.with(|inner| inner.resiliency.retried(target, policy, outcome));
+    }
+
+    /// Returns what is counted of the attempts of a target, to be kept beside it.
+    #[must_use]
+    pub fn resiliency_attempts(&self, target: &str) -> AttemptsMeter {
+        let inner = self.0.as_ref();
+        inner.map_or_else(AttemptsMeter::disabled, |inner| {
+            inner.resiliency.attempts(target)
+        })
     }
 
     /// An address of a target is left out for a while; `reason` is one of a fixed list of words.

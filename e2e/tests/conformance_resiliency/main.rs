@@ -6,6 +6,7 @@
 mod bodies;
 mod breakers;
 mod inbound;
+mod metrics;
 mod proxied;
 mod reload;
 mod replicas;

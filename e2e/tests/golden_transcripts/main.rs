@@ -7,6 +7,7 @@
 
 mod compare;
 mod differences;
+mod exposition;
 mod judge;
 mod messages;
 mod replay;

@@ -130,7 +130,7 @@ async fn http_app(prescribed: &Prescribed) -> Result<HttpApp> {
 }
 
 /// What the reference's fake app answered where the transcript does not show it.
-fn by_path(seen: &Seen) -> Answer {
+pub(crate) fn by_path(seen: &Seen) -> Answer {
     let text = |code| Answer::status(code).header("Content-Type", "text/plain");
     match seen.path().split('?').next().unwrap_or_default() {
         "/201" => text(201)
@@ -164,7 +164,7 @@ fn by_path(seen: &Seen) -> Answer {
 const INVOKE: &str = "dapr.proto.common.v1.InvokeRequest";
 const INVOKED: &str = "dapr.proto.common.v1.InvokeResponse";
 
-fn grpc_app(mut call: Call) -> Running {
+pub(crate) fn grpc_app(mut call: Call) -> Running {
     Box::pin(async move {
         match call.path() {
             "/dapr.proto.runtime.v1.AppCallback/OnInvoke" => on_invoke(call).await,

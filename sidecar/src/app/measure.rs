@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use ironside_chassis::{Tasks, health::Health, metrics_server};
 use ironside_resources::configuration::Metric;
-use ironside_telemetry::metrics::{Metrics, PathPatterns, PatternError, Settings};
-use tracing::info;
+use ironside_telemetry::metrics::{Metrics, PathPatterns, PatternError, Rules, Settings};
+use tracing::{error, info};
 
 use super::{LOG, ports::take_one, start::StartError};
 use crate::{config::Config, sources::disk::Snapshot};
@@ -61,6 +61,24 @@ fn series(config: &Config, metric: &Metric) -> Result<Metrics, StartError> {
             .clone()
             .unwrap_or_default(),
         path_matching: patterns.map_err(|problems| StartError::PathMatching(joined(problems)))?,
+        rules: rules(metric),
     };
     Ok(Metrics::new(config.app_id.as_str(), settings))
+}
+
+/// The rules that change labels. One whose expression is none is left out and said: the reference measures nothing
+/// then.
+fn rules(metric: &Metric) -> Rules {
+    let mut rules = Rules::default();
+    for rule in metric.rules.iter().flatten() {
+        for label in &rule.labels {
+            for (replacement, expression) in &label.regex {
+                let added = rules.add(&rule.name, &label.name, expression, replacement);
+                if let Err(problem) = added {
+                    error!(target: LOG, "a metric rule is left out: {problem}");
+                }
+            }
+        }
+    }
+    rules
 }

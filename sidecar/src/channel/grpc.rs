@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use ironside_chassis::{clock::Clock, secret::Secret, tasks::Group};
 use ironside_proto::common::{HttpExtension, InvokeRequest, InvokeResponse};
 use ironside_resolution::Authority;
+use ironside_telemetry::metrics::{Metrics, Rpc};
 use prost::Message as _;
 use rustls::pki_types::ServerName;
 use tonic::{Code, Status};
@@ -202,32 +203,43 @@ impl GrpcApp {
         &self,
         call: Invocation,
         context: &CallContext,
+        metrics: &Metrics,
     ) -> Result<Reply, ChannelError> {
         if context.event_stream {
             return Err(ChannelError::NoStream);
         }
-        let request = match self.request(call, context).await? {
+        let (request, sent) = match self.request(call, context).await? {
             Ok(request) => request,
             Err(status) => return Ok(failed(&status, HeaderMap::new(), HeaderMap::new())),
         };
-        let response = match self.send(request).await {
-            Ok(response) => response,
+        let started = self.clock.monotonic();
+        let mut received = 0;
+        let reply = match self.send(request).await {
+            Ok(response) => Ok(self.read(response, &mut received).await),
             Err(NoAnswer {
                 status,
                 is_undelivered: true,
-            }) => return Err(ChannelError::NoConnection(Box::new(status))),
-            Err(NoAnswer { status, .. }) => {
-                return Ok(failed(&status, HeaderMap::new(), HeaderMap::new()));
-            }
+            }) => Err(status),
+            Err(NoAnswer { status, .. }) => Ok(failed(&status, HeaderMap::new(), HeaderMap::new())),
         };
-        Ok(self.read(response).await)
+        metrics.rpc_called(&Rpc {
+            method: ON_INVOKE.as_str(),
+            code: match &reply {
+                Ok(reply) => reply.status.number(),
+                Err(status) => status.code() as i32,
+            },
+            latency: self.clock.monotonic().since(started),
+            received_bytes: Some(received),
+            sent_bytes: Some(sent),
+        });
+        reply.map_err(|status| ChannelError::NoConnection(Box::new(status)))
     }
 
     async fn request(
         &self,
         call: Invocation,
         context: &CallContext,
-    ) -> Result<Result<Request<Body>, Status>, ChannelError> {
+    ) -> Result<Result<(Request<Body>, u64), Status>, ChannelError> {
         let Invocation {
             method,
             verb,
@@ -268,14 +280,16 @@ impl GrpcApp {
         }
         let authority = self.authority.as_ref().map_or("app", Authority::as_str);
         let uri = super::http::uri("http", authority, ON_INVOKE.as_str())?;
-        let mut request = Request::new(framed(&message, &type_url, slices));
+        let (body, size) = framed(&message, &type_url, slices);
+        let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = metadata;
-        Ok(Ok(request))
+        Ok(Ok((request, size)))
     }
 
-    async fn read(&self, response: http::Response<Body>) -> Reply {
+    /// The app's answer; adds the bytes of its message to `received`.
+    async fn read(&self, response: http::Response<Body>, received: &mut u64) -> Reply {
         let (parts, body) = response.into_parts();
         if let Some(status) = grpc::status_in(&parts.headers) {
             return failed(
@@ -288,6 +302,7 @@ impl GrpcApp {
             Ok((message, trailers)) => (message, trailers.unwrap_or_default()),
             Err(status) => return failed(&status, parts.headers, HeaderMap::new()),
         };
+        *received += message.as_ref().map_or(0, Bytes::len) as u64;
         let status =
             grpc::status_in(&trailers).unwrap_or_else(|| Status::unknown("missing status"));
         let trailers = grpc::without_status(trailers);
@@ -362,7 +377,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Result<Vec<Bytes>, Stat
 }
 
 /// The gRPC message: `data` comes last, so that its value is the slices themselves.
-fn framed(message: &InvokeRequest, type_url: &str, slices: Vec<Bytes>) -> Body {
+fn framed(message: &InvokeRequest, type_url: &str, slices: Vec<Bytes>) -> (Body, u64) {
     const DATA: u8 = 0x12;
     const TYPE_URL: u8 = 0x0a;
     const VALUE: u8 = 0x12;
@@ -391,7 +406,8 @@ fn framed(message: &InvokeRequest, type_url: &str, slices: Vec<Bytes>) -> Body {
     let frames = std::iter::once(head.freeze())
         .chain(slices)
         .map(|bytes| Ok::<_, BodyError>(Frame::data(bytes)));
-    StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync()
+    let body = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
+    (body, length.into())
 }
 
 /// Headers as a gRPC app's request metadata.

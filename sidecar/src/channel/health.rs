@@ -188,7 +188,7 @@ impl Prober {
         let started = shared.clock.monotonic();
         let asked = tokio::time::timeout(limit, async {
             match self {
-                Self::Http(probe) => Answer::Http(get(&probe.client, &probe.url, &[]).await),
+                Self::Http(probe) => Answer::Http(get(&probe.client, &probe.url, &[], None).await),
                 Self::Grpc(app) => Answer::Grpc(health_check(app).await),
             }
         });
@@ -238,10 +238,19 @@ async fn get(
     client: &http_channel::AppClient,
     url: &http::Uri,
     headers: &[(header::HeaderName, HeaderValue)],
+    meter: Option<&http_channel::Meter>,
 ) -> Option<u16> {
     let mut request = Request::get(url.clone()).body(body::empty()).ok()?;
     request.headers_mut().extend(headers.iter().cloned());
-    let response = client.request(request).await.ok()?;
+    let response = match meter {
+        Some(meter) => {
+            meter
+                .around(request, |request| client.request(request))
+                .await
+        }
+        None => client.request(request).await,
+    };
+    let response = response.ok()?;
     let status = response.status().as_u16();
     // A short body is drained, so that the connection can be used again.
     let _drained = http_body_util::Limited::new(response.into_body(), 64 * 1024)
@@ -308,7 +317,9 @@ pub(crate) async fn call_config(
             HeaderValue::from_static("application/json"),
         ),
     ];
-    match tokio::time::timeout(CONFIG_LIMIT, get(&client, &url, &headers)).await {
+    let meter = http_channel::Meter::new(&shared.clock, &shared.metrics);
+    let asked = get(&client, &url, &headers, Some(&meter));
+    match tokio::time::timeout(CONFIG_LIMIT, asked).await {
         Ok(Some(200)) => info!(target: LOG, "Application configuration loaded"),
         Ok(answer) => debug!(target: LOG, ?answer, "the app has no configuration"),
         Err(_elapsed) => debug!(target: LOG, "the app did not answer with a configuration in time"),

@@ -3,7 +3,7 @@
 //! Owns how an invocation becomes an HTTP request (service-invocation 1.5, 1.7, 5.1) and a response becomes a
 //! reply (1.9). The pool keeps connections warm; redirects are never followed. Stage 22, `deliver`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{
     HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts, uri::PathAndQuery,
@@ -14,8 +14,9 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioTimer,
 };
-use ironside_chassis::{secret::Secret, tasks::Group};
+use ironside_chassis::{clock::Clock, secret::Secret, tasks::Group};
 use ironside_policy::{Method, Verb};
+use ironside_telemetry::metrics::{HttpCalled, Metrics};
 use tonic::Status;
 
 mod failure;
@@ -61,6 +62,13 @@ pub(crate) struct HttpApp {
     client: AppClient,
     base: Base,
     token: Option<Secret<Box<str>>>,
+    meter: Meter,
+}
+
+/// Counts requests to the app.
+pub(crate) struct Meter {
+    clock: Clock,
+    metrics: Arc<Metrics>,
 }
 
 /// Scheme and authority of all requests.
@@ -71,7 +79,12 @@ struct Base {
 
 impl HttpApp {
     /// Prepares the client; nothing is dialled yet.
-    pub(crate) fn new(target: &AppTarget, token: Option<Secret<Box<str>>>, tasks: &Group) -> Self {
+    pub(crate) fn new(
+        target: &AppTarget,
+        token: Option<Secret<Box<str>>>,
+        tasks: &Group,
+        meter: Meter,
+    ) -> Self {
         let scheme = if target.protocol == AppProtocol::Https {
             "https"
         } else {
@@ -84,6 +97,7 @@ impl HttpApp {
                 authority: format!("{}:{}", target.address, target.port).into(),
             },
             token,
+            meter,
         }
     }
 
@@ -127,16 +141,17 @@ impl HttpApp {
         verb: Verb,
     ) -> Result<Response<Body>, ChannelError> {
         AwaitContinue::apply(&mut request);
-        let url = request.uri().to_string();
-        let response = self
-            .client
-            .request(request)
+        let url = request.uri().clone();
+        let measured = self
+            .meter
+            .around(request, |request| self.client.request(request));
+        let response = measured
             .await
-            .map_err(|error| send_error(verb, &url, &error, &self.base.authority))?;
+            .map_err(|error| send_error(verb, &url.to_string(), &error, &self.base.authority))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(ChannelError::Send {
                 verb: title(verb),
-                url: url.into(),
+                url: url.to_string().into(),
                 cause: "the app answered 101 Switching Protocols, which no call asks for".into(),
             });
         }
@@ -162,6 +177,47 @@ impl HttpApp {
         let uri = uri(scheme, authority, &line)?;
         build(call, context, uri).await
     }
+}
+
+impl Meter {
+    /// What counts with these.
+    pub(crate) fn new(clock: &Clock, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            clock: clock.clone(),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// Sends a request and counts it when the head of its answer is there; a failure counts as a 500.
+    pub(crate) async fn around<B, F, E>(
+        &self,
+        request: Request<Body>,
+        send: impl FnOnce(Request<Body>) -> F,
+    ) -> Result<Response<B>, E>
+    where
+        F: Future<Output = Result<Response<B>, E>>,
+    {
+        let (verb, uri) = (request.method().clone(), request.uri().clone());
+        let sent_bytes = length(request.headers()).unwrap_or(0);
+        let started = self.clock.monotonic();
+        let result = send(request).await;
+        let answer = result.as_ref().ok();
+        self.metrics.http_called(&HttpCalled {
+            verb: verb.as_str(),
+            path: uri.path(),
+            status: answer.map_or(500, |answer| answer.status().as_u16()),
+            latency: self.clock.monotonic().since(started),
+            sent_bytes,
+            received_bytes: answer.and_then(|answer| length(answer.headers())),
+        });
+        result
+    }
+}
+
+/// The length that a head declares.
+fn length(headers: &http::HeaderMap) -> Option<u64> {
+    let value = headers.get(header::CONTENT_LENGTH)?;
+    value.to_str().ok()?.parse().ok()
 }
 
 /// A client for the app or for external targets.

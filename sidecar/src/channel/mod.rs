@@ -3,6 +3,10 @@
 //! Owns the choice between an HTTP and a gRPC app and the reasons for which an app cannot be called. Admission
 //! (health, concurrency) comes first, the HTTP pipeline runs around an HTTP app. Stages 20 to 22.
 
+use std::sync::Arc;
+
+use ironside_telemetry::metrics::Metrics;
+
 use crate::{
     body::BodyError,
     config::{AppProtocol, AppTarget, Config},
@@ -93,6 +97,7 @@ pub(crate) struct AppChannel {
     kind: Kind,
     /// The app's gRPC listener: proxied calls go there whatever the protocol says (cli-and-clients 4).
     pub(crate) proxy: grpc::GrpcApp,
+    metrics: Arc<Metrics>,
 }
 
 enum Kind {
@@ -107,16 +112,23 @@ impl AppChannel {
         config: &Config,
         tasks: &ironside_chassis::tasks::Group,
         clock: &ironside_chassis::clock::Clock,
+        metrics: &Arc<Metrics>,
     ) -> Self {
         let kind = match target.protocol {
-            AppProtocol::Http | AppProtocol::Https | AppProtocol::H2c => Kind::Http(Box::new(
-                http::HttpApp::new(target, config.app_token.clone(), tasks),
-            )),
+            AppProtocol::Http | AppProtocol::Https | AppProtocol::H2c => {
+                Kind::Http(Box::new(http::HttpApp::new(
+                    target,
+                    config.app_token.clone(),
+                    tasks,
+                    http::Meter::new(clock, metrics),
+                )))
+            }
             AppProtocol::Grpc | AppProtocol::Grpcs => Kind::Grpc,
         };
         Self {
             kind,
             proxy: grpc::GrpcApp::new(target, config, tasks.clone(), clock.clone()),
+            metrics: Arc::clone(metrics),
         }
     }
 
@@ -138,7 +150,7 @@ impl AppChannel {
         };
         let reply = match &self.kind {
             Kind::Http(app) => app.call(call, context, live).await?,
-            Kind::Grpc => self.proxy.on_invoke(call, context).await?,
+            Kind::Grpc => self.proxy.on_invoke(call, context, &self.metrics).await?,
         };
         Ok(permit.hold(reply))
     }

@@ -31,6 +31,7 @@ use crate::{
         context::CallContext,
         grpc, headers,
         stream::{Direction, Ending, Outgoing, Pieces},
+        tally::caller_of,
         undelivered, wire,
     },
     live::Live,
@@ -250,15 +251,6 @@ async fn invoke(
         reply.body = entry.answer(reply.body);
     }
     Ok(reply)
-}
-
-/// Who calls, as series name it.
-fn caller_of(headers: &HeaderMap) -> Box<str> {
-    let named = headers.get(headers::CALLER_APP_ID);
-    named
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("unknown")
-        .into()
 }
 
 /// Hands the call to the app, for as long as the caller waits.

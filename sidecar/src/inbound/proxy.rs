@@ -25,6 +25,7 @@ use crate::{
         grpc,
         headers::{self, API_TOKEN, APP_ID, BAGGAGE},
         messages::{Back, Messages, status_of},
+        tally::Tally,
         undelivered,
     },
     outbound::{
@@ -143,6 +144,10 @@ pub(crate) async fn deliver(
     if leg == Leg::Peer {
         super::rate(worker, &live, peer.map(Arc::as_ref)).map_err(Busy::status)?;
     }
+    let mut tally = match leg {
+        Leg::Own => None,
+        Leg::Peer => Some(Tally::received(&worker.shared, &parts.headers)),
+    };
     let mut entry = match leg {
         Leg::Own => None,
         Leg::Peer => Some(in_flight::enter(worker, &live, peer, &asked)?),
@@ -197,14 +202,22 @@ pub(crate) async fn deliver(
         Some(entry) => entry.during(work).await,
         None => work.await,
     };
-    let response = sent.map_err(|status| match fault.get() {
+    let sent = sent.map_err(|status| match fault.get() {
         Some(broken) => status_of(broken),
         None => status,
-    })?;
+    });
+    if let Some(tally) = &mut tally {
+        match &sent {
+            Ok(response) => tally.heard(response.headers()),
+            Err(status) => tally.ends(status.code()),
+        }
+    }
+    let response = sent?;
     let back = Back {
         limit,
         fault,
         entry,
+        tally,
     };
     Ok(outbound::answer(
         response,

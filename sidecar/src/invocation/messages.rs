@@ -18,6 +18,7 @@ use super::{
     chunks::PREFIX,
     grpc,
     stream::{Ending, Fault},
+    tally::Tally,
 };
 use crate::{
     body::{Body, BodyError},
@@ -84,6 +85,7 @@ pub(crate) struct Messages {
     fault: Fault,
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
     entry: Option<Entry>,
+    tally: Option<Tally>,
     /// Runs while the message that was under way at a revocation may still become whole.
     rest: Option<Pin<Box<tokio::time::Sleep>>>,
 }
@@ -96,6 +98,8 @@ pub(crate) struct Back {
     pub(crate) fault: Fault,
     /// The call's place in the register, if a new policy may end it.
     pub(crate) entry: Option<Entry>,
+    /// What is counted when it ends.
+    pub(crate) tally: Option<Tally>,
 }
 
 /// Time for the rest of a message when a call is revoked: clients take half a message for a protocol error.
@@ -109,6 +113,7 @@ impl Messages {
             limit,
             fault: fault.clone(),
             entry: None,
+            tally: None,
         };
         (Self::boxed(inner, back, Ending::Request, None), fault)
     }
@@ -120,6 +125,7 @@ impl Messages {
             limit,
             fault: fault.clone(),
             entry: None,
+            tally: None,
         };
         let mut messages = Self::new(inner, back, Ending::Request, None);
         messages.lengths.single = Some(false);
@@ -143,6 +149,7 @@ impl Messages {
             limit,
             fault,
             entry,
+            tally,
         } = back;
         let lengths = Lengths {
             prefix: Vec::with_capacity(PREFIX),
@@ -158,6 +165,7 @@ impl Messages {
             fault,
             deadline,
             entry,
+            tally,
             rest: None,
         }
     }
@@ -183,6 +191,9 @@ impl Messages {
             Ending::Response => {
                 // A request that broke is the cause of a response that did.
                 let status = status_of(self.fault.get().unwrap_or(&error));
+                if let Some(mut tally) = self.tally.take() {
+                    tally.ends(status.code());
+                }
                 Poll::Ready(Some(Ok(Frame::trailers(grpc::status_trailers(&status)))))
             }
         }
@@ -227,11 +238,15 @@ impl HttpBody for Messages {
                 {
                     return self.break_off(error);
                 }
+                if let (Some(trailers), Some(tally)) = (frame.trailers_ref(), &mut self.tally) {
+                    tally.heard(trailers);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => self.break_off(error),
             None => {
                 self.inner = None;
+                self.tally = None;
                 Poll::Ready(None)
             }
         }
@@ -293,6 +308,7 @@ mod tests {
                 limit: 1024,
                 fault: Fault::default(),
                 entry: Some(entry),
+                tally: None,
             };
             let mut body = Messages::response(inner, back, None);
             let [first, second] = pieces.map(|text| Bytes::from_static(text.as_bytes()));

@@ -19,6 +19,7 @@ pub(crate) mod headers;
 pub(crate) mod messages;
 pub(crate) mod status;
 pub(crate) mod stream;
+pub(crate) mod tally;
 pub(crate) mod undelivered;
 pub(crate) mod wire;
 

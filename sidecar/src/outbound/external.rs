@@ -136,6 +136,16 @@ impl Endpoint {
     }
 }
 
+impl Destination {
+    /// The target as the client wrote it.
+    pub(crate) fn written(&self) -> &str {
+        match self {
+            Self::Url(url) => url.as_str(),
+            Self::Endpoint(_, name) => name,
+        }
+    }
+}
+
 impl Endpoint {
     /// The base URL as written.
     pub(crate) const fn base(&self) -> &str {

@@ -16,6 +16,7 @@ use ironside_resiliency::{
 use ironside_resources::resiliency::Verb;
 use tonic::{Code, Status};
 
+pub(crate) mod reason;
 mod tail;
 mod voice;
 pub(crate) mod ways;
@@ -29,7 +30,7 @@ use crate::{
     resolve::ResolveError,
     worker::Shared,
 };
-use voice::{Operation, Voice};
+use voice::{Operation, Taken, Voice};
 
 /// One way of making a call.
 pub(crate) trait Attempt {
@@ -152,7 +153,7 @@ pub(crate) async fn run<A: Attempt>(
         let (result, until) = match go {
             Go::Refused(refused) => {
                 course.is_over = true;
-                return Err(Failure::Refused(refused));
+                return Err(course.failed(Failure::Refused(refused)));
             }
             Go::TimedOut => (Err(Failure::Timeout), None),
             Go::Send { until, number } => {
@@ -267,8 +268,14 @@ impl Course {
         let metrics = &self.shared.metrics;
         let (sent, rules) = (self.attempts.sent(), self.attempts.rules());
         let operation = self.operation();
-        self.voice
-            .ended(metrics, Stop::Success, sent, rules, operation);
+        let balance = self.attempts.target().budget_balance(self.now());
+        self.voice.ended(
+            metrics,
+            Stop::Success,
+            Taken { sent, balance },
+            rules,
+            operation,
+        );
         let has_breaker = rules.breakers.is_some();
         self.is_over = !has_breaker;
         let unsettled = has_breaker.then(|| Box::new(self));
@@ -305,7 +312,9 @@ impl Course {
                 self.is_over = true;
                 let (sent, rules) = (self.attempts.sent(), self.attempts.rules());
                 let metrics = &self.shared.metrics;
-                self.voice.ended(metrics, stop, sent, rules, operation);
+                let balance = self.attempts.target().budget_balance(now);
+                self.voice
+                    .ended(metrics, stop, Taken { sent, balance }, rules, operation);
                 None
             }
         }
@@ -330,9 +339,9 @@ impl Course {
         let answer = match (result, self.attempts.built_in_exhausted()) {
             (Ok(answer), _) => answer,
             (Err(Failure::Unreachable(last) | Failure::Lost(last)), Some(retries)) => {
-                return Err(Failure::Exhausted { retries, last });
+                return Err(self.failed(Failure::Exhausted { retries, last }));
             }
-            (Err(failure), _) => return Err(failure),
+            (Err(failure), _) => return Err(self.failed(failure)),
         };
         let debts = Debts {
             unsettled: None,
@@ -341,6 +350,15 @@ impl Course {
             lease,
         };
         Ok((answer, debts))
+    }
+
+    /// Counts a call without answer.
+    fn failed(&self, failure: Failure) -> Failure {
+        if let Some(reason) = failure.reason() {
+            let written = self.attempts.target().written();
+            self.shared.metrics.invocation_failed(written, reason);
+        }
+        failure
     }
 
     /// Tells of a breaker that went over to another state.

@@ -33,6 +33,8 @@ use crate::{
     worker::Worker,
 };
 
+/// Category of the error codes of invocation: resiliency-observability 3.3.
+const CATEGORY: &str = "service-invocation";
 /// Bytes of an app's error body that are held back to state their exact length; a longer one streams.
 const ERROR_BUFFER: usize = 4 * 1024 * 1024;
 
@@ -44,7 +46,7 @@ pub(crate) async fn serve(
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
     if parts.headers.keys_len() > MAX_NAMES {
-        return finish(too_many_names().response(), &context);
+        return refuse(worker, too_many_names().response(), &context);
     }
     context.event_stream = is_event_stream(&parts.headers);
     let client = Client {
@@ -53,12 +55,23 @@ pub(crate) async fn serve(
     };
     let (target, method) = match find(&parts) {
         Ok(found) => found,
-        Err(error) => return finish(error.response(), &context),
+        Err(error) => return refuse(worker, error.response(), &context),
     };
     match answer(worker, &target, method, parts, body, &context, client).await {
         Ok(response) => response,
-        Err(error) => finish(refusal(&target, &error), &context),
+        Err(error) => refuse(worker, refusal(&target, &error), &context),
     }
+}
+
+/// An error of this API, which is counted.
+fn refuse(worker: &Worker, response: Response<Body>, context: &CallContext) -> Response<Body> {
+    count_error(worker);
+    finish(response, context)
+}
+
+fn count_error(worker: &Worker) {
+    let code = ErrorCode::DirectInvoke.as_str();
+    worker.shared.metrics.error_answered(CATEGORY, code);
 }
 
 /// What matters of the client when its answer is framed.
@@ -81,6 +94,10 @@ async fn answer(
     let call = invocation(method, parts, body, worker.shared.config.max_body)?;
     let length = call.length;
     let reply = super::invoke(worker, target, call, context).await?;
+    // As in the reference, an answer that no client takes for a success is an error of the invocation.
+    if length != Length::Streaming && matches!(reply.status, AppStatus::Http(1..200 | 400..)) {
+        count_error(worker);
+    }
     render(reply, context, length, client).await
 }
 

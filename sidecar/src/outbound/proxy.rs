@@ -18,11 +18,12 @@ use ironside_resiliency::{
     outcome::{End, Failure as Why, Outcome, Path},
 };
 use ironside_resolution::{Target, TargetError};
-use tonic::Status;
+use ironside_telemetry::metrics::CallKind;
+use tonic::{Code, Status};
 
 use super::{
     Callee, InvokeError,
-    guard::{self, Attempt, Course, Failure, Limits, ways, ways::Place},
+    guard::{self, Attempt, Course, Failure, Limits, reason::unavailable, ways, ways::Place},
     plan::{self, Route},
     replay::Replay,
     replicas::{Choice, Lease},
@@ -37,6 +38,7 @@ use crate::{
         headers::{self, API_TOKEN, APP_ID, BAGGAGE, CALLEE_APP_ID},
         messages::{self, Back, Messages},
         stream::Fault,
+        tally::Tally,
         undelivered,
     },
     live::Live,
@@ -235,6 +237,7 @@ impl Call<'_> {
             fault: fault.clone(),
             until: None,
             may_retry,
+            tally: None,
         };
         let done = guard::run(course, &mut way).await;
         replay.release();
@@ -243,6 +246,7 @@ impl Call<'_> {
             limit,
             fault,
             entry: None,
+            tally: way.tally.take(),
         };
         let until = way.until.map(Deadline::at);
         let (call, response) = (way.call, response);
@@ -268,12 +272,13 @@ impl Call<'_> {
             place: Place::new(self.choice),
             call: self,
         };
+        let metrics = &way.call.worker.shared.metrics;
+        metrics.invocation_sent(&way.call.callee.written, CallKind::Streaming);
         let mut openings = 1;
         let (response, debts) = loop {
             let course = way.call.course(&parts, attempts::Body::Kept);
-            let (key, mut debts) = guard::run(course, &mut way)
-                .await
-                .map_err(Failure::status)?;
+            let opened = guard::run(course, &mut way).await;
+            let (key, mut debts) = opened.map_err(|failure| way.call.not_open(failure))?;
             // The way is open: no breaker hears of what follows.
             debts.end_here();
             let sent = way.call.send(&key, parts.clone(), replay.attempt(), until);
@@ -289,7 +294,10 @@ impl Call<'_> {
                 {
                     openings += 1;
                 }
-                Err(failure) => return Err(status_of(failure, &fault)),
+                Err(failure) => {
+                    way.call.not_opened(failure.code());
+                    return Err(status_of(failure, &fault));
+                }
             }
         };
         replay.release();
@@ -298,11 +306,23 @@ impl Call<'_> {
             limit,
             fault,
             entry: None,
+            tally: None,
         };
         let mut response = answer(response, asked, back, until, call.worker);
         let body = std::mem::replace(response.body_mut(), crate::body::empty());
         *response.body_mut() = debts.onto_grpc(body);
         Ok(response)
+    }
+
+    /// A stream that could not be opened; the only end of streams that is counted.
+    fn not_open(&self, failure: Failure) -> Status {
+        self.not_opened(failure.code());
+        failure.status()
+    }
+
+    fn not_opened(&self, code: Code) {
+        let (metrics, callee) = (&self.worker.shared.metrics, &self.callee.written);
+        metrics.invocation_answered(callee, code as i32, CallKind::Streaming, None);
     }
 
     /// An address, with a connection that proved who is there; asked and dialled once more if nobody is
@@ -327,7 +347,7 @@ impl Call<'_> {
                 Ok(()) => return Ok(key),
                 Err(error) => {
                     resolver.failed(&key.authority);
-                    last = Status::unavailable(error.to_string());
+                    last = unavailable(error);
                 }
             }
             if place.has_other() {
@@ -354,10 +374,11 @@ impl Call<'_> {
             Ok(response) => response,
             Err(error) => {
                 resolver.failed(&key.authority);
-                let status = Status::unavailable(error.to_string());
                 return Err(match error {
-                    PeerError::Dial(_) | PeerError::Unsent(_) => Failure::Unreachable(status),
-                    PeerError::Silent | PeerError::Lost(_) => Failure::Lost(status),
+                    PeerError::Dial(_) | PeerError::Unsent(_) => {
+                        Failure::Unreachable(unavailable(error))
+                    }
+                    PeerError::Silent | PeerError::Lost(_) => Failure::Lost(unavailable(error)),
                 });
             }
         };
@@ -411,27 +432,14 @@ struct Whole<'a> {
     place: Place,
     until: Option<Duration>,
     may_retry: bool,
+    /// The attempt under way, or the one whose answer the caller gets.
+    tally: Option<Tally>,
 }
 
 // === impl Whole ===
 
 impl Whole<'_> {
-    /// A failure, unless it is the caller's own.
-    fn blamed(&self, failure: Failure) -> Failure {
-        match self.fault.get() {
-            Some(broken) => {
-                let status = messages::status_of(broken);
-                Failure::Caller(InvokeError::Hop(Box::new(status)))
-            }
-            None => failure,
-        }
-    }
-}
-
-impl Attempt for Whole<'_> {
-    type Answer = Answered;
-
-    async fn send(&mut self, limits: Limits) -> Result<Answered, Failure> {
+    async fn attempt(&mut self, limits: Limits) -> Result<Answered, Failure> {
         let Limits { until, number } = limits;
         self.until = until;
         let key = self.call.open(&mut self.place).await?;
@@ -454,6 +462,42 @@ impl Attempt for Whole<'_> {
         Ok(Answered { response, code })
     }
 
+    /// A failure, unless it is the caller's own.
+    fn blamed(&self, failure: Failure) -> Failure {
+        match self.fault.get() {
+            Some(broken) => {
+                let status = messages::status_of(broken);
+                Failure::Caller(InvokeError::Hop(Box::new(status)))
+            }
+            None => failure,
+        }
+    }
+}
+
+impl Attempt for Whole<'_> {
+    type Answer = Answered;
+
+    async fn send(&mut self, limits: Limits) -> Result<Answered, Failure> {
+        // One that was given up is counted as it ended.
+        self.tally = None;
+        self.tally = Some(Tally::sent(
+            &self.call.worker.shared,
+            &self.call.callee.written,
+        ));
+        let sent = self.attempt(limits).await;
+        if let Some(tally) = &mut self.tally {
+            match &sent {
+                // What follows may still end otherwise.
+                Ok(answered) => match answered.code {
+                    0 => tally.heard(answered.response.headers()),
+                    code => tally.ends(i32::try_from(code).map_or(Code::Unknown, Code::from)),
+                },
+                Err(failure) => tally.ends(failure.code()),
+            }
+        }
+        sent
+    }
+
     fn outcome(&self, answer: &Answered) -> Outcome {
         if self.fault.get().is_some() {
             return Why::Caller.into();
@@ -474,6 +518,11 @@ impl Attempt for Whole<'_> {
     }
 
     fn ended(&mut self, outcome: Outcome, is_answer: bool) {
+        if outcome.end == End::Failed(Why::Timeout)
+            && let Some(tally) = &mut self.tally
+        {
+            tally.ends(Code::DeadlineExceeded);
+        }
         self.place.ended(outcome, is_answer);
     }
 

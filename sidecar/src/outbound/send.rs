@@ -17,7 +17,11 @@ use ironside_resolution::Authority;
 use ironside_telemetry::metrics::CallKind;
 use tonic::{Code, Status};
 
-use super::{Callee, InvokeError, guard::Failure, replay::Replay};
+use super::{
+    Callee, InvokeError,
+    guard::{Failure, reason},
+    replay::Replay,
+};
 use crate::{
     body::{self, Body, BodyError},
     channel::grpc::USER_AGENT,
@@ -235,17 +239,16 @@ impl Hop<'_> {
             .peers
             .send(self.key, request)
             .await
-            .map_err(|error| {
-                let status = Status::unavailable(error.to_string());
-                match (fault.get(), error) {
-                    (Some(broken), _) => Failure::Caller(broken.into()),
-                    (None, PeerError::Dial(DialError::OwnExpired { .. })) => {
-                        Failure::Final(InvokeError::Hop(Box::new(status)))
-                    }
-                    (None, PeerError::Dial(_) | PeerError::Unsent(_)) => {
-                        Failure::Unreachable(status)
-                    }
-                    (None, PeerError::Silent | PeerError::Lost(_)) => Failure::Lost(status),
+            .map_err(|error| match (fault.get(), error) {
+                (Some(broken), _) => Failure::Caller(broken.into()),
+                (None, error @ PeerError::Dial(DialError::OwnExpired { .. })) => {
+                    Failure::Final(InvokeError::Hop(Box::new(reason::unavailable(error))))
+                }
+                (None, error @ (PeerError::Dial(_) | PeerError::Unsent(_))) => {
+                    Failure::Unreachable(reason::unavailable(error))
+                }
+                (None, error @ (PeerError::Silent | PeerError::Lost(_))) => {
+                    Failure::Lost(reason::unavailable(error))
                 }
             })
     }

@@ -222,7 +222,15 @@ fn worker(
         known.resolver.left(authority);
         known.fleet.left(authority);
     };
-    let channel = |target| AppChannel::new(target, &shared.config, &group, &shared.clock);
+    let channel = |target| {
+        AppChannel::new(
+            target,
+            &shared.config,
+            &group,
+            &shared.clock,
+            &shared.metrics,
+        )
+    };
     Ok(Worker {
         shared: Arc::clone(shared),
         peers: Peers::new(

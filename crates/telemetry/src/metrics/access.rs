@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::bounded::Overflow;
 use super::family::{Count, Counts, Families, Latest};
 
 /// Series of decisions; further ones are counted under the label below.
@@ -81,6 +82,7 @@ pub enum SourceState {
 
 #[derive(Debug)]
 pub(super) struct AccessFamilies {
+    overflow: Overflow,
     decisions: Counts,
     known: Mutex<HashMap<Box<str>, Count>>,
     log_dropped: Latest,
@@ -158,9 +160,11 @@ impl SourceState {
 
 impl AccessFamilies {
     pub(super) fn new(families: &mut Families<'_>) -> Self {
+        let decisions = "runtime_accesscontrol_decisions_total";
         Self {
+            overflow: families.governor(decisions),
             decisions: families.counts(
-                "runtime_accesscontrol_decisions_total",
+                decisions,
                 "The number of decisions of access control",
                 &[
                     "decision",
@@ -214,6 +218,7 @@ impl AccessFamilies {
             return DecisionCount(Some(count.clone()));
         }
         if known.len() >= MAX_SERIES {
+            self.overflow.inc();
             let shared = [outcome, reason, OTHER, OTHER, OTHER];
             return DecisionCount(Some(self.decisions.series(&shared)));
         }

@@ -2,7 +2,8 @@
 //!
 //! The client library ends counters in `_total`; the reference has counters
 //! that do not, so [`Count`] writes its name as it was registered. Label names
-//! belong to the family, so that a series cannot be made with others.
+//! belong to the family, so that a series cannot be made with others; rules of the configuration change their
+//! values on the way ([`super::relabel`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 use super::DEFAULT_LATENCY_BUCKETS_MS;
+use super::bounded::Overflow;
+use super::relabel::{FamilyRules, Rules};
 
 /// Bounds of size histograms in bytes: resiliency-observability 3.1.
 const SIZE_BUCKETS: [f64; 13] = [
@@ -34,6 +37,11 @@ const SIZE_BUCKETS: [f64; 13] = [
     4_294_967_296.0,
 ];
 
+/// Bounds of the number of attempts: resiliency-observability 6.3.
+const ATTEMPTS: [f64; 7] = [1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 13.0];
+/// The counter of values that share a series.
+const OVERFLOW: &str = "runtime_metrics_overflow_total";
+
 type Labels = Vec<(&'static str, String)>;
 
 /// A counter; clones count together.
@@ -45,6 +53,7 @@ pub(super) struct Count(Arc<AtomicU64>);
 pub(super) struct Counts {
     family: Family<Labels, Count>,
     labels: &'static [&'static str],
+    rules: FamilyRules,
 }
 
 /// A number without labels that is not exposed before it is known.
@@ -62,6 +71,7 @@ const UNKNOWN: u64 = u64::MAX;
 pub(super) struct Histograms {
     family: Family<Labels, Histogram, Bounds>,
     labels: &'static [&'static str],
+    rules: FamilyRules,
 }
 
 /// The upper bounds of a histogram.
@@ -80,12 +90,15 @@ pub(super) struct Buckets {
 pub(super) enum Measure {
     Latency,
     Size,
+    Attempts,
 }
 
 /// Registers families in one registry.
 pub(super) struct Families<'a> {
     registry: &'a mut Registry,
     buckets: &'a Buckets,
+    rules: &'a Rules,
+    overflow: Counts,
 }
 
 // === impl Count ===
@@ -97,6 +110,11 @@ impl Count {
 
     pub(super) fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -152,7 +170,23 @@ impl EncodeMetric for Latest {
 impl Counts {
     /// Returns the series with these label values, in the order of the label names.
     pub(super) fn series(&self, values: &[&str]) -> Count {
-        self.family.get_or_create_owned(&zip(self.labels, values))
+        let labels = zip(self.labels, values, &self.rules);
+        self.family.get_or_create_owned(&labels)
+    }
+
+    /// What the rules make of label values.
+    pub(super) const fn rules(&self) -> &FamilyRules {
+        &self.rules
+    }
+
+    /// A family that no exposition shows.
+    #[cfg(test)]
+    pub(super) fn unregistered(labels: &'static [&'static str]) -> Self {
+        Self {
+            family: Family::default(),
+            labels,
+            rules: FamilyRules::default(),
+        }
     }
 }
 
@@ -161,15 +195,21 @@ impl Counts {
 impl Histograms {
     /// Returns the series with these label values, in the order of the label names.
     pub(super) fn series(&self, values: &[&str]) -> Histogram {
-        self.family.get_or_create_owned(&zip(self.labels, values))
+        let labels = zip(self.labels, values, &self.rules);
+        self.family.get_or_create_owned(&labels)
+    }
+
+    /// What the rules make of label values.
+    pub(super) const fn rules(&self) -> &FamilyRules {
+        &self.rules
     }
 }
 
-fn zip(names: &'static [&'static str], values: &[&str]) -> Labels {
+fn zip(names: &'static [&'static str], values: &[&str], rules: &FamilyRules) -> Labels {
     debug_assert_eq!(names.len(), values.len());
     let pairs = names.iter().zip(values);
     pairs
-        .map(|(name, value)| (*name, (*value).to_owned()))
+        .map(|(name, value)| (*name, rules.apply(name, value).into_owned()))
         .collect()
 }
 
@@ -208,8 +248,39 @@ impl Buckets {
 // === impl Families ===
 
 impl<'a> Families<'a> {
-    pub(super) fn new(registry: &'a mut Registry, buckets: &'a Buckets) -> Self {
-        Self { registry, buckets }
+    /// Registers in `registry`; values without room are counted in `overflow`.
+    pub(super) const fn new(
+        registry: &'a mut Registry,
+        buckets: &'a Buckets,
+        rules: &'a Rules,
+        overflow: Counts,
+    ) -> Self {
+        Self {
+            registry,
+            buckets,
+            rules,
+            overflow,
+        }
+    }
+
+    /// Registers the counter of values that found no series.
+    pub(super) fn overflow(registry: &mut Registry) -> Counts {
+        let family = Family::default();
+        registry.register(
+            OVERFLOW,
+            "Observations whose labels share a series because their family has no more room",
+            family.clone(),
+        );
+        Counts {
+            family,
+            labels: &["metric"],
+            rules: FamilyRules::default(),
+        }
+    }
+
+    /// What a family says when it has no series left.
+    pub(super) fn governor(&self, family: &'static str) -> Overflow {
+        Overflow::new(self.overflow.clone(), family)
     }
 
     /// Registers a counter; the library ends `help` with a full stop.
@@ -221,7 +292,11 @@ impl<'a> Families<'a> {
     ) -> Counts {
         let family = Family::default();
         self.registry.register(name, help, family.clone());
-        Counts { family, labels }
+        Counts {
+            family,
+            labels,
+            rules: self.rules.of(name),
+        }
     }
 
     /// Registers a histogram.
@@ -233,12 +308,17 @@ impl<'a> Families<'a> {
         labels: &'static [&'static str],
     ) -> Histograms {
         let bounds = match measure {
-            Measure::Latency => &self.buckets.latency,
-            Measure::Size => &self.buckets.size,
+            Measure::Latency => self.buckets.latency.clone(),
+            Measure::Size => self.buckets.size.clone(),
+            Measure::Attempts => Bounds(ATTEMPTS.into()),
         };
-        let family = Family::new_with_constructor(bounds.clone());
+        let family = Family::new_with_constructor(bounds);
         self.registry.register(name, help, family.clone());
-        Histograms { family, labels }
+        Histograms {
+            family,
+            labels,
+            rules: self.rules.of(name),
+        }
     }
 
     /// Registers a number without labels.

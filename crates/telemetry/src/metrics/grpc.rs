@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 
-use super::bounded::Bounded;
+use super::bounded::{Bounded, Overflow};
 use super::family::{Count, Counts, Families, Histograms, Measure};
 use super::whole_millis;
 use super::words::grpc_code_name;
 
-/// Methods that get a series of their own; those of proxied calls are any text.
-const MAX_METHODS: usize = 2000;
+/// Series of a family; methods of proxied calls are any text.
+const MAX_SERIES: usize = 2000;
 /// The label of all further ones.
 const OTHER: &str = "_other";
 
@@ -96,6 +96,11 @@ impl Side {
     fn server(families: &mut Families<'_>) -> Self {
         let by_method = &["grpc_server_method"];
         let by_both = &["grpc_server_method", "grpc_server_status"];
+        let governors = (
+            families.governor("grpc_io_server_completed_rpcs"),
+            families.governor("grpc_io_server_received_bytes_per_rpc"),
+            families.governor("grpc_io_server_sent_bytes_per_rpc"),
+        );
         Self::new(
             families.counts(
                 "grpc_io_server_completed_rpcs",
@@ -120,12 +125,18 @@ impl Side {
                 "Total bytes sent in across all response messages per RPC",
                 by_method,
             ),
+            governors,
         )
     }
 
     fn client(families: &mut Families<'_>) -> Self {
         let by_method = &["grpc_client_method"];
         let by_both = &["grpc_client_method", "grpc_client_status"];
+        let governors = (
+            families.governor("grpc_io_client_completed_rpcs"),
+            families.governor("grpc_io_client_received_bytes_per_rpc"),
+            families.governor("grpc_io_client_sent_bytes_per_rpc"),
+        );
         Self::new(
             families.counts(
                 "grpc_io_client_completed_rpcs",
@@ -150,24 +161,31 @@ impl Side {
                 "Total bytes sent across all request messages per RPC",
                 by_method,
             ),
+            governors,
         )
     }
 
-    fn new(completed: Counts, latency: Histograms, received: Histograms, sent: Histograms) -> Self {
+    fn new(
+        completed: Counts,
+        latency: Histograms,
+        received: Histograms,
+        sent: Histograms,
+        governors: (Overflow, Overflow, Overflow),
+    ) -> Self {
         Self {
             completed,
             latency,
             received,
             sent,
-            ended: Bounded::new(MAX_METHODS, OTHER),
-            received_series: Bounded::new(MAX_METHODS, OTHER),
-            sent_series: Bounded::new(MAX_METHODS, OTHER),
+            ended: Bounded::new(MAX_SERIES, (OTHER, OTHER), governors.0),
+            received_series: Bounded::new(MAX_SERIES, (OTHER, ()), governors.1),
+            sent_series: Bounded::new(MAX_SERIES, (OTHER, ()), governors.2),
         }
     }
 
     fn ended(&self, rpc: &Rpc<'_>) {
         let status = grpc_code_name(rpc.code);
-        let make = |method: &str| {
+        let make = |method: &str, status: &'static str| {
             let labels = [method, status];
             (self.completed.series(&labels), self.latency.series(&labels))
         };
@@ -193,6 +211,6 @@ fn size(series: &Bounded<(), Histogram>, family: &Histograms, method: &str, byte
         reason = "a size histogram is not exact above 2^52"
     )]
     let bytes = bytes as f64;
-    let make = |method: &str| family.series(&[method]);
+    let make = |method: &str, ()| family.series(&[method]);
     series.with(method, (), make, |series| series.observe(bytes));
 }

@@ -3,6 +3,7 @@
 //! What the `path` label holds is [`super::path`]'s decision. Source:
 //! resiliency-observability 3.3.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -11,13 +12,16 @@ use prometheus_client::metrics::histogram::Histogram;
 use super::bounded::Bounded;
 use super::family::{Count, Counts, Families, Histograms, Measure};
 use super::path::PathLabels;
+use super::relabel::FamilyRules;
 use super::words::{StatusLabel, VerbLabel};
 use super::{Settings, whole_millis};
 
-/// Paths that get a series of their own where the raw path is a label.
-const MAX_PATHS: usize = 2000;
-/// The label of all further ones, and of paths that are not to be told apart.
-const NO_PATH: &str = "";
+/// Series of a family, whatever paths callers and statuses apps choose.
+const MAX_SERIES: usize = 2000;
+/// The path of all further ones.
+const OTHER: &str = "_other";
+/// Verb and status of those that share even that.
+const NO_KEY: Key = (VerbLabel::NONE, StatusLabel::NONE);
 
 /// A request of the HTTP API that was answered.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +71,7 @@ type Key = (VerbLabel, StatusLabel);
 
 #[derive(Debug)]
 struct Server {
+    key: PathKey,
     requests: Counts,
     responses: Option<Counts>,
     latency: Histograms,
@@ -77,6 +82,7 @@ struct Server {
 
 #[derive(Debug)]
 struct Client {
+    key: PathKey,
     completed: Counts,
     latency: Histograms,
     sent_bytes: Histograms,
@@ -84,6 +90,10 @@ struct Client {
     series: Bounded<Key, (Count, Histogram)>,
     sent_series: Bounded<VerbLabel, Histogram>,
 }
+
+/// What tells the series of two paths apart: the paths themselves, unless rules change them.
+#[derive(Debug)]
+struct PathKey(Vec<FamilyRules>);
 
 /// A histogram without labels of its own; absent until its first observation.
 #[derive(Debug)]
@@ -93,6 +103,9 @@ struct Single {
 }
 
 const LABELS: &[&str] = &["method", "path", "status"];
+const REQUESTS: &str = "http_server_request_count";
+const COMPLETED: &str = "http_client_completed_count";
+const SENT: &str = "http_client_sent_bytes";
 
 // === impl HttpFamilies ===
 
@@ -118,13 +131,15 @@ impl HttpFamilies {
     }
 
     pub(super) fn served(&self, served: &HttpServed<'_>) {
-        let path = self.paths.label(served.path);
-        self.server.served(served, self.verb(served.verb), &path);
+        let verb = self.verb(served.verb);
+        self.paths
+            .with(served.path, |path| self.server.served(served, verb, path));
     }
 
     pub(super) fn called(&self, called: &HttpCalled<'_>) {
-        let path = self.paths.label(called.path);
-        self.client.called(called, self.verb(called.verb), &path);
+        let verb = self.verb(called.verb);
+        self.paths
+            .with(called.path, |path| self.client.called(called, verb, path));
     }
 
     pub(super) fn probed(&self, status: u16, latency: Duration) {
@@ -152,19 +167,27 @@ impl Server {
         let responses = settings
             .increased_cardinality
             .then(|| families.counts(count, help, LABELS));
+        let requests = families.counts(
+            REQUESTS,
+            "Count of HTTP requests processed by the server",
+            LABELS,
+        );
+        let latency = families.histograms(
+            Measure::Latency,
+            "http_server_latency",
+            "HTTP request end-to-end latency in server",
+            LABELS,
+        );
+        let rules = [
+            Some(requests.rules()),
+            responses.as_ref().map(Counts::rules),
+            Some(latency.rules()),
+        ];
         Self {
-            requests: families.counts(
-                "http_server_request_count",
-                "Count of HTTP requests processed by the server",
-                LABELS,
-            ),
+            key: PathKey::new(rules.into_iter().flatten()),
+            requests,
             responses,
-            latency: families.histograms(
-                Measure::Latency,
-                "http_server_latency",
-                "HTTP request end-to-end latency in server",
-                LABELS,
-            ),
+            latency,
             request_bytes: Single::new(families.histograms(
                 Measure::Size,
                 "http_server_request_bytes",
@@ -177,15 +200,15 @@ impl Server {
                 "HTTP response body size (uncompressed) in server",
                 &[],
             )),
-            series: Bounded::new(MAX_PATHS, NO_PATH),
+            series: Bounded::new(MAX_SERIES, (OTHER, NO_KEY), families.governor(REQUESTS)),
         }
     }
 
     fn served(&self, served: &HttpServed<'_>, verb: VerbLabel, path: &str) {
         let status = StatusLabel::of(served.status.into());
-        let make = |path: &str| {
+        let make = |text: &str, (verb, status): Key| {
             let status = status.to_string();
-            let labels = [verb.as_str(), path, status.as_str()];
+            let labels = [verb.as_str(), shown(text, path), status.as_str()];
             let responses = self.responses.as_ref();
             (
                 self.requests.series(&labels),
@@ -194,7 +217,7 @@ impl Server {
             )
         };
         self.series.with(
-            path,
+            &self.key.of(path),
             (verb, status),
             make,
             |(requests, responses, latency)| {
@@ -215,56 +238,92 @@ impl Server {
 
 impl Client {
     fn new(families: &mut Families<'_>) -> Self {
+        let completed = families.counts(COMPLETED, "Count of completed requests", LABELS);
+        let latency = families.histograms(
+            Measure::Latency,
+            "http_client_roundtrip_latency",
+            "Time between first byte of request headers sent to last byte of response received, or terminal error",
+            LABELS,
+        );
+        let sent_bytes = families.histograms(
+            Measure::Size,
+            SENT,
+            "Total bytes sent in request body (not including headers)",
+            LABELS,
+        );
+        let rules = [completed.rules(), latency.rules(), sent_bytes.rules()];
         Self {
-            completed: families.counts(
-                "http_client_completed_count",
-                "Count of completed requests",
-                LABELS,
-            ),
-            latency: families.histograms(
-                Measure::Latency,
-                "http_client_roundtrip_latency",
-                "Time between first byte of request headers sent to last byte of response received, or terminal error",
-                LABELS,
-            ),
-            sent_bytes: families.histograms(
-                Measure::Size,
-                "http_client_sent_bytes",
-                "Total bytes sent in request body (not including headers)",
-                LABELS,
-            ),
+            key: PathKey::new(rules.into_iter()),
+            completed,
+            latency,
+            sent_bytes,
             received_bytes: Single::new(families.histograms(
                 Measure::Size,
                 "http_client_received_bytes",
                 "Total bytes received in response bodies (not including headers but including error responses with bodies)",
                 &[],
             )),
-            series: Bounded::new(MAX_PATHS, NO_PATH),
-            sent_series: Bounded::new(MAX_PATHS, NO_PATH),
+            series: Bounded::new(MAX_SERIES, (OTHER, NO_KEY), families.governor(COMPLETED)),
+            sent_series: Bounded::new(
+                MAX_SERIES,
+                (OTHER, VerbLabel::NONE),
+                families.governor(SENT),
+            ),
         }
     }
 
     fn called(&self, called: &HttpCalled<'_>, verb: VerbLabel, path: &str) {
         let status = StatusLabel::of(called.status.into());
-        let make = |path: &str| {
+        let key = self.key.of(path);
+        let make = |text: &str, (verb, status): Key| {
             let status = status.to_string();
-            let labels = [verb.as_str(), path, status.as_str()];
+            let labels = [verb.as_str(), shown(text, path), status.as_str()];
             (self.completed.series(&labels), self.latency.series(&labels))
         };
         self.series
-            .with(path, (verb, status), make, |(completed, latency)| {
+            .with(&key, (verb, status), make, |(completed, latency)| {
                 completed.inc();
                 latency.observe(whole_millis(called.latency));
             });
         // The status is not known yet when the reference observes this one.
-        let make = |path: &str| self.sent_bytes.series(&[verb.as_str(), path, ""]);
+        let make = |text: &str, verb: VerbLabel| {
+            self.sent_bytes
+                .series(&[verb.as_str(), shown(text, path), ""])
+        };
         let sent = float(called.sent_bytes);
         self.sent_series
-            .with(path, verb, make, |series| series.observe(sent));
+            .with(&key, verb, make, |series| series.observe(sent));
         // An unknown length is observed as -1.
         self.received_bytes
             .observe(called.received_bytes.map_or(-1.0, float));
     }
+}
+
+// === impl PathKey ===
+
+impl PathKey {
+    fn new<'a>(rules: impl Iterator<Item = &'a FamilyRules>) -> Self {
+        let rules: Vec<FamilyRules> = rules.cloned().collect();
+        let is_any = rules.iter().any(|rules| rules.changes("path"));
+        Self(if is_any { rules } else { Vec::new() })
+    }
+
+    fn of<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        if self.0.is_empty() {
+            return Cow::Borrowed(path);
+        }
+        let all: Vec<Cow<'_, str>> = self
+            .0
+            .iter()
+            .map(|rules| rules.apply("path", path))
+            .collect();
+        Cow::Owned(all.join("\n"))
+    }
+}
+
+/// The path of a series that is told apart by `text`.
+fn shown<'a>(text: &str, path: &'a str) -> &'a str {
+    if text == OTHER { OTHER } else { path }
 }
 
 // === impl Single ===

@@ -13,6 +13,10 @@ use thiserror::Error;
 
 use super::Settings;
 
+mod learned;
+
+use learned::Learned;
+
 /// Paths that are told apart even in low cardinality.
 const STATIC_PATHS: [&str; 4] = [
     "/dapr/config",
@@ -300,31 +304,39 @@ fn normalise(path: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Patterns and cardinality together.
+/// Patterns, cardinality and what was learned together.
 #[derive(Debug)]
 pub(super) struct PathLabels {
     patterns: PathPatterns,
     increased_cardinality: bool,
+    learned: Option<Learned>,
 }
 
 // === impl PathLabels ===
 
 impl PathLabels {
     pub(super) fn new(settings: &Settings) -> Self {
+        let patterns = settings.path_matching.clone();
+        // Whoever writes patterns says which paths are one of many.
+        let learns = settings.increased_cardinality && patterns.0.is_empty();
         Self {
-            patterns: settings.path_matching.clone(),
+            patterns,
             increased_cardinality: settings.increased_cardinality,
+            learned: learns.then(Learned::default),
         }
     }
 
-    /// Returns the label value for a path.
-    pub(super) fn label<'a>(&'a self, path: &'a str) -> Cow<'a, str> {
+    /// Gives `use_label` the label value for a path.
+    pub(super) fn with<R>(&self, path: &str, use_label: impl FnOnce(&str) -> R) -> R {
         let path = normalise(path);
         if let Some(text) = self.patterns.matched(&path) {
-            return Cow::Borrowed(text);
+            return use_label(text);
+        }
+        if let Some(learned) = &self.learned {
+            return learned.with(&path, use_label);
         }
         let kept = self.increased_cardinality || STATIC_PATHS.contains(&&*path);
-        if kept { path } else { Cow::Borrowed(NO_PATH) }
+        use_label(if kept { &path } else { NO_PATH })
     }
 }
 

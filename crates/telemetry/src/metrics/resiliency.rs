@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 
-use super::family::{Count, Counts, Families};
+use super::bounded::Overflow;
+use super::family::{Count, Counts, Families, Histograms, Measure};
 
 /// Targets with series of their own; further ones are counted under the label below.
 const MAX_TARGETS: usize = 1000;
@@ -75,6 +77,19 @@ pub struct PolicyLabels<'a> {
 #[derive(Debug)]
 pub struct PolicyMeter(Option<Meter>);
 
+/// What calls of one target take: attempts, and what their retry budget has left.
+#[derive(Debug)]
+pub struct AttemptsMeter(Option<AttemptsInner>);
+
+#[derive(Debug)]
+struct AttemptsInner {
+    attempts: Histograms,
+    balance: Gauges,
+    target: String,
+    series: OnceLock<Histogram>,
+    left: OnceLock<Gauge>,
+}
+
 /// Counters of the breakers of one target.
 #[derive(Debug)]
 pub struct BreakerMeter(Option<BreakerInner>);
@@ -109,8 +124,11 @@ pub(super) struct ResiliencyFamilies {
     states: Gauges,
     retries: Counts,
     ejections: Counts,
+    attempts: Histograms,
+    balance: Gauges,
     endpoints: Gauges,
     targets: Mutex<HashSet<Box<str>>>,
+    overflow: Overflow,
 }
 
 // === impl PolicyKind ===
@@ -169,6 +187,29 @@ impl PolicyMeter {
         if let Some(meter) = &self.0 {
             meter.activated();
         }
+    }
+}
+
+// === impl AttemptsMeter ===
+
+impl AttemptsMeter {
+    pub(super) const fn disabled() -> Self {
+        Self(None)
+    }
+
+    /// A call took so many attempts; `balance` is what is left of its retry budget, if it has one.
+    pub fn took(&self, attempts: u32, balance: Option<u64>) {
+        let Some(inner) = &self.0 else { return };
+        let series = || inner.attempts.series(&[&inner.target]);
+        inner
+            .series
+            .get_or_init(series)
+            .observe(f64::from(attempts));
+        let Some(balance) = balance else { return };
+        let labels = || vec![("target", inner.target.clone())];
+        let gauge = || inner.balance.get_or_create_owned(&labels());
+        let balance = i64::try_from(balance).unwrap_or(i64::MAX);
+        inner.left.get_or_init(gauge).set(balance);
     }
 }
 
@@ -286,11 +327,22 @@ impl ResiliencyFamilies {
                 "Addresses of an app that were left out for a while",
                 &["target", "reason"],
             ),
+            attempts: families.histograms(
+                Measure::Attempts,
+                "resiliency_attempts",
+                "Attempts that calls took",
+                &["target"],
+            ),
+            balance: families.gauges(
+                "resiliency_retry_budget_balance",
+                "Retries that all calls of a target together have left, when one of them last ended",
+            ),
             endpoints: families.gauges(
                 "resiliency_endpoints",
                 "Addresses of an app that has several, by state",
             ),
             targets: Mutex::default(),
+            overflow: families.governor("resiliency_count"),
         }
     }
 
@@ -318,6 +370,16 @@ impl ResiliencyFamilies {
     pub(super) fn retried(&self, target: &str, policy: &str, outcome: &'static str) {
         let target = self.target(target);
         self.retries.series(&[&target, policy, outcome]).inc();
+    }
+
+    pub(super) fn attempts(&self, target: &str) -> AttemptsMeter {
+        AttemptsMeter(Some(AttemptsInner {
+            attempts: self.attempts.clone(),
+            balance: self.balance.clone(),
+            target: self.target(target),
+            series: OnceLock::new(),
+            left: OnceLock::new(),
+        }))
     }
 
     pub(super) fn ejected(&self, target: &str, reason: &'static str) {
@@ -348,6 +410,7 @@ impl ResiliencyFamilies {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         let is_own = targets.contains(written) || targets.len() < MAX_TARGETS;
         if !is_own {
+            self.overflow.inc();
             return format!("app_{OTHER}");
         }
         if !targets.contains(written) {

@@ -162,7 +162,11 @@ impl SecurityFamilies {
                 "The number of initialized components",
                 &["component"],
             ),
-            started: Bounded::new(MAX_TYPES, OTHER),
+            started: Bounded::new(
+                MAX_TYPES,
+                (OTHER, ()),
+                families.governor("runtime_component_init_total"),
+            ),
             errors,
         }
     }
@@ -195,7 +199,7 @@ impl SecurityFamilies {
     }
 
     pub(super) fn component_started(&self, kind: &str) {
-        let make = |kind: &str| self.component_started.series(&[kind]);
+        let make = |kind: &str, ()| self.component_started.series(&[kind]);
         self.started.with(kind, (), make, Count::inc);
     }
 
@@ -210,6 +214,7 @@ impl SecurityFamilies {
 
 impl AclFamilies {
     pub(super) fn new(families: &mut Families<'_>) -> Self {
+        let governor = families.governor("runtime_acl_policy_actions");
         let mut counts = |name: &str, help: &str| {
             families.counts(name, help, &["app_id", "trustDomain", "namespace"])
         };
@@ -233,14 +238,14 @@ impl AclFamilies {
         };
         Self {
             counts: Arc::new(counts),
-            callers: Bounded::new(MAX_CALLERS, OTHER),
+            callers: Bounded::new(MAX_CALLERS, (OTHER, ()), governor),
         }
     }
 
     pub(super) fn caller(&self, app_id: &str, trust_domain: &str, namespace: &str) -> AclCaller {
         // No identity holds a space, so the joined text stands for one triple only.
         let key = format!("{app_id} {trust_domain} {namespace}");
-        let make = |label: &str| {
+        let make = |label: &str, ()| {
             let labels = if label == OTHER {
                 [OTHER; 3]
             } else {
@@ -248,10 +253,7 @@ impl AclFamilies {
             };
             Arc::new(AclSeries::new(self.counts.clone(), labels))
         };
-        let mut series = None;
-        self.callers
-            .with(&key, (), make, |found| series = Some(found.clone()));
-        AclCaller(series)
+        AclCaller(self.callers.with(&key, (), make, Arc::clone))
     }
 }
 

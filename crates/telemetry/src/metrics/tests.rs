@@ -304,7 +304,7 @@ fn histograms_have_the_reference_buckets() {
 fn labels_that_callers_choose_are_bounded() {
     let metrics = metrics(Settings::default());
     for n in 0..10_000 {
-        let text = format!("/{n}");
+        let text = format!("/p{n}");
         metrics.http_served(&served(&text, 200));
         metrics.invocation_sent(&text, CallKind::Unary);
         metrics.rpc_served(&Rpc {
@@ -318,9 +318,18 @@ fn labels_that_callers_choose_are_bounded() {
     let text = metrics.exposition();
     let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
     assert_eq!(series("dapr_http_server_request_count{"), 2001);
-    assert!(
-        text.contains(r#"request_count{app_id="appa",method="GET",path="",status="200"} 8000"#)
-    );
+    let shared = r#"request_count{app_id="appa",method="GET",path="_other",status="200"} 8000"#;
+    assert!(text.contains(shared));
+    for (metric, count) in [
+        ("http_server_request_count", 8000),
+        ("runtime_service_invocation_req_sent_total", 8000),
+        ("grpc_io_server_completed_rpcs", 8000),
+    ] {
+        let line = format!(
+            "dapr_runtime_metrics_overflow_total{{app_id=\"appa\",metric=\"{metric}\"}} {count}"
+        );
+        assert!(text.lines().any(|have| have == line), "{line}");
+    }
     assert_eq!(
         series("dapr_runtime_service_invocation_req_sent_total{"),
         2001
@@ -328,7 +337,7 @@ fn labels_that_callers_choose_are_bounded() {
     assert!(
         text.contains(r#"req_sent_total{app_id="appa",dst_app_id="_other",type="unary"} 8000"#)
     );
-    assert!(series("dapr_grpc_io_server_completed_rpcs{") <= 2001);
+    assert!(series("dapr_grpc_io_server_completed_rpcs{") <= 2064);
 }
 
 #[test]
@@ -337,36 +346,6 @@ fn label_values_are_escaped() {
     metrics.invocation_received("a\"} evil\\\n");
     let text = metrics.exposition();
     assert!(text.contains(r#"src_app_id="a\"} evil\\\n"} 1"#), "{text}");
-}
-
-/// Facts: resiliency-observability M-31, M-32.
-#[test]
-fn sentry_counts_its_work() {
-    let sentry = SentryMetrics::new();
-    assert_eq!(sentry.exposition(), "# EOF\n");
-    sentry.request_received();
-    sentry.request_received();
-    sentry.signed();
-    sentry.sign_failed();
-    sentry.csr_invalid();
-    sentry.issuer_failed();
-    sentry.issuer_changed();
-    sentry.set_issuer_expiry(1_785_578_400);
-    let want = [
-        "dapr_sentry_cert_sign_request_received_total 2",
-        "dapr_sentry_cert_sign_success_total 1",
-        r#"dapr_sentry_cert_sign_failure_total{reason="sign"} 1"#,
-        r#"dapr_sentry_servercert_issue_failed_total{reason="invalid_csr"} 1"#,
-        r#"dapr_sentry_servercert_issue_failed_total{reason="ca_error"} 1"#,
-        "dapr_sentry_issuercert_changed_total 1",
-        "dapr_sentry_issuercert_expiry_timestamp 1785578400",
-    ];
-    let text = sentry.exposition();
-    let have: BTreeSet<String> = samples(&text)
-        .iter()
-        .map(|line| line.replace("{}", ""))
-        .collect();
-    assert_eq!(have, want.map(String::from).into());
 }
 
 fn decided<'a>(outcome: Outcome, policy: &'a str, app_id: &'a str) -> DecisionLabels<'a> {
@@ -499,7 +478,84 @@ fn targets_of_policies_are_bounded() {
     }
     let text = metrics.exposition();
     let lines = samples(&text);
-    assert_eq!(lines.len(), 1001);
+    // One is the counter of those that share.
+    assert_eq!(lines.len(), 1002);
     let shared = |line: &&&str| line.contains("target=\"app__other\"") && line.ends_with(" 2000");
     assert!(lines.iter().any(|line| shared(&line)));
+}
+
+/// M-21: rules reach counters, histograms and the families of gRPC, and what they merge is one series.
+#[test]
+fn rules_change_labels() {
+    let mut rules = Rules::default();
+    for metric in ["dapr_http_server_request_count", "http_server_latency"] {
+        rules.add(metric, "path", "/v1.0/invoke/.+", "/x").unwrap();
+    }
+    let rpcs = "dapr_grpc_io_server_completed_rpcs";
+    rules.add(rpcs, "grpc_server_method", "^/.*/", "").unwrap();
+    let metrics = metrics(Settings {
+        rules,
+        ..Settings::default()
+    });
+    for method in 0..3000 {
+        metrics.http_served(&served(&format!("/v1.0/invoke/b/method/m{method}"), 200));
+    }
+    metrics.rpc_served(&Rpc {
+        method: "/a.B/C",
+        code: 0,
+        latency: LATENCY,
+        received_bytes: None,
+        sent_bytes: None,
+    });
+    let text = metrics.exposition();
+    for line in [
+        r#"dapr_http_server_request_count{app_id="appa",method="GET",path="/x",status="200"} 2000"#,
+        r#"dapr_http_server_latency_count{app_id="appa",method="GET",path="/x",status="200"} 2000"#,
+        r#"dapr_http_server_response_count{app_id="appa",method="GET",path="_other",status="200"} 1000"#,
+        r#"dapr_grpc_io_server_completed_rpcs{app_id="appa",grpc_server_method="C",grpc_server_status="OK"} 1"#,
+        r#"dapr_grpc_io_server_server_latency_count{app_id="appa",grpc_server_method="/a.B/C",grpc_server_status="OK"} 1"#,
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} in\n{text}");
+    }
+}
+
+/// Numbers and UUIDs in paths are one of many, unless somebody wrote patterns.
+#[test]
+fn templates_are_learned() {
+    let metrics = metrics(Settings::default());
+    for order in 0..5000 {
+        metrics.http_served(&served(
+            &format!("/v1.0/invoke/b/method/orders/{order}"),
+            200,
+        ));
+    }
+    let text = metrics.exposition();
+    let series = |line: &&str| line.starts_with("dapr_http_server_request_count{");
+    assert_eq!(text.lines().filter(series).count(), 17);
+    let template = r#"path="/v1.0/invoke/b/method/orders/{id}",status="200"} 4984"#;
+    assert!(text.contains(template), "{text}");
+}
+
+/// resiliency-observability 6.3.
+#[test]
+fn calls_that_failed_and_their_attempts_are_counted() {
+    let metrics = metrics(Settings::default());
+    metrics.invocation_failed("b", Failure::BreakerOpen);
+    metrics.invocation_failed("b", Failure::BreakerOpen);
+    let attempts = metrics.resiliency_attempts("b");
+    attempts.took(1, None);
+    attempts.took(4, Some(7));
+    check(
+        &metrics,
+        &[
+            r#"dapr_runtime_service_invocation_errors_total{app_id="appa",dst_app_id="b",reason="cb_open"} 2"#,
+            r#"dapr_resiliency_attempts_sum{app_id="appa",target="app_b"} 5.0"#,
+            r#"dapr_resiliency_attempts_count{app_id="appa",target="app_b"} 2"#,
+            r#"dapr_resiliency_retry_budget_balance{app_id="appa",target="app_b"} 7"#,
+        ],
+    );
+    assert_eq!(
+        bounds(&metrics.exposition(), "resiliency_attempts"),
+        [1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 13.0]
+    );
 }

@@ -54,6 +54,9 @@ pub(super) struct StatusLabel(u16);
 const UNKNOWN_STATUS: u16 = 2;
 
 impl StatusLabel {
+    /// The label of many statuses that share a series.
+    pub(super) const NONE: Self = Self(u16::MAX);
+
     pub(super) fn of(status: i32) -> Self {
         let known = u16::try_from(status).ok().filter(|status| *status < 1000);
         Self(known.unwrap_or(UNKNOWN_STATUS))
@@ -62,7 +65,10 @@ impl StatusLabel {
 
 impl fmt::Display for StatusLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match *self {
+            Self::NONE => Ok(()),
+            Self(status) => status.fmt(f),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use ironside_resiliency::{
 };
 use ironside_resources::GoDuration;
 use ironside_telemetry::metrics::{
-    BreakerMeter, BreakerState, Metrics, PolicyKind, PolicyLabels, PolicyMeter,
+    AttemptsMeter, BreakerMeter, BreakerState, Metrics, PolicyKind, PolicyLabels, PolicyMeter,
 };
 use tracing::{debug, info, warn};
 
@@ -26,6 +26,16 @@ struct Meters {
     timeout: Option<PolicyMeter>,
     retry: Option<PolicyMeter>,
     breaker: Option<BreakerMeter>,
+    attempts: AttemptsMeter,
+}
+
+/// What a call took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    /// Attempts.
+    pub(super) sent: u32,
+    /// What is left of the retry budget of its target, if there is one.
+    pub(super) balance: Option<u64>,
 }
 
 /// Which operation it is, for lines.
@@ -64,6 +74,7 @@ impl Meters {
                 .breakers
                 .as_ref()
                 .map(|policy| metrics.resiliency_breaker(labels(policy, written))),
+            attempts: metrics.resiliency_attempts(written),
         }
     }
 }
@@ -103,9 +114,7 @@ impl Voice {
         rules: &Rules,
         state: Option<State>,
     ) -> Self {
-        let is_any = rules.timeout.is_some() || rules.retry.is_some() || rules.breakers.is_some();
-        let meters = is_any.then(|| rules.attached(|| Meters::new(metrics, target, rules)));
-        let meters = meters.flatten();
+        let meters = rules.attached(|| Meters::new(metrics, target, rules));
         if let Some(meters) = &meters {
             let policies = [&meters.timeout, &meters.retry];
             policies
@@ -185,10 +194,14 @@ impl Voice {
         &self,
         metrics: &Metrics,
         stop: Stop,
-        sent: u32,
+        taken: Taken,
         rules: &Rules,
         operation: Operation<'_>,
     ) {
+        let Taken { sent, balance } = taken;
+        if let Some(meters) = &self.meters {
+            meters.attempts.took(sent, balance);
+        }
         let has_retried = self.has_retried || self.has_repeated;
         let outcome = match stop {
             Stop::Success if has_retried => "success",

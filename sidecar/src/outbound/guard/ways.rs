@@ -14,6 +14,7 @@ use ironside_resiliency::{
     outcome::{End, Outcome, Path, Pushback},
 };
 use ironside_resources::resiliency;
+use ironside_telemetry::metrics::CallKind;
 
 use super::{Attempt, Course, Debts, Failure, Limits, Plan, run};
 use crate::{
@@ -465,8 +466,17 @@ impl Attempt for Outside<'_> {
     async fn send(&mut self, _: Limits) -> Result<Reply, Failure> {
         let call = self.once.take()?;
         let (external, pipeline) = (&self.worker.external, &self.live.app_pipeline);
+        let shared = &self.worker.shared;
+        let (written, started) = (self.destination.written(), shared.clock.monotonic());
+        shared.metrics.invocation_sent(written, CallKind::Unary);
         let called = external.call(&self.destination, call, self.context, pipeline);
-        called.await.map_err(Failure::from)
+        let reply = called.await.map_err(Failure::from)?;
+        let latency = shared.clock.monotonic().since(started);
+        let status = reply.status.number();
+        shared
+            .metrics
+            .invocation_answered(written, status, CallKind::Unary, Some(latency));
+        Ok(reply)
     }
 
     fn outcome(&self, reply: &Reply) -> Outcome {

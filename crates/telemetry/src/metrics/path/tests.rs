@@ -12,20 +12,24 @@ fn labels(patterns: &[&str], increased_cardinality: bool) -> PathLabels {
     })
 }
 
+fn label(labels: &PathLabels, path: &str) -> String {
+    labels.with(path, str::to_owned)
+}
+
 #[test]
 fn without_patterns_the_cardinality_decides() {
     let raw = labels(&[], true);
     assert_eq!(
-        raw.label("/v1.0/invoke/b/method/hi"),
+        label(&raw, "/v1.0/invoke/b/method/hi"),
         "/v1.0/invoke/b/method/hi"
     );
-    assert_eq!(raw.label("a//b"), "/a/b");
+    assert_eq!(label(&raw, "a//b"), "/a/b");
     let low = labels(&[], false);
     for path in ["/v1.0/invoke/b/method/hi", "/orders", "/", ""] {
-        assert_eq!(low.label(path), "", "{path}");
+        assert_eq!(label(&low, path), "", "{path}");
     }
     for path in STATIC_PATHS {
-        assert_eq!(low.label(path), path);
+        assert_eq!(label(&low, path), path);
     }
 }
 
@@ -58,9 +62,9 @@ fn patterns_stand_for_paths_here_and_below_the_invocation_api() {
         ("/healthz", "/healthz"),
     ];
     for (path, want) in table {
-        assert_eq!(low.label(path), want, "{path}");
+        assert_eq!(label(&low, path), want, "{path}");
     }
-    assert_eq!(labels(&patterns, true).label("/other"), "/other");
+    assert_eq!(label(&labels(&patterns, true), "/other"), "/other");
 }
 
 #[test]
@@ -91,7 +95,7 @@ fn the_most_specific_pattern_wins() {
         ("/f/", "/f/{rest...}"),
     ];
     for (path, want) in table {
-        assert_eq!(low.label(path), want, "{path}");
+        assert_eq!(label(&low, path), want, "{path}");
     }
 }
 
