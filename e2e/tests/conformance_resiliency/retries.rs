@@ -104,11 +104,8 @@ async fn a_callee_that_is_down() {
         });
         let _late = started?;
         same("status", 200, reply?.status())?;
-        contains(
-            "log",
-            &plain.program.log(),
-            "Recovered processing operation DaprBuiltInServiceRetries after",
-        )?;
+        let recovered = "Recovered processing operation DaprBuiltInServiceRetries after";
+        plain.program.logged(recovered).await?;
         app.stop().await;
         Ok(())
     })
