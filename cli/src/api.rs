@@ -1,4 +1,4 @@
-//! Calls of a sidecar's HTTP API, over TCP or its Unix socket.
+//! Calls of a sidecar's HTTP API, over TCP, its Unix socket, or forwarded into a pod.
 //!
 //! One connection a call. Owns addresses and the token (CH5); what is asked is the caller's business. Facts:
 //! cli-and-clients 1.7 step 4, 1.12, 1.13.
@@ -17,11 +17,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::cluster::failed;
+
 /// The header that carries the API token.
 pub(crate) const TOKEN_HEADER: &str = "dapr-api-token";
 
 /// Where one API of a sidecar listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Endpoint {
     /// A port on the first of these hosts that answers.
     Tcp {
@@ -32,6 +34,19 @@ pub(crate) enum Endpoint {
     },
     /// A Unix socket.
     Socket(PathBuf),
+    /// A port of a pod, which need not be open to others.
+    Pod(Box<Pod>),
+}
+
+/// A port of a pod, reached through the API server.
+#[derive(Clone)]
+pub(crate) struct Pod {
+    /// The pods of its namespace.
+    pub pods: kube::Api<k8s_openapi::api::core::v1::Pod>,
+    /// Its name.
+    pub name: String,
+    /// The port.
+    pub port: u16,
 }
 
 /// Why a call got no answer.
@@ -48,6 +63,14 @@ pub(crate) enum CallError {
     /// The connection broke.
     #[error("{0}")]
     Broken(#[from] hyper::Error),
+    /// No way into the pod.
+    #[error("cannot forward a port to pod {pod}: {cause}")]
+    Forward {
+        /// The pod.
+        pod: String,
+        /// Why not, in the API server's words.
+        cause: anyhow::Error,
+    },
     /// The request could not be written down.
     #[error("{0}")]
     Request(#[from] http::Error),
@@ -92,6 +115,7 @@ impl Endpoint {
         match self {
             Self::Tcp { hosts, port } => connect(hosts, *port).await.is_ok(),
             Self::Socket(path) => UnixStream::connect(path).await.is_ok(),
+            Self::Pod(pod) => pod.connect().await.is_ok(),
         }
     }
 }
@@ -101,6 +125,7 @@ impl std::fmt::Display for Endpoint {
         match self {
             Self::Tcp { port, .. } => write!(f, "port {port}"),
             Self::Socket(path) => write!(f, "socket {}", path.display()),
+            Self::Pod(pod) => write!(f, "port {} of pod {}", pod.port, pod.name),
         }
     }
 }
@@ -175,7 +200,7 @@ impl Api {
                     format!("{host}:{port}")
                 }
             }
-            Endpoint::Socket(_) => "localhost".to_owned(),
+            Endpoint::Socket(_) | Endpoint::Pod(_) => "localhost".to_owned(),
         };
         let mut request = Request::builder()
             .method(method)
@@ -203,7 +228,32 @@ impl Api {
                         })?;
                 exchange(stream, request).await
             }
+            Endpoint::Pod(pod) => exchange(pod.connect().await?, request).await,
         }
+    }
+}
+
+// === impl Pod ===
+
+impl Pod {
+    /// A connection to the port, as `kubectl port-forward` makes it.
+    async fn connect(&self) -> Result<impl AsyncRead + AsyncWrite + Unpin + 'static, CallError> {
+        let refused = |cause| CallError::Forward {
+            pod: self.name.clone(),
+            cause,
+        };
+        let forward = self.pods.portforward(&self.name, &[self.port]).await;
+        let mut forward = forward.map_err(|error| refused(failed(&error)))?;
+        let stream = forward.take_stream(self.port);
+        stream.ok_or_else(|| refused(anyhow::anyhow!("there is no stream of its port")))
+    }
+}
+
+impl std::fmt::Debug for Pod {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut all = f.debug_struct("Pod");
+        all.field("name", &self.name).field("port", &self.port);
+        all.finish_non_exhaustive()
     }
 }
 
@@ -257,7 +307,9 @@ mod tests {
 
     #[test]
     fn a_socket_is_named_after_app_and_api() {
-        let endpoint = Endpoint::socket(Path::new("/s"), "app", "http");
-        assert_eq!(endpoint, Endpoint::Socket("/s/dapr-app-http.socket".into()));
+        let Endpoint::Socket(path) = Endpoint::socket(Path::new("/s"), "app", "http") else {
+            panic!("not a socket");
+        };
+        assert_eq!(path, Path::new("/s/dapr-app-http.socket"));
     }
 }

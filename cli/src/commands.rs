@@ -67,6 +67,11 @@ pub(crate) const ROOT: &Command = &Command::new(
 ]);
 
 const KUBERNETES: Flag = Flag::switch("kubernetes", "Work on a Kubernetes cluster").short('k');
+const NAMESPACE: Flag = Flag::text(
+    "namespace",
+    "With Kubernetes: the namespace (default: default)",
+)
+.short('n');
 
 const RUN: Command = Command::new(
     "run",
@@ -89,6 +94,10 @@ const RUN: Command = Command::new(
     Example {
         what: "Run all apps of a template, or of the dapr.yaml in a folder",
         how: "run --run-file dapr.yaml",
+    },
+    Example {
+        what: "Run them in a cluster",
+        how: "run -k --run-file dapr.yaml --namespace shop",
     },
 ])
 .flags(&[
@@ -221,6 +230,7 @@ const RUN: Command = Command::new(
         "With a template: stop all apps as soon as one fails",
     ),
     KUBERNETES,
+    NAMESPACE,
 ]);
 
 const STOP: Command = Command::new("stop", "Stop apps and their sidecars")
@@ -239,6 +249,7 @@ const STOP: Command = Command::new("stop", "Stop apps and their sidecars")
         Flag::text("app-id", "The id of the application").short('a'),
         Flag::text("run-file", "The template whose apps are to stop").short('f'),
         KUBERNETES,
+        NAMESPACE,
     ]);
 
 const LIST: Command = Command::new("list", "List running sidecars")
@@ -277,6 +288,7 @@ const INVOKE: Command = Command::new("invoke", "Call a method of an app")
         Flag::text("from", "The app whose sidecar makes the call (default: the target's own)"),
         Flag::text("unix-domain-socket", "The folder of the target's Unix sockets").short('u'),
         KUBERNETES,
+        NAMESPACE,
     ]);
 
 const PUBLISH: Command = Command::new("publish", "Publish a message (needs a pub/sub component)")

@@ -46,6 +46,13 @@ impl<'a> Sidecar<'a> {
         native.chain(beside).find(|one| one.name == CONTAINER)
     }
 
+    /// Whether its pod stays and its container runs.
+    pub(crate) fn runs(&self) -> bool {
+        let state = self.status().and_then(|status| status.state.as_ref());
+        let is_leaving = self.pod.metadata.deletion_timestamp.is_some();
+        !is_leaving && state.is_some_and(|state| state.running.is_some())
+    }
+
     /// The app's id; empty if it has none.
     pub(crate) fn app_id(&self) -> &'a str {
         self.flag("app-id").unwrap_or_default()

@@ -12,16 +12,6 @@ pub(crate) fn run(session: &Session, command: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Says that a command's Kubernetes form is not offered yet.
-pub(crate) fn kubernetes(session: &Session, command: &str) -> ExitCode {
-    session
-        .status
-        .failure(&format!("{command} -k: {NO_KUBERNETES}"));
-    ExitCode::FAILURE
-}
-
-const NO_KUBERNETES: &str = "Kubernetes support is not in this version";
-
 fn reason(command: &str) -> String {
     match command {
         "workflow" => {
@@ -39,6 +29,6 @@ fn reason(command: &str) -> String {
         "dashboard" => {
             "dashboard: there is no dashboard; `list` shows the running sidecars".to_owned()
         }
-        other => format!("{other}: {NO_KUBERNETES}"),
+        other => format!("{other}: not in this version"),
     }
 }

@@ -1,32 +1,33 @@
-//! `invoke`: calls a method of an app through a sidecar of this machine.
+//! `invoke`: calls a method of an app through a sidecar of this machine, or with `-k` of a cluster.
 //!
 //! Without `--from` this is a call of the target's own sidecar to itself, as in the reference: no discovery, no mutual
-//! TLS, no policy. With `--from` another app's sidecar makes the call, and all of them apply. Facts: cli-and-clients 1.13,
-//! CL-47 to CL-50.
+//! TLS, no policy. With `--from` another app's sidecar makes the call, and all of them apply. A sidecar in a pod listens
+//! on the pod's loopback alone and is reached by a port-forward. Facts: cli-and-clients 1.13, CL-47 to CL-50.
 
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use ironside_chassis::args::GoDuration;
 
-use super::{Session, absent};
-use crate::api::{Api, CallError, Endpoint, status_line};
+use super::Session;
+use crate::api::{Api, CallError, Endpoint, Pod, status_line};
+use crate::cluster::Cluster;
+use crate::cluster::sidecars::{self, Sidecar};
 use crate::instances;
 use crate::output;
 
 /// How many redirects are followed, as the reference's HTTP client does.
 const REDIRECTS: usize = 10;
+/// Where a sidecar's HTTP API listens unless it is told otherwise.
+const HTTP_PORT: u16 = 3500;
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
-    if session.values.switch("kubernetes") {
-        return Ok(absent::kubernetes(session, "invoke"));
-    }
     let values = &session.values;
     let app_id = values.text("app-id").unwrap_or_default();
     let body = match payload(values.text("data"), values.text("data-file")) {
@@ -123,6 +124,10 @@ async fn sidecar(session: &Session, app_id: &str) -> anyhow::Result<Api> {
         .text("unix-domain-socket")
         .filter(|folder| !folder.is_empty());
     let caller = from.unwrap_or(app_id);
+    if session.values.switch("kubernetes") {
+        ensure!(socket.is_none(), "--unix-domain-socket does not go with -k");
+        return in_cluster(session, caller).await;
+    }
     if let Some(folder) = socket {
         return Ok(Api {
             endpoint: Endpoint::socket(Path::new(folder), caller, "http"),
@@ -136,6 +141,28 @@ async fn sidecar(session: &Session, app_id: &str) -> anyhow::Result<Api> {
         bail!("app ID {caller} not found");
     };
     Ok(instance.api(session.token()))
+}
+
+/// The first running sidecar with this app ID in the namespace.
+async fn in_cluster(session: &Session, app_id: &str) -> anyhow::Result<Api> {
+    let namespace = session.values.text("namespace").unwrap_or("default");
+    let cluster = Cluster::of(session).await?;
+    let pods = cluster.pods(Some(namespace), "").await?;
+    let mut sidecars = pods.iter().filter_map(Sidecar::of);
+    let found = sidecars.find(|one| one.app_id() == app_id && one.runs());
+    let Some(sidecar) = found else {
+        bail!("app ID {app_id} not found in namespace {namespace}");
+    };
+    let port = sidecar.flag("dapr-http-port").map(str::parse).transpose();
+    let port = port.context("the sidecar's --dapr-http-port")?;
+    Ok(Api {
+        endpoint: Endpoint::Pod(Box::new(Pod {
+            pods: kube::Api::namespaced(cluster.client(), namespace),
+            name: sidecars::name(sidecar.pod).to_owned(),
+            port: port.unwrap_or(HTTP_PORT),
+        })),
+        token: session.token().map(str::to_owned),
+    })
 }
 
 /// Sends the call and follows redirects on the same sidecar.

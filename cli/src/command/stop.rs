@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Session, absent};
+use super::Session;
 use crate::instances::{self, Instance, proc};
 
 /// How long processes may take to end before they are killed.
@@ -28,7 +28,7 @@ struct Target {
 /// Runs the command.
 pub(crate) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
     if session.values.switch("kubernetes") {
-        return Ok(absent::kubernetes(session, "stop"));
+        return super::run::stop_in_cluster(session).await;
     }
     if let Some(file) = session
         .values

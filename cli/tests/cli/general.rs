@@ -162,7 +162,6 @@ fn commands_that_are_not_offered_say_so() {
         (&["wf", "run", "x"], "workflow"),
         (&["scheduler", "get", "x"], "jobs"),
         (&["dashboard"], "dashboard"),
-        (&["run", "-k", "-f", "x.yaml"], "Kubernetes"),
     ] {
         let seen = world.ironside(words);
         assert_eq!(seen.code, Some(1), "{words:?}");

@@ -214,7 +214,7 @@ fn absolute(folder: &Path, spec: &AppSpec) -> PathBuf {
     std::path::absolute(&folder).unwrap_or(folder)
 }
 
-fn protocol(spec: &AppSpec) -> Option<&'static str> {
+pub(crate) fn protocol(spec: &AppSpec) -> Option<&'static str> {
     match (
         spec.app_protocol.to_ascii_lowercase().as_str(),
         spec.app_ssl,

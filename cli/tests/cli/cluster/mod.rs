@@ -6,6 +6,7 @@ mod install;
 mod reading;
 mod rules;
 mod trust;
+mod workloads;
 
 use std::fs;
 use std::process::Command;

@@ -324,7 +324,8 @@ async fn hurry(mut hurried: watch::Receiver<bool>) {
     }
 }
 
-fn sinks(app: &TemplateApp, session: &Session) -> anyhow::Result<(Sink, Sink)> {
+/// Opens where the output of an app and its sidecar goes.
+pub(crate) fn sinks(app: &TemplateApp, session: &Session) -> anyhow::Result<(Sink, Sink)> {
     let id = &app.spec.app_id;
     let stamp = age::digits(session.clock.now());
     let file = |part: &str| {

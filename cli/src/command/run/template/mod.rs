@@ -3,10 +3,10 @@
 //! Apps start strictly in the order of the file, each completely before the next, and end together: apps first, then
 //! their sidecars. Facts: cli-and-clients 1.9, 1.10, CL-60 to CL-75.
 
-mod member;
+pub(super) mod member;
 mod model;
-mod resolve;
-mod sink;
+pub(super) mod resolve;
+pub(super) mod sink;
 
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -56,13 +56,19 @@ struct Source {
     base: PathBuf,
 }
 
+/// Keys that say something about this machine only.
+const OF_THIS_MACHINE: [&str; 5] = [
+    "configFilePath",
+    "resourcesPath",
+    "resourcesPaths",
+    "daprHTTPPort",
+    "mtls",
+];
+
 /// Runs the apps of the template that the flag names.
 pub(crate) async fn run(session: &Session, file: &str) -> anyhow::Result<ExitCode> {
-    warn_about_flags(session);
-    let source = Source::read(file)?;
-    let template = model::parse(&source.text)
-        .with_context(|| format!("error parsing run template file {file:?}"))?;
-    check_keys(session, &template.unknown)?;
+    warn_about_flags(session, &[]);
+    let (source, template) = read(session, file)?;
     let name = template.name.clone().unwrap_or_default();
     let mut apps = resolved(session, template, &source.base)?;
     if session.values.switch("mtls") {
@@ -74,6 +80,45 @@ pub(crate) async fn run(session: &Session, file: &str) -> anyhow::Result<ExitCod
         .map(|path| path.display().to_string())
         .unwrap_or_default();
     Crew::new(session, path, name)?.run(apps).await
+}
+
+/// The apps of the template that the flag names, for a cluster.
+pub(super) fn for_cluster(session: &Session, file: &str) -> anyhow::Result<Vec<TemplateApp>> {
+    warn_about_flags(session, &["namespace", "kubeconfig", "context"]);
+    let (source, template) = read(session, file)?;
+    let unused = of_this_machine(&template);
+    if !unused.is_empty() {
+        let text = format!(
+            "The following keys of the run template file mean nothing in a cluster: {}",
+            unused.join(", ")
+        );
+        session.status.warning(&text);
+    }
+    resolved(session, template, &source.base)
+}
+
+fn read(session: &Session, file: &str) -> anyhow::Result<(Source, Template)> {
+    let source = Source::read(file)?;
+    let template = model::parse(&source.text)
+        .with_context(|| format!("error parsing run template file {file:?}"))?;
+    check_keys(session, &template.unknown)?;
+    Ok((source, template))
+}
+
+/// The keys that a template has in vain when it is for a cluster.
+fn of_this_machine(template: &Template) -> Vec<&'static str> {
+    let apps = template.apps.iter();
+    let shared = apps.clone().map(|(_, shared)| shared);
+    let shared: Vec<_> = shared.chain([&template.common]).collect();
+    let used = [
+        shared.iter().any(|one| one.config_file_path.is_some()),
+        shared.iter().any(|one| one.resources_path.is_some()),
+        shared.iter().any(|one| one.resources_paths.is_some()),
+        apps.clone().any(|(own, _)| own.http_port.is_some()),
+        shared.iter().any(|one| one.mtls.is_some()),
+    ];
+    let keys = OF_THIS_MACHINE.into_iter().zip(used);
+    keys.filter_map(|(key, used)| used.then_some(key)).collect()
 }
 
 /// The template that a file argument names, as an absolute path.
@@ -93,11 +138,11 @@ pub(crate) fn absolute_path(file: &Path) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("reading {}", file.display()))
 }
 
-fn warn_about_flags(session: &Session) {
+fn warn_about_flags(session: &Session, more: &[&str]) {
     let ignored: Vec<String> = session
         .values
         .names()
-        .filter(|name| !BESIDE.contains(name))
+        .filter(|name| !BESIDE.contains(name) && !more.contains(name))
         .map(|name| format!("--{name}"))
         .collect();
     if !ignored.is_empty() {

@@ -115,6 +115,10 @@ pub(crate) struct Own {
     pub app_channel_address: Option<String>,
     /// The folder of Unix sockets.
     pub unix_domain_socket: Option<String>,
+    /// Kubernetes: what runs.
+    pub container_image: Option<String>,
+    /// Kubernetes: whether it is reached from outside the cluster.
+    pub create_service: Option<bool>,
     /// Kubernetes: when the image is pulled.
     pub container_image_pull_policy: Option<String>,
 }

@@ -22,6 +22,19 @@ pub(crate) struct TemplateApp {
     pub app_log: Destination,
     /// Where the sidecar's log goes.
     pub daprd_log: Destination,
+    /// What it is in a cluster.
+    pub container: Container,
+}
+
+/// An app in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Container {
+    /// The image; empty if the template names none.
+    pub image: String,
+    /// When it is pulled.
+    pub pull_policy: String,
+    /// Whether a Service for callers outside is wanted.
+    pub has_service: bool,
 }
 
 /// Where output goes.
@@ -80,7 +93,11 @@ fn app(
         bail!("required field 'appDirPath' not found in the provided app config file");
     };
     let folder = place.existing("appDirPath", place.base, folder)?;
-    check_pull_policy(own.container_image_pull_policy.as_deref())?;
+    let container = Container {
+        image: own.container_image.clone().unwrap_or_default(),
+        pull_policy: pull_policy(own.container_image_pull_policy.as_deref())?.to_owned(),
+        has_service: own.create_service.unwrap_or(false),
+    };
     let home = home(&shared, common, &folder, place)?;
     let config = config(&shared, common, &folder, home.as_ref(), place)?;
     let resources = resources(&shared, common, &folder, home.as_ref(), place)?;
@@ -104,6 +121,7 @@ fn app(
         folder,
         app_log,
         daprd_log,
+        container,
     })
 }
 
@@ -302,9 +320,10 @@ fn destination(
     }
 }
 
-fn check_pull_policy(value: Option<&str>) -> anyhow::Result<()> {
+fn pull_policy(value: Option<&str>) -> anyhow::Result<&str> {
     match value.unwrap_or_default() {
-        "" | "Always" | "Never" | "IfNotPresent" => Ok(()),
+        "" => Ok("Always"),
+        known @ ("Always" | "Never" | "IfNotPresent") => Ok(known),
         other => bail!(
             "containerImagePullPolicy: invalid value {other:?}: it should be Always, Never or IfNotPresent"
         ),

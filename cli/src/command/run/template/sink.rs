@@ -19,7 +19,7 @@ use super::resolve::Destination;
 use crate::output;
 
 /// The longest line that is kept together.
-const LINE: usize = 4 << 20;
+pub(crate) const LINE: usize = 4 << 20;
 
 /// Where one process's output goes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -81,7 +81,8 @@ impl Sink {
         }
     }
 
-    fn write(&self, line: &[u8]) {
+    /// Writes one line of the process, with its end.
+    pub(crate) fn write(&self, line: &[u8]) {
         let plain: Vec<u8>;
         let line = if self.0.plain {
             plain = strip_bytes(line).flatten().copied().collect();

@@ -184,12 +184,19 @@ fn what_is_absent_has_its_default() {
         folder,
         app_log,
         daprd_log,
+        container,
     } = one("version: 1\napps: [{appDirPath: ./a/}]", &["/t/a"]);
     assert_eq!(folder, Path::new("/t/a"));
     assert_eq!(
         (app_log, daprd_log),
         (Destination::FileAndConsole, Destination::File)
     );
+    let expected = Container {
+        image: String::new(),
+        pull_policy: "Always".to_owned(),
+        has_service: false,
+    };
+    assert_eq!(container, expected);
     let expected = AppSpec {
         app_id: "a".to_owned(),
         folder: Some("/t/a".into()),
