@@ -74,9 +74,14 @@ impl Place {
     }
 
     async fn held(&self) -> anyhow::Result<Option<DynamicObject>> {
-        let held = self.api.get_opt(&self.name).await;
-        held.map_err(|error| failed(&error))
-            .with_context(|| format!("cannot read {}", self.words))
+        match self.api.get(&self.name).await {
+            Ok(held) => Ok(Some(held)),
+            // On a new cluster the kind itself is not known yet.
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => {
+                Err(failed(&error)).with_context(|| format!("cannot read {}", self.words))
+            }
+        }
     }
 }
 
