@@ -46,6 +46,8 @@ const LIMITS: Limits = Limits {
     connections_each: 64,
     bytes: 48 * 1024 * 1024,
     bytes_each: 12 * 1024 * 1024,
+    // Some reviews of pods, which have a few KiB.
+    bytes_least: 64 * 1024,
 };
 /// What a client may send on a connection before it is read.
 const WINDOW: u32 = 256 * 1024;
@@ -141,6 +143,7 @@ impl Server {
     async fn connection(self: Arc<Self>, tcp: TcpStream, guest: Arc<Guest>) {
         let stream = tokio::select! {
             () = self.drain.cancelled() => return,
+            () = guest.lost() => return,
             stream = self.tls.accept(tcp) => stream,
         };
         let stream = match stream {
@@ -173,7 +176,7 @@ impl Server {
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
             () = self.drain.cancelled() => None,
-            () = guest.idle() => None,
+            () = guest.over() => None,
         };
         let ended = match ended {
             Some(ended) => ended,

@@ -1,15 +1,17 @@
 //! Bounds against clients that prove nothing, for webhooks: an API server shows no certificate, so anybody may call.
 //!
-//! Owns how many connections there are and how many bytes of requests are held, in all and for one address, and when
-//! a connection without requests has been there for too long. Bytes count as they arrive, not as they are announced,
-//! and nobody waits for room: who finds none is told so, and the next one may find some. What is read is the
-//! webhook's business.
+//! Owns how many connections there are and how many bytes of requests are held, in all and for one address, when a
+//! connection without requests has been there for too long, and whose goes when all places are taken: that of an
+//! address which has more than the newcomer, so that many addresses together cannot keep an API server out either.
+//! Bytes count as they arrive, not as they are announced, and nobody waits for room: who finds none is told so, and
+//! the next one may find some. What is read is the webhook's business.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,14 @@ mod tests;
 const SILENCE: Duration = Duration::from_secs(5);
 /// One on which nothing is asked any more.
 const IDLE: Duration = Duration::from_secs(60);
+/// Connections that lost their place and finish what they are doing: at most this part of all.
+const LEAVING_PART: usize = 4;
+
+/// One connection.
+const PLACE: Share = Share {
+    connections: 1,
+    bytes: 0,
+};
 
 /// How much there may be.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +40,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Bytes of requests of one address.
     pub bytes_each: usize,
+    /// What an address may hold of them however much the others do.
+    pub bytes_least: usize,
 }
 
 /// Everybody who is connected.
@@ -39,6 +51,8 @@ pub struct Guests(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     limits: Limits,
+    /// Counts connections and requests, to know what was asked last.
+    turn: AtomicU64,
     book: Mutex<Book>,
 }
 
@@ -46,6 +60,10 @@ struct Inner {
 struct Book {
     all: Share,
     each: HashMap<IpAddr, Share>,
+    /// Who has a place, by the turn at which it came.
+    seats: HashMap<u64, Arc<Seat>>,
+    /// How many have lost their place and are not gone yet.
+    leaving: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -54,14 +72,25 @@ struct Share {
     bytes: usize,
 }
 
-/// One connection; its end gives its place back.
+/// What is known of one connection.
 #[derive(Debug)]
-pub struct Guest {
-    inner: Arc<Inner>,
+struct Seat {
     address: IpAddr,
     /// Requests that have begun, and those that have ended.
     begun: AtomicU64,
     ended: AtomicU64,
+    /// The turn of the last request, else that of the connection.
+    last: AtomicU64,
+    /// Whether the place went to somebody else.
+    is_lost: watch::Sender<bool>,
+}
+
+/// One connection; its end gives its place back.
+#[derive(Debug)]
+pub struct Guest {
+    inner: Arc<Inner>,
+    seat: Arc<Seat>,
+    id: u64,
 }
 
 /// A request under way, and the bytes of it that are held.
@@ -77,30 +106,43 @@ impl Guests {
     /// Nobody is connected.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let book = Mutex::default();
-        Self(Arc::new(Inner { limits, book }))
+        Self(Arc::new(Inner {
+            limits,
+            turn: AtomicU64::new(0),
+            book: Mutex::default(),
+        }))
     }
 
-    /// Takes a connection in; none if there are as many as there may be.
+    /// Takes a connection in, if need be in the place of another; none if there are as many as there may be.
     #[must_use]
     pub fn connect(&self, address: IpAddr) -> Option<Arc<Guest>> {
         let address = address.to_canonical();
         let limits = self.0.limits;
         let mut book = self.0.book();
         let held = book.each.get(&address).copied().unwrap_or_default();
-        if book.all.connections >= limits.connections || held.connections >= limits.connections_each
-        {
+        if held.connections >= limits.connections_each {
             return None;
         }
-        book.all.connections += 1;
-        book.each.entry(address).or_default().connections += 1;
-        drop(book);
-        Some(Arc::new(Guest {
-            inner: Arc::clone(&self.0),
+        if book.all.connections >= limits.connections {
+            let most = limits.connections / LEAVING_PART;
+            if book.leaving >= most.max(1) || !book.unseat(held.connections) {
+                return None;
+            }
+        }
+        let id = self.0.turn.fetch_add(1, Ordering::Relaxed);
+        let seat = Arc::new(Seat {
             address,
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
-        }))
+            last: AtomicU64::new(id),
+            is_lost: watch::channel(false).0,
+        });
+        book.all.connections += 1;
+        book.each.entry(address).or_default().connections += 1;
+        book.seats.insert(id, Arc::clone(&seat));
+        drop(book);
+        let inner = Arc::clone(&self.0);
+        Some(Arc::new(Guest { inner, seat, id }))
     }
 }
 
@@ -114,7 +156,9 @@ impl Inner {
         let held = book.each.get(&address).copied().unwrap_or_default();
         let fits =
             |held: usize, limit: usize| held.checked_add(bytes).is_some_and(|sum| sum <= limit);
-        if !fits(book.all.bytes, self.limits.bytes) || !fits(held.bytes, self.limits.bytes_each) {
+        let is_little = fits(held.bytes, self.limits.bytes_least);
+        let is_room = fits(book.all.bytes, self.limits.bytes);
+        if !(is_little || is_room && fits(held.bytes, self.limits.bytes_each)) {
             return false;
         }
         book.all.bytes += bytes;
@@ -123,14 +167,55 @@ impl Inner {
     }
 
     fn give(&self, address: IpAddr, back: Share) {
-        let mut book = self.book();
-        book.all.less(back);
-        if let Some(held) = book.each.get_mut(&address) {
+        self.book().give(address, back);
+    }
+}
+
+impl Book {
+    fn give(&mut self, address: IpAddr, back: Share) {
+        self.all.less(back);
+        if let Some(held) = self.each.get_mut(&address) {
             held.less(back);
             if held.connections == 0 && held.bytes == 0 {
-                book.each.remove(&address);
+                self.each.remove(&address);
             }
         }
+    }
+
+    /// Takes a place from the address that has the most, for one that has `held`; says whether there was any to take.
+    ///
+    /// Who has some gets no further one where nobody has two more, or the two would take it from each other for ever.
+    fn unseat(&mut self, held: usize) -> bool {
+        let counts = self.each.values().map(|share| share.connections);
+        let most = counts.max().unwrap_or_default();
+        if most == 0 || (held > 0 && most < held + 2) {
+            return false;
+        }
+        let is_greedy = |seat: &Seat| {
+            let share = self.each.get(&seat.address);
+            share.is_some_and(|share| share.connections == most)
+        };
+        let greedy = self.seats.iter().filter(|(_, seat)| is_greedy(seat));
+        let Some(id) = greedy
+            .min_by_key(|(_, seat)| seat.worth())
+            .map(|(id, _)| *id)
+        else {
+            return false;
+        };
+        if let Some(seat) = self.seats.remove(&id) {
+            self.give(seat.address, PLACE);
+            self.leaving += 1;
+            seat.is_lost.send_replace(true);
+        }
+        true
+    }
+}
+
+impl Seat {
+    /// The least is missed least: nothing is under way, and the last request is long ago.
+    fn worth(&self) -> (bool, u64) {
+        let is_busy = self.begun.load(Ordering::Relaxed) != self.ended.load(Ordering::Relaxed);
+        (is_busy, self.last.load(Ordering::Relaxed))
     }
 }
 
@@ -147,21 +232,38 @@ impl Guest {
     /// A request begins.
     #[must_use]
     pub fn visit(self: &Arc<Self>) -> Visit {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        self.seat.last.store(turn, Ordering::Relaxed);
+        self.seat.begun.fetch_add(1, Ordering::Relaxed);
         Visit {
             guest: Arc::clone(self),
             bytes: 0,
         }
     }
 
-    /// Returns when nothing was asked for so long that the connection is better ended.
-    pub async fn idle(&self) {
+    /// Returns when the connection is better ended: its place was given to somebody else, or nothing was asked for long.
+    pub async fn over(&self) {
+        tokio::select! {
+            () = self.lost() => {}
+            () = self.idle() => {}
+        }
+    }
+
+    /// Returns when the place was given to somebody else.
+    pub async fn lost(&self) {
+        let mut is_lost = self.seat.is_lost.subscribe();
+        // It cannot fail: the sender lives in the seat.
+        drop(is_lost.wait_for(|is_lost| *is_lost).await);
+    }
+
+    async fn idle(&self) {
+        let Seat { begun, ended, .. } = &*self.seat;
         let mut pause = SILENCE;
         loop {
-            let begun = self.begun.load(Ordering::Relaxed);
+            let before = begun.load(Ordering::Relaxed);
             tokio::time::sleep(pause).await;
-            let is_silent = self.begun.load(Ordering::Relaxed) == begun;
-            if is_silent && self.ended.load(Ordering::Relaxed) == begun {
+            let is_silent = begun.load(Ordering::Relaxed) == before;
+            if is_silent && ended.load(Ordering::Relaxed) == before {
                 return;
             }
             pause = IDLE;
@@ -171,11 +273,11 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let back = Share {
-            connections: 1,
-            bytes: 0,
-        };
-        self.inner.give(self.address, back);
+        let mut book = self.inner.book();
+        match book.seats.remove(&self.id) {
+            Some(seat) => book.give(seat.address, PLACE),
+            None => book.leaving = book.leaving.saturating_sub(1),
+        }
     }
 }
 
@@ -185,7 +287,7 @@ impl Visit {
     /// Takes room for more bytes of the request, until it ends; says whether there was any.
     #[must_use]
     pub fn hold(&mut self, bytes: usize) -> bool {
-        let is_held = self.guest.inner.take(self.guest.address, bytes);
+        let is_held = self.guest.inner.take(self.guest.seat.address, bytes);
         if is_held {
             self.bytes += bytes;
         }
@@ -195,11 +297,11 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        self.guest.ended.fetch_add(1, Ordering::Relaxed);
+        self.guest.seat.ended.fetch_add(1, Ordering::Relaxed);
         let back = Share {
             connections: 0,
             bytes: self.bytes,
         };
-        self.guest.inner.give(self.guest.address, back);
+        self.guest.inner.give(self.guest.seat.address, back);
     }
 }

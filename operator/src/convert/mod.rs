@@ -49,6 +49,7 @@ const LIMITS: Limits = Limits {
     connections_each: 16,
     bytes: 2 * MAX_REVIEW,
     bytes_each: MAX_REVIEW,
+    bytes_least: 256 * 1024,
 };
 /// Reviews under way on one connection.
 const MAX_STREAMS: u32 = 4;
@@ -212,7 +213,11 @@ async fn serve(
 }
 
 async fn connection(tcp: TcpStream, tls: &OneSidedTlsServer, guest: Arc<Guest>, streams: Group) {
-    let stream = match tls.accept(tcp).await {
+    let stream = tokio::select! {
+        () = guest.lost() => return,
+        stream = tls.accept(tcp) => stream,
+    };
+    let stream = match stream {
         Ok(stream) => stream,
         Err(cause) => {
             debug!(target: SCOPE, err = %cause, "connection refused");
@@ -237,7 +242,7 @@ async fn connection(tcp: TcpStream, tls: &OneSidedTlsServer, guest: Arc<Guest>, 
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
-        () = guest.idle() => {
+        () = guest.over() => {
             served.as_mut().graceful_shutdown();
             tokio::time::timeout(LIMIT, served).await.unwrap_or(Ok(()))
         }
