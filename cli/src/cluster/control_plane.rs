@@ -18,7 +18,7 @@ use crate::output::{self, Level};
 
 /// The namespace of the control plane, where nothing says otherwise.
 pub(crate) const NAMESPACE: &str = "dapr-system";
-/// The system configuration.
+/// The system configuration, where the chart was not told another name.
 pub(crate) const SYSTEM: &str = "daprsystem";
 /// The Secret and the ConfigMap of the trust bundle.
 pub(crate) const BUNDLE: &str = "dapr-trust-bundle";
@@ -26,11 +26,23 @@ pub(crate) const BUNDLE: &str = "dapr-trust-bundle";
 const SOON: Duration = Duration::from_secs(30 * DAY);
 const DAY: u64 = 24 * 60 * 60;
 
-/// The system configuration, wherever it is.
+/// The system configuration, wherever it is, and whatever the chart was told to call it.
 pub(crate) async fn system(cluster: &Cluster) -> anyhow::Result<Option<DynamicObject>> {
     let all = cluster.objects(CONFIGURATIONS, None).await?;
-    let is_system = |one: &DynamicObject| one.metadata.name.as_deref() == Some(SYSTEM);
-    Ok(all.unwrap_or_default().into_iter().find(is_system))
+    let mut all = all.unwrap_or_default();
+    let is_named = |one: &DynamicObject| one.metadata.name.as_deref() == Some(SYSTEM);
+    let at = all.iter().position(is_named);
+    let at = at.or_else(|| all.iter().position(is_system));
+    Ok(at.map(|at| all.swap_remove(at)))
+}
+
+/// Whether a Configuration is that of the control plane: by its name, or by what the chart writes on it and in it.
+pub(crate) fn is_system(one: &DynamicObject) -> bool {
+    let labels = one.metadata.labels.as_ref();
+    let part = labels.and_then(|labels| labels.get("app.kubernetes.io/component"));
+    let domain = one.data.pointer("/spec/mtls/controlPlaneTrustDomain");
+    one.metadata.name.as_deref() == Some(SYSTEM)
+        || (part.is_some_and(|part| part == "config") && domain.is_some())
 }
 
 /// Where the control plane is: the namespace of its system configuration.

@@ -2,11 +2,13 @@
 //!
 //! Owns the connection to the API server ([`connect`], and [`connect_person`] for the command line), watches that
 //! never end ([`watch`], and of one object [`follow_one`]), the trust anchors that the control plane publishes
-//! ([`AnchorsSource`]), Events ([`Recorder`]), and the bounds of a webhook ([`Guests`]). What is done with any of them
-//! is the programs' business; the identity of a program of the control plane is `ironside_transport::ControlPlane`, which takes the anchors that are published here.
+//! ([`AnchorsSource`]), Events ([`Recorder`]), the bounds of a webhook ([`Guests`]), and who may change a definition
+//! ([`definitions`]). What is done with any of them is the programs' business; the identity of a program of the control
+//! plane is `ironside_transport::ControlPlane`, which takes the anchors that are published here.
 
 mod anchors;
 mod client;
+pub mod definitions;
 mod events;
 mod guests;
 mod watching;

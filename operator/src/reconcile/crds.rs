@@ -6,7 +6,8 @@
 
 use super::Common;
 use crate::cluster::{CallError, Place};
-use serde_json::{Value, json};
+use ironside_cluster::definitions;
+use serde_json::Value;
 use std::time::Duration;
 use tracing::{error, info, warn};
 
@@ -14,14 +15,8 @@ use tracing::{error, info, warn};
 const SCOPE: &str = "dapr.operator.crds";
 /// Who writes definitions.
 const MANAGER: &str = "dapr-operator";
-/// Annotation: the version of the operator that applied it.
-const VERSION: &str = "dapr.io/applied-by-version";
-/// Label: whose it is.
-const PART_OF: &str = "app.kubernetes.io/part-of";
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
-/// The only kind that is not the reference's too.
-const OWN: &str = "accesscontrols.dapr.io";
 
 /// What is embedded.
 const DEFINITIONS: [&str; 5] = [
@@ -37,7 +32,7 @@ const DEFINITIONS: [&str; 5] = [
 enum Step {
     Apply,
     /// It is left alone, because of this.
-    Leave(&'static str),
+    Leave(String),
 }
 
 /// Upgrades at the beginning of each leadership, for ever. To stop, drop the future.
@@ -73,7 +68,7 @@ async fn upgrade(common: &Common) {
 async fn upgrade_one(common: &Common, definition: &Value) -> Result<(), CallError> {
     let (calls, name) = (&common.calls, name(definition));
     let live = calls.get(Place::CRDS, None, name).await?;
-    match step(definition, live.as_ref()) {
+    match step(live.as_ref()) {
         Step::Leave(why) => {
             warn!(target: SCOPE, "Definition {name} is left alone: {why}");
             Ok(())
@@ -102,31 +97,23 @@ fn read(text: &str) -> Option<Value> {
             return None;
         }
     };
-    let meta = definition.get_mut("metadata")?.as_object_mut()?;
-    let notes = meta.entry("annotations").or_insert_with(|| json!({}));
-    let notes = notes.as_object_mut()?;
-    notes.insert(VERSION.to_owned(), own_version().into());
+    definitions::stamp(&mut definition, own_version());
     Some(definition)
 }
 
-fn step(definition: &Value, live: Option<&Value>) -> Step {
+fn step(live: Option<&Value>) -> Step {
     let Some(live) = live else {
-        return Step::Leave("it is not installed; the chart's crds/ hold it");
+        return Step::Leave("it is not installed; the chart's crds/ hold it".to_owned());
     };
-    let text = |object: &Value, map: &str, key: &str| {
-        let map = object.pointer(&format!("/metadata/{map}"))?;
-        map.get(key)?.as_str().map(str::to_owned)
-    };
-    let whose = |object| text(object, "labels", PART_OF);
-    if name(definition) == OWN && whose(live) != whose(definition) {
-        return Step::Leave(
-            "it is not this project's; two definitions of AccessControl cannot live together",
-        );
-    }
-    let applied = text(live, "annotations", VERSION);
-    match applied.is_some_and(|applied| numbers(&applied) > numbers(own_version())) {
-        true => Step::Leave("a later operator applied it"),
-        false => Step::Apply,
+    match definitions::step(live, own_version()) {
+        definitions::Step::Apply => Step::Apply,
+        definitions::Step::Foreign => Step::Leave(
+            "it is not this project's; two definitions of AccessControl cannot live together"
+                .to_owned(),
+        ),
+        definitions::Step::Later(by) => {
+            Step::Leave(format!("version {by} applied it, which is later"))
+        }
     }
 }
 
@@ -136,12 +123,6 @@ fn name(definition: &Value) -> &str {
 
 fn own_version() -> &'static str {
     env!("CARGO_PKG_VERSION")
-}
-
-/// The numbers of a version, to compare by.
-fn numbers(version: &str) -> Vec<u64> {
-    let parts = version.split(['.', '-', '+']);
-    parts.map_while(|part| part.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -161,36 +142,22 @@ mod tests {
                 name(definition)
             );
             assert_eq!(
-                definition["metadata"]["annotations"][VERSION],
+                definition["metadata"]["annotations"][definitions::APPLIED_BY],
                 own_version()
             );
         }
     }
 
     #[test]
-    fn only_what_is_older_and_not_foreign_is_upgraded() {
-        let all: Vec<Value> = DEFINITIONS.into_iter().filter_map(read).collect();
-        let by_name = |wanted: &str| all.iter().find(|one| name(one) == wanted).unwrap();
-        let (own, shared) = (by_name(OWN), by_name("configurations.dapr.io"));
-        let foreign = json!({"metadata": {"labels": {PART_OF: "somebody"}}});
-        assert!(matches!(step(own, None), Step::Leave(_)));
-        assert!(matches!(step(own, Some(&foreign)), Step::Leave(_)));
-        assert_eq!(step(own, Some(own)), Step::Apply);
-        assert_eq!(
-            step(shared, Some(&foreign)),
-            Step::Apply,
-            "of the reference"
-        );
-        let mut later = shared.clone();
-        later["metadata"]["annotations"][VERSION] = "999.0.0".into();
-        assert!(matches!(step(shared, Some(&later)), Step::Leave(_)));
-        later["metadata"]["annotations"][VERSION] = "0.0.9".into();
-        assert_eq!(step(shared, Some(&later)), Step::Apply);
-    }
-
-    #[test]
-    fn versions_are_compared_by_number() {
-        assert!(numbers("0.10.0") > numbers("0.9.9"));
-        assert_eq!(numbers("1.2.3-rc.1"), [1, 2, 3]);
+    fn what_is_not_installed_is_left_to_the_chart() {
+        assert!(matches!(step(None), Step::Leave(_)));
+        for mut definition in DEFINITIONS.into_iter().filter_map(read) {
+            assert_eq!(step(Some(&definition)), Step::Apply);
+            definition["metadata"]["annotations"][definitions::APPLIED_BY] = "999.0.0".into();
+            let Step::Leave(why) = step(Some(&definition)) else {
+                panic!("brought back: {}", name(&definition));
+            };
+            assert!(why.contains("999.0.0"), "{why}");
+        }
     }
 }

@@ -91,9 +91,9 @@ async fn show(
     let mut rows: Vec<Row> = found
         .unwrap_or_default()
         .iter()
-        .map(|object| Row::of(object, session))
         // The cluster's own configuration is the control plane's business.
-        .filter(|row| kind.is(COMPONENTS) || row.name != control_plane::SYSTEM)
+        .filter(|object| kind.is(COMPONENTS) || !control_plane::is_system(object))
+        .map(|object| Row::of(object, session))
         .filter(|row| wanted.is_none_or(|name| row.name.eq_ignore_ascii_case(name)))
         .collect();
     rows.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));

@@ -41,8 +41,7 @@ pub(super) fn judge(held: &[Value]) -> anyhow::Result<Vec<Finding>> {
             ));
             continue;
         };
-        let part_of = theirs.pointer("/metadata/labels/app.kubernetes.io~1part-of");
-        if name == "accesscontrols.dapr.io" && part_of.and_then(Value::as_str) != Some("ironside") {
+        if ironside_cluster::definitions::is_foreign(theirs) {
             findings.push(Finding::error(
                 CHECK,
                 format!("{name} is of another project: it lacks the label app.kubernetes.io/part-of=ironside"),

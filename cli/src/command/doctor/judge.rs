@@ -88,7 +88,7 @@ fn programs(facts: &Facts) -> Vec<Finding> {
     if facts.system.is_none() {
         findings.push(Finding::error(
             CHECK,
-            "there is no Configuration daprsystem",
+            "there is no Configuration daprsystem, nor one of another name that the chart made",
             format!("{INSTALL}: sidecars and programs read it"),
         ));
     } else if !is_mutual(facts) {

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use ironside_cluster::definitions::{self, Step};
 use ironside_resources::yaml;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
@@ -26,10 +27,9 @@ const MANAGER: &str = "ironside";
 const PROGRAMS: [&str; 3] = ["dapr-sentry", "dapr-operator", "dapr-sidecar-injector"];
 /// How often they are looked at.
 const STEP: Duration = Duration::from_millis(500);
-/// Annotation of a definition: the version of the operator, or of this program, that applied it.
-const VERSION: &str = "dapr.io/applied-by-version";
-/// Label of a definition: whose it is.
-const PART_OF: &str = "app.kubernetes.io/part-of";
+/// What is said of a definition that is another project's.
+const FOREIGN: &str = "this cluster has a CustomResourceDefinition accesscontrols.dapr.io of another project (it lacks \
+     the label app.kubernetes.io/part-of=ironside): it is not taken over";
 /// How long a new kind may take to be known.
 const KNOWN: Duration = Duration::from_secs(20);
 
@@ -112,12 +112,11 @@ pub(super) async fn refuse_foreign(cluster: &Cluster, namespace: &str) -> anyhow
     }
     let rules = definition("accesscontrols.dapr.io");
     let rules = Place::of(cluster, &rules)?.held().await?;
-    if rules.is_some_and(|rules| !is_of_project(&rules)) {
-        bail!(
-            "this cluster has a CustomResourceDefinition accesscontrols.dapr.io of another project (it lacks the label \
-             app.kubernetes.io/part-of=ironside): it is not taken over"
-        );
-    }
+    let rules = rules.as_ref().map(value).transpose()?;
+    ensure!(
+        !rules.is_some_and(|rules| definitions::is_foreign(&rules)),
+        FOREIGN
+    );
     Ok(())
 }
 
@@ -143,7 +142,7 @@ pub(super) async fn refuse_others(cluster: &Cluster, namespace: &str) -> anyhow:
 /// Brings the definitions of kinds to this version, and waits until they are known.
 ///
 /// One that a later version applied is left alone, as the operator does: it comes back with that version.
-pub(super) async fn definitions(cluster: &Cluster) -> anyhow::Result<Vec<(String, String)>> {
+pub(super) async fn define(cluster: &Cluster) -> anyhow::Result<Vec<(String, String)>> {
     let own = ironside_chassis::build_info::VERSION;
     let mut left = Vec::new();
     for text in crate::chart::definitions() {
@@ -151,45 +150,24 @@ pub(super) async fn definitions(cluster: &Cluster) -> anyhow::Result<Vec<(String
             yaml::from_str(text).context("a definition of this build cannot be read")?;
         let place = Place::of(cluster, &definition)?;
         let held = place.held().await?;
-        let notes = held
-            .as_ref()
-            .and_then(|one| one.metadata.annotations.as_ref());
-        let by = notes.and_then(|notes| notes.get(VERSION));
-        if let Some(by) = by.filter(|by| numbers(by) > numbers(own)) {
-            left.push((place.name, by.clone()));
-            continue;
-        }
-        if let Some(metadata) = definition
-            .get_mut("metadata")
-            .and_then(Value::as_object_mut)
-        {
-            let notes = metadata.entry("annotations").or_insert_with(|| json!({}));
-            if let Some(notes) = notes.as_object_mut() {
-                notes.insert(VERSION.to_owned(), own.into());
+        if let Some(held) = held.as_ref().map(value).transpose()? {
+            match definitions::step(&held, own) {
+                Step::Apply => {}
+                Step::Foreign => bail!(FOREIGN),
+                Step::Later(by) => {
+                    left.push((place.name, by));
+                    continue;
+                }
             }
         }
+        definitions::stamp(&mut definition, own);
         put(cluster, &definition).await?;
     }
     Ok(left)
 }
 
-/// The numbers of a version, to compare by.
-fn numbers(version: &str) -> Vec<u64> {
-    let parts = version.split(['.', '-', '+']);
-    parts.map_while(|part| part.parse().ok()).collect()
-}
-
-/// Whether a definition has this project's label: that of the one kind that no other control plane has.
-fn is_of_project(definition: &DynamicObject) -> bool {
-    let labels = definition.metadata.labels.as_ref();
-    let whose = labels.and_then(|labels| labels.get(PART_OF));
-    whose.map(String::as_str) == Some("ironside")
-}
-
-/// Whether this project has brought a definition to its version.
-fn is_applied(definition: &DynamicObject) -> bool {
-    let notes = definition.metadata.annotations.as_ref();
-    is_of_project(definition) || notes.is_some_and(|notes| notes.contains_key(VERSION))
+fn value(object: &DynamicObject) -> anyhow::Result<Value> {
+    serde_json::to_value(object).context("an object of the cluster cannot be written")
 }
 
 /// Takes what the plan does not say from what is installed.
@@ -375,8 +353,12 @@ pub(super) async fn parted(
     cluster: &Cluster,
     was_here: bool,
 ) -> anyhow::Result<(Vec<DynamicObject>, Vec<String>)> {
-    let held = held_definitions(cluster).await?.into_iter();
-    let (going, staying): (Vec<_>, Vec<_>) = held.partition(|one| was_here || is_applied(one));
+    let (mut going, mut staying) = (Vec::new(), Vec::new());
+    for one in held_definitions(cluster).await? {
+        let is_going = was_here || definitions::is_applied(&value(&one)?);
+        let part = if is_going { &mut going } else { &mut staying };
+        part.push(one);
+    }
     let staying = staying.into_iter().filter_map(|one| one.metadata.name);
     Ok((going, staying.collect()))
 }

@@ -21,6 +21,15 @@ pub(super) fn find(session: &Session) -> Option<PathBuf> {
     which::which_in("helm", Some(path), ".").ok()
 }
 
+/// How far Helm is to go.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// The API server says what it would do; nothing is written.
+    Rehearse,
+    /// It is done, and waited for if there is a limit.
+    Do(Option<Duration>),
+}
+
 /// Installs or upgrades, and waits if there is a limit.
 pub(super) fn install(
     helm: &Path,
@@ -28,6 +37,16 @@ pub(super) fn install(
     place: Place<'_>,
     wait: Option<Duration>,
 ) -> anyhow::Result<()> {
+    put(helm, plan, place, Way::Do(wait))
+}
+
+/// Fails if an install or upgrade would before it writes anything: bad values, a refusal of the chart or of the API
+/// server.
+pub(super) fn rehearse(helm: &Path, plan: &Plan, place: Place<'_>) -> anyhow::Result<()> {
+    put(helm, plan, place, Way::Rehearse)
+}
+
+fn put(helm: &Path, plan: &Plan, place: Place<'_>, way: Way) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("making a folder for the chart")?;
     let chart = folder.path().join("chart");
     for (name, text) in crate::chart::files() {
@@ -47,10 +66,7 @@ pub(super) fn install(
         std::fs::write(&path, text.to_string()).context("writing values for helm")?;
         values = Some(path);
     }
-    run(
-        helm,
-        arguments(plan, &chart, values.as_deref(), place, wait),
-    )
+    run(helm, arguments(plan, &chart, values.as_deref(), place, way))
 }
 
 /// Removes the release.
@@ -80,7 +96,7 @@ fn arguments(
     chart: &Path,
     values: Option<&Path>,
     place: Place<'_>,
-    wait: Option<Duration>,
+    way: Way,
 ) -> Vec<OsString> {
     let Plan {
         namespace,
@@ -116,9 +132,13 @@ fn arguments(
     for value in given {
         add("--set", value.into());
     }
-    if let Some(limit) = wait {
-        add("--timeout", format!("{}s", limit.as_secs()).into());
-        words.push("--wait".into());
+    match way {
+        Way::Rehearse => words.push("--dry-run=server".into()),
+        Way::Do(None) => {}
+        Way::Do(Some(limit)) => {
+            add("--timeout", format!("{}s", limit.as_secs()).into());
+            words.push("--wait".into());
+        }
     }
     words.extend([
         "--create-namespace".into(),
@@ -156,8 +176,8 @@ mod tests {
             registry: None,
             ..Plan::bare("ns")
         };
-        let words = |plan: &Plan, place, wait| {
-            let words = arguments(plan, Path::new("/c"), None, place, wait);
+        let words = |plan: &Plan, place, way| {
+            let words = arguments(plan, Path::new("/c"), None, place, way);
             let words: Vec<String> = words
                 .into_iter()
                 .map(|word| word.into_string().unwrap())
@@ -166,7 +186,14 @@ mod tests {
         };
         let base = "upgrade --install ironside /c --namespace ns";
         let end = "--create-namespace --reset-then-reuse-values";
-        assert_eq!(words(&plan, (None, None), None), format!("{base} {end}"));
+        assert_eq!(
+            words(&plan, (None, None), Way::Do(None)),
+            format!("{base} {end}")
+        );
+        assert_eq!(
+            words(&plan, (None, None), Way::Rehearse),
+            format!("{base} --dry-run=server {end}")
+        );
         let plan = Plan {
             registry: Some("r".to_owned()),
             tag: Some("20261121".to_owned()),
@@ -176,7 +203,11 @@ mod tests {
             ..plan
         };
         assert_eq!(
-            words(&plan, (Some("k"), Some("x")), Some(Duration::from_secs(7))),
+            words(
+                &plan,
+                (Some("k"), Some("x")),
+                Way::Do(Some(Duration::from_secs(7)))
+            ),
             format!(
                 "{base} --set global.ha.enabled=true --set global.mtls.enabled=false --set-string global.registry=r \
                  --set-string global.tag=20261121 --set a=b --timeout 7s --wait {end} --kubeconfig k --kube-context x"

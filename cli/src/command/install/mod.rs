@@ -77,9 +77,10 @@ pub(crate) async fn upgrade(session: &Session) -> anyhow::Result<ExitCode> {
         "there is no control plane of Ironside in namespace {}: ironside init -k installs one",
         plan.namespace
     );
-    if helm::find(session).is_some() {
-        // Helm leaves definitions alone after the first time.
+    if let Some(helm) = helm::find(session) {
         apply::refuse_foreign(&cluster, &plan.namespace).await?;
+        // Helm leaves definitions alone after the first time; they change only if the rest can.
+        helm::rehearse(&helm, &plan, place(session))?;
         define(session, &cluster).await?;
     }
     deploy(session, plan.clone(), true).await?;
@@ -93,9 +94,7 @@ pub(crate) async fn upgrade(session: &Session) -> anyhow::Result<ExitCode> {
 async fn deploy(session: &Session, mut plan: Plan, waits: bool) -> anyhow::Result<()> {
     let limit = limit(session);
     if let Some(helm) = helm::find(session) {
-        let is_new = session.values.text("kubeconfig");
-        let place = (is_new, session.values.text("context"));
-        return helm::install(&helm, &plan, place, waits.then_some(limit));
+        return helm::install(&helm, &plan, place(session), waits.then_some(limit));
     }
     ensure!(
         plan.values.is_empty(),
@@ -127,7 +126,7 @@ async fn deploy(session: &Session, mut plan: Plan, waits: bool) -> anyhow::Resul
 
 /// Brings the definitions of kinds to this version; says which are left alone.
 async fn define(session: &Session, cluster: &Cluster) -> anyhow::Result<()> {
-    for (name, version) in apply::definitions(cluster).await? {
+    for (name, version) in apply::define(cluster).await? {
         session.status.warning(&format!(
             "definition {name} is left alone: version {version} applied it, which is later than this one"
         ));
@@ -171,11 +170,7 @@ async fn removed(session: &Session) -> anyhow::Result<()> {
     let is_release = apply::is_release(&cluster, &namespace).await?;
     let was_here = match helm::find(session).filter(|_| is_release) {
         Some(helm) => {
-            let place = (
-                session.values.text("kubeconfig"),
-                session.values.text("context"),
-            );
-            helm::uninstall(&helm, &namespace, place, limit(session))?;
+            helm::uninstall(&helm, &namespace, place(session), limit(session))?;
             true
         }
         None => {
@@ -210,6 +205,12 @@ async fn removed(session: &Session) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The cluster, as the flags name it.
+fn place(session: &Session) -> (Option<&str>, Option<&str>) {
+    let values = &session.values;
+    (values.text("kubeconfig"), values.text("context"))
 }
 
 fn limit(session: &Session) -> Duration {

@@ -489,3 +489,47 @@ fn helm_is_used_where_it_is_found() {
             .contains("uninstall ironside --namespace own --timeout 300s")
     );
 }
+
+/// Definitions change only once Helm has said, of the same chart and values, that the rest would.
+#[test]
+fn definitions_wait_for_helms_rehearsal() {
+    let cluster = ClusterWorld::new();
+    assert_eq!(cluster.alone(&INIT).code, Some(0));
+    let helm = cluster.world.write(
+        "bin/helm",
+        "#!/bin/sh\necho \"$@\" >> \"$HELM_SAYS\"\ncase \"$*\" in *--dry-run=server*)\n  [ -z \"$HELM_FAILS\" ] || { echo \
+         \"$HELM_FAILS\" >&2; exit 1; };;\nesac\n",
+    );
+    fs::set_permissions(&helm, fs::Permissions::from_mode(0o755)).unwrap();
+    let says = cluster.world.path().join("says");
+    let run = |fails: &str| {
+        let words = ["upgrade", "-k", "-n", "own", "--runtime-version", "9"];
+        let mut command = cluster.command(&[&words[..], &["--image-registry", "r.test"]].concat());
+        command
+            .env("PATH", helm.parent().unwrap())
+            .env("HELM_SAYS", &says)
+            .env("HELM_FAILS", fails);
+        let before = cluster.api.all_seen().len();
+        let seen = finish(&mut command);
+        let writes = cluster.api.all_seen();
+        let writes = writes.iter().skip(before);
+        let writes = writes.filter(|seen| !matches!(seen.verb, "get" | "list"));
+        (seen, writes.count())
+    };
+    let (seen, writes) = run("values are wrong");
+    assert_eq!(seen.code, Some(1));
+    assert!(
+        seen.stderr.contains("helm failed: values are wrong"),
+        "{}",
+        seen.stderr
+    );
+    assert_eq!(writes, 0);
+    assert_eq!(cluster.world.read("says").lines().count(), 1);
+    let (seen, writes) = run("");
+    assert_eq!(seen.code, Some(0), "{}", seen.stderr);
+    assert_eq!(writes, 5, "the definitions");
+    let said = cluster.world.read("says");
+    let said: Vec<&str> = said.lines().skip(1).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("--dry-run=server") && !said[1].contains("--dry-run"));
+}

@@ -195,6 +195,42 @@ fn objects_are_printed_as_they_are_stored() {
     );
 }
 
+/// The chart may give the system configuration another name; its namespace need not be the usual one either.
+#[test]
+fn the_system_configuration_may_have_another_name() {
+    let cluster = ClusterWorld::new();
+    let configuration = |name: &str, part: &str, mtls: Value| {
+        cluster.put(json!({
+            "apiVersion": "dapr.io/v1alpha1", "kind": "Configuration",
+            "metadata": {"name": name, "namespace": "own", "labels": {"app.kubernetes.io/component": part}},
+            "spec": {"mtls": mtls},
+        }));
+    };
+    configuration("mine", "config", json!({}));
+    configuration("other", "web", json!({"controlPlaneTrustDomain": "x"}));
+    let seen = cluster.ironside(&["mtls", "-k"]);
+    assert_eq!(seen.code, Some(1), "neither is the control plane's");
+    configuration(
+        "renamed",
+        "config",
+        json!({"enabled": true, "controlPlaneTrustDomain": "cluster.local"}),
+    );
+    let seen = cluster.ironside(&["mtls", "-k", "-o", "json"]);
+    assert_eq!(seen.code, Some(0), "{}", seen.stderr);
+    let json: Value = serde_json::from_str(&seen.stdout).unwrap();
+    assert_eq!(
+        (&json["enabled"], &json["namespace"]),
+        (&json!(true), &json!("own"))
+    );
+    let seen = cluster.ironside(&["configurations", "-k", "-A"]);
+    let names: Vec<String> = rows(&seen.stdout)
+        .iter()
+        .skip(1)
+        .map(|row| row[1].to_owned())
+        .collect();
+    assert_eq!(names, ["mine", "other"]);
+}
+
 /// CL-84: 20 days are told, 40 are not; beside data the warning is on the standard error.
 #[test]
 fn a_root_that_ends_soon_is_told() {

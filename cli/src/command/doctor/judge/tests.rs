@@ -152,7 +152,7 @@ fn each_fault_is_found_alone() {
         (
             |f| f.system = None,
             Weight::Error,
-            "control plane: there is no Configuration daprsystem",
+            "control plane: there is no Configuration daprsystem, nor one of another name that the chart made",
         ),
         (
             |f| f.system = Some(json!({"mtls": {"enabled": false}})),
