@@ -2,7 +2,9 @@
 
 #![cfg(test)]
 
-use ironside_testkit::kube::ApiServer;
+use ironside_testkit::certs::Ca;
+use ironside_testkit::kube::{ApiServer, Fault, When};
+use ironside_testkit::sentry::FakeSentry;
 use serde_json::json;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -24,6 +26,7 @@ impl Operator {
         let folder = tempfile::tempdir().unwrap();
         let kubeconfig = folder.path().join("config");
         std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+        std::fs::write(folder.path().join("token"), "token").unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_operator"))
             .args(["--port=0", "--healthz-port=0", "--webhook-server-port=0"])
             .args([
@@ -34,6 +37,7 @@ impl Operator {
             .env("KUBECONFIG", &kubeconfig)
             .env("NAMESPACE", "dapr-system")
             .env("DAPR_TRUST_ANCHORS_CONFIGMAP", "dapr-trust-bundle")
+            .env("DAPR_SENTRY_TOKEN_FILE", folder.path().join("token"))
             .env_remove("KUBERNETES_SERVICE_HOST")
             .stdout(Stdio::piped())
             .spawn()
@@ -65,6 +69,12 @@ impl Operator {
         }
     }
 
+    fn healthz_port(&self) -> String {
+        let line = self.line("Healthz server is listening on");
+        let port = line.split("127.0.0.1:").nth(1).unwrap();
+        port.chars().take_while(char::is_ascii_digit).collect()
+    }
+
     fn terminate(&self) {
         let pid = self.child.id().to_string();
         let done = Command::new("kill").args(["-TERM", &pid]).status();
@@ -81,6 +91,26 @@ impl Drop for Operator {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// Looks until it is so.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let mut tries = 0;
+    while !is_so() {
+        tries += 1;
+        assert!(tries < 3000, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The system configuration.
+fn configure(server: &ApiServer, sentry: &str) {
+    let domain = "cluster.local";
+    server.put(json!({
+        "apiVersion": "dapr.io/v1alpha1", "kind": "Configuration",
+        "metadata": {"name": "daprsystem", "namespace": "dapr-system"},
+        "spec": {"mtls": {"enabled": true, "controlPlaneTrustDomain": domain, "sentryAddress": sentry}},
+    }));
 }
 
 /// The status of `/healthz`.
@@ -111,16 +141,10 @@ fn a_bad_interval_is_refused() {
 fn it_waits_for_its_configuration_unready() {
     let server = ApiServer::start();
     let mut operator = Operator::start(&server, &[]);
-    let line = operator.line("Healthz server is listening on");
-    let port = line.split("127.0.0.1:").nth(1).unwrap();
-    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+    let port = operator.healthz_port();
     operator.line("Waiting for Configuration dapr-system/daprsystem");
     assert_eq!(healthz(&port), "503");
-    server.put(json!({
-        "apiVersion": "dapr.io/v1alpha1", "kind": "Configuration",
-        "metadata": {"name": "daprsystem", "namespace": "dapr-system"},
-        "spec": {"mtls": {"enabled": true, "controlPlaneTrustDomain": "cluster.local", "sentryAddress": "127.0.0.1:1"}},
-    }));
+    configure(&server, "127.0.0.1:1");
     operator.line("Dapr Operator started");
     assert_eq!(healthz(&port), "503", "it has no certificate");
     let holder = || {
@@ -132,14 +156,55 @@ fn it_waits_for_its_configuration_unready() {
         );
         lease.map(|lease| lease["spec"]["holderIdentity"].as_str().unwrap().to_owned())
     };
-    let mut tries = 0;
-    while holder().is_none_or(|holder| holder.is_empty()) {
-        tries += 1;
-        assert!(tries < 3000, "nobody leads");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("a leader", || {
+        holder().is_some_and(|holder| !holder.is_empty())
+    });
     operator.terminate();
     operator.line("operator shut down gracefully");
     assert_eq!(operator.exit_code(), Some(0));
     assert_eq!(holder().as_deref(), Some(""), "released");
+}
+
+/// KO-16, KO-21, KO-28: it is ready once it knows what there is, of which a kind may be missing; Services are made
+/// unless it is told not to.
+#[test]
+fn it_becomes_ready_and_makes_services_unless_it_is_told_not_to() {
+    let ca = Ca::new();
+    let sentry = FakeSentry::start(&ca, "spiffe://cluster.local/ns/dapr-system/dapr-sentry");
+    let server = ApiServer::start();
+    server.put(json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": {"ca.crt": ca.root_pem()},
+        "metadata": {"name": "dapr-trust-bundle", "namespace": "dapr-system"},
+    }));
+    configure(&server, &sentry.address().to_string());
+    let template = json!({"metadata": {"labels": {"app": "d1"},
+        "annotations": {"dapr.io/enabled": "true", "dapr.io/app-id": "app1"}}});
+    server.put(json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d1", "namespace": "ns"},
+        "spec": {"selector": {"matchLabels": {"app": "d1"}}, "template": template},
+    }));
+    server.inject(
+        When::new("list", "resiliencies"),
+        Fault::Status(404),
+        usize::MAX,
+    );
+    let is_made = || server.object("v1", "Service", "ns", "app1-dapr").is_some();
+    for flags in [&["--disable-service-reconciler"][..], &[]] {
+        let mut operator = Operator::start(&server, flags);
+        let port = operator.healthz_port();
+        operator.line("Cannot watch resiliencies");
+        until("readiness", || healthz(&port) == "200");
+        let is_told_not_to = !flags.is_empty();
+        if !is_told_not_to {
+            until("a Service", is_made);
+        }
+        operator.terminate();
+        operator.line("operator shut down gracefully");
+        assert_eq!(operator.exit_code(), Some(0));
+        if is_told_not_to {
+            assert!(!is_made());
+            let asked = server.seen(&When::new("list", "services"));
+            assert!(asked.is_empty(), "nobody cares about Services");
+        }
+    }
 }

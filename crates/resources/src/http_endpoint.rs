@@ -154,10 +154,13 @@ mod tests {
             .collect()
     }
 
+    /// KC-06: an empty `clientTLS`, as it is written and as the API server stores it, is no trouble.
     #[test]
     fn all_problems_are_reported() {
         let table: &[(&str, &[&str])] = &[
             ("{baseUrl: 'http://x'}", &[]),
+            ("{baseUrl: x, clientTLS: {}}", &[]),
+            ("{baseUrl: x, clientTLS: {renegotiation: Never}}", &[]),
             ("{baseUrl: 'http://x', version: v1, headers:}", &[]),
             ("{headers: []}", &["spec.baseUrl is missing"]),
             (

@@ -136,7 +136,13 @@ fn app_ids_make_names_of_services() {
     let mut named = annotated(&[("app-id", None)]);
     named["metadata"] = json!({"name": "solo", "annotations": {"dapr.io/enabled": "true"}});
     let verdict = decided(&ask(CONTROLLER, named));
-    assert!(is_patched(&verdict));
+    let Answer::Patch(patch) = &verdict.answer else {
+        panic!("{:?}", verdict.answer);
+    };
+    let patch = serde_json::to_string(patch).unwrap();
+    assert!(patch.contains(r#""--app-id","solo""#), "{patch}");
+    let label = r#""path":"/metadata/labels/dapr.io~1app-id","value":"solo""#;
+    assert!(patch.contains(label), "{patch}");
     assert_eq!(verdict.app_id, "solo");
     for none in [None, Some("")] {
         let text = denied(judged(&[("app-id", none)]));

@@ -211,7 +211,7 @@ fn arguments_are_the_worked_example() {
     );
 }
 
-/// Every annotation that is a word of the command line, in the order of kubernetes.md 2.9.
+/// KP-12, KP-40: every annotation that is a word of the command line, in the order of kubernetes.md 2.9.
 #[test]
 fn all_arguments_stand_in_the_order_of_the_table() {
     let case = annotated(&[
@@ -436,7 +436,7 @@ fn probes_have_their_numbers() {
     assert_eq!(odd["livenessProbe"]["failureThreshold"], 5);
 }
 
-/// KP-07, KP-08, KP-11, KP-12, KP-13, KP-40
+/// KP-07, KP-08, KP-11, KP-13
 #[test]
 fn words_come_and_go_with_their_annotations() {
     for port in ["0", "abc", ""] {
@@ -445,6 +445,10 @@ fn words_come_and_go_with_their_annotations() {
             "{port}"
         );
     }
+    let mut none = case();
+    let annotations = none.pod["metadata"]["annotations"].as_object_mut();
+    assert!(annotations.unwrap().remove("dapr.io/app-port").is_some());
+    assert!(!none.has("--app-port"));
     assert_eq!(
         annotated(&[("config", "c1")]).arg("--config").unwrap(),
         "c1"

@@ -179,7 +179,7 @@ pub(crate) mod tests {
         assert!(json["metadata"].get("managedFields").is_none());
     }
 
-    /// KG-15: what sidecars do not act on is no change.
+    /// KG-15, KC-14: what sidecars do not act on is no change, a status among it.
     #[test]
     fn metadata_and_status_mean_nothing() {
         let one = json!({"metadata": {"name": "a", "namespace": "n", "resourceVersion": "1"}, "spec": {"x": 1}});

@@ -250,7 +250,7 @@ impl Watchdog {
             }
         }
         if let Some(limit) = self.settings.restarts_per_minute {
-            tokio::time::sleep(Duration::from_secs(60) / limit.max(1)).await;
+            tokio::time::sleep(pace(limit)).await;
         }
     }
 
@@ -270,6 +270,11 @@ impl Watchdog {
         };
         self.common.recorder.tell(subject, news);
     }
+}
+
+/// The pause after a restart that keeps to so many a minute.
+fn pace(limit: u32) -> Duration {
+    Duration::from_secs(60) / limit.max(1)
 }
 
 /// The owner that would make the pod again, or why it is left alone.
@@ -356,6 +361,14 @@ mod tests {
         let mut ending = pod(app, Value::Null);
         ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         assert_eq!(judge(&ending, "u"), Found::Gone);
+    }
+
+    /// KO-23: the rate.
+    #[test]
+    fn restarts_keep_to_their_rate() {
+        for (limit, seconds) in [(1, 60), (20, 3), (60, 1), (0, 60)] {
+            assert_eq!(pace(limit), Duration::from_secs(seconds), "{limit}");
+        }
     }
 
     #[test]

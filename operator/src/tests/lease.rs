@@ -2,6 +2,7 @@
 
 use super::rig::{LONG, Rig};
 use crate::lease::{Election, Leadership, NAME};
+use ironside_proto::operator as proto;
 use ironside_testkit::kube::{ApiServer, Fault, When};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +55,7 @@ async fn the_next_one_leads_when_one_goes() {
     assert_eq!(holder(&rig.server).as_deref(), Some("b"));
 }
 
-/// KO-19: without rights nobody leads, and nothing else happens.
+/// KO-19: without rights nobody leads, and sidecars are served nevertheless.
 #[tokio::test]
 async fn without_rights_nobody_leads() {
     let rig = Rig::start().await;
@@ -67,4 +68,22 @@ async fn without_rights_nobody_leads() {
     .await;
     assert!(!a.leadership.borrow().is_leader);
     leads(&mut a).await;
+    // Another one that never leads.
+    let rig = Rig::start().await;
+    rig.server
+        .inject(when.clone(), Fault::Status(403), usize::MAX);
+    let a = candidate(&rig, "a");
+    rig.leadership.send_modify(|held| held.is_leader = false);
+    let address = rig.serve().await;
+    let mut client = rig.client(address, "ns1/app1").await;
+    rig.until("an attempt", |server| {
+        (!server.seen(&when).is_empty()).then_some(())
+    })
+    .await;
+    let namespace = "ns1".to_owned();
+    let request = proto::ListResiliencyRequest { namespace };
+    let listed = client.list_resiliency(request).await.unwrap();
+    assert!(listed.into_inner().resiliencies.is_empty());
+    assert!(!a.leadership.borrow().is_leader);
+    assert_eq!(holder(&rig.server), None);
 }

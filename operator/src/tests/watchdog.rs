@@ -93,6 +93,25 @@ async fn pods_that_miss_their_sidecar_are_evicted() {
     );
 }
 
+/// KO-24: without the flag a pod with a sidecar of its own is left as it is.
+#[tokio::test]
+async fn labels_are_written_only_where_that_is_asked_for() {
+    let rig = Rig::start().await;
+    injector(&rig.server, 1);
+    let both = json!([{"name": "app"}, {"name": "daprd"}]);
+    let own = rig.server.put(pod("first", both, Value::Null));
+    rig.server.put(pod("missing", app(), Value::Null));
+    start(&rig, Rounds::Every(Duration::from_secs(1)), false).await;
+    // Pods are looked at in the order of their names.
+    rig.until("an eviction", |server| {
+        (!is_there(server, "missing")).then_some(())
+    })
+    .await;
+    let looked = When::new("get", "pods").named("first");
+    assert!(!rig.server.seen(&looked).is_empty());
+    assert_eq!(rig.server.object("v1", "Pod", "ns", "first"), Some(own));
+}
+
 /// KO-22: nothing is restarted while a new pod would have no sidecar either.
 #[tokio::test]
 async fn nothing_is_restarted_without_an_injector() {
