@@ -20,6 +20,7 @@ pub mod relay;
 pub mod rows;
 pub mod sentry;
 pub mod sidecar;
+pub mod table;
 pub mod wait;
 pub mod world;
 

@@ -20,25 +20,7 @@ use serde_json::{Value, json};
 use crate::rig::{render, root};
 
 /// All that the chart can make.
-const EVERYTHING: &str = "
-global:
-  ha: {enabled: true}
-  priorityClassName: system-cluster-critical
-  imagePullSecrets: [a]
-  tolerations: [{key: a, operator: Exists}]
-  nodeSelector: {a: b}
-  daprControlPlaneArch: amd64
-  argoRolloutServiceReconciler: {enabled: true}
-  operator: {watchdogCanPatchPodLabels: true}
-networkPolicies: {enabled: true}
-dapr_operator: {secretResolution: {namespaces: [shop]}, extraEnvVars: {A: 1}}
-dapr_rbac: {secretReader: {enabled: true}, serviceAccount: {sentry: {annotations: {a: b}}}}
-dapr_sentry:
-  jwt: {enabled: true, issuer: 'https://a', ttl: 1h}
-  oidc: {enabled: true, allowedHosts: [a, b], tls: {certFile: /c, keyFile: /k}}
-  tls: {root: {certPEM: R}, issuer: {certPEM: C, keyPEM: K}}
-dapr_sidecar_injector: {hostNetwork: false, objectSelector: {matchLabels: {a: b}}}
-";
+const EVERYTHING: &str = include_str!("../../golden/chart/everything.yaml");
 
 /// Returns what a type does not know of an object, by reading and writing it.
 fn unknown<T: DeserializeOwned + Serialize>(object: &Value) -> Vec<String> {

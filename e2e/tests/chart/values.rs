@@ -486,3 +486,31 @@ fn boards_and_rules_come_when_asked_for() {
     let ports = render.main("dapr-sentry")["ports"].as_array().unwrap();
     assert!(ports.iter().any(|port| port["name"] == "metrics"));
 }
+
+/// KP-34: what the injector reads as JSON is JSON, with the defaults, with a list and with a text.
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn tolerations_without_an_entry_point_are_json() {
+    let listed = |given: &str| -> Value {
+        let rendered = render(given);
+        let text =
+            rendered.env("dapr-sidecar-injector")["IGNORE_ENTRYPOINT_TOLERATIONS"].to_owned();
+        serde_json::from_str(&text).unwrap()
+    };
+    let defaults = listed("");
+    let keys = defaults.as_array().unwrap().iter();
+    let keys: Vec<_> = keys.map(|one| one["key"].as_str().unwrap()).collect();
+    let clouds = [
+        "alibabacloud.com/eci",
+        "azure.com/aci",
+        "aws",
+        "huawei.com/cci",
+    ];
+    assert_eq!(keys, clouds);
+    let given =
+        json!([{"key": "virtual", "operator": "Equal", "value": "1", "effect": "NoSchedule"}]);
+    for value in [given.clone(), given.to_string().into()] {
+        let values = json!({"dapr_sidecar_injector": {"ignoreEntrypointTolerations": value}});
+        assert_eq!(listed(&values.to_string()), given);
+    }
+}

@@ -1,17 +1,16 @@
-//! The table of rows, `rows.txt`: it is complete, names no row that does not exist, and every test it names is one.
-//!
-//! A test is found by its file and function; its name, its comment or a row that it runs must hold the number.
+//! The table of rows of chapter 6 of the fact sheet `security.md`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-};
-
-use ironside_e2e::binaries;
+use ironside_e2e::table::{Family, Table};
 
 const TABLE: &str = include_str!("rows.txt");
 
-/// The numbers of the sheet: first and last of each part.
+/// The rows of the sheet.
+const ROWS: Family = Family {
+    prefix: "K",
+    digits: 3,
+};
+
+/// Their numbers: first and last of each part.
 const PARTS: [(u16, u16); 7] = [
     (1, 63),
     (70, 95),
@@ -22,188 +21,15 @@ const PARTS: [(u16, u16); 7] = [
     (220, 225),
 ];
 
-/// Where a row is held.
-#[derive(Debug)]
-enum Held {
-    /// By these tests: file below the workspace root, function.
-    By(Vec<(&'static str, &'static str)>),
-    /// Outside of this workspace's tests: what it takes.
-    Needs(&'static str),
-    /// By nothing yet: what is missing.
-    Open(&'static str),
-}
-
-/// Reads the table in its order.
-fn rows() -> Vec<(u16, Held)> {
-    let mut rows: Vec<(u16, Held)> = Vec::new();
-    let lines = TABLE.lines().map(str::trim_end);
-    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let test = |text: &'static str| {
-            let parts = text.trim().split_once("::");
-            parts.unwrap_or_else(|| panic!("no test: {line}"))
-        };
-        if line.starts_with(' ') {
-            match rows.last_mut() {
-                Some((_, Held::By(tests))) => tests.push(test(line)),
-                _ => panic!("a line that belongs to no row: {line}"),
-            }
-            continue;
-        }
-        let (row, held) = line.split_once(' ').unwrap_or((line, ""));
-        let row = row.strip_prefix('K').and_then(|row| row.parse().ok());
-        let row = row.unwrap_or_else(|| panic!("no row: {line}"));
-        let held = match held.split_once(' ') {
-            Some(("needs", what)) => Held::Needs(what),
-            Some(("open", what)) => Held::Open(what),
-            _ => Held::By(vec![test(held)]),
-        };
-        rows.push((row, held));
-    }
-    rows
-}
-
 #[test]
 fn every_row_is_in_the_table_once() {
-    let sheet: Vec<u16> = PARTS
-        .iter()
-        .flat_map(|(first, last)| *first..=*last)
-        .collect();
+    let sheet = PARTS.iter().flat_map(|(first, last)| *first..=*last);
+    let sheet: Vec<String> = sheet.map(|number| ROWS.row(number)).collect();
     assert_eq!(sheet.len(), 201);
-    let rows = rows();
-    let table: Vec<u16> = rows.iter().map(|(row, _)| *row).collect();
-    assert_eq!(table, sheet);
-    let mut held = 0;
-    for (row, place) in &rows {
-        match place {
-            Held::By(_) => held += 1,
-            Held::Needs(what) => eprintln!("K{row:03} needs {what}"),
-            Held::Open(what) => eprintln!("K{row:03} is open: {what}"),
-        }
-    }
-    eprintln!("security: {held} of {} rows are held by tests", rows.len());
+    Table::read(TABLE).unwrap().has(&sheet).unwrap();
 }
 
 #[test]
 fn every_test_of_the_table_exists_and_names_its_row() {
-    let mut sources = BTreeMap::new();
-    let mut wrong = BTreeSet::new();
-    for (row, held) in rows() {
-        let Held::By(tests) = held else { continue };
-        for (file, function) in tests {
-            let source = sources.entry(file).or_insert_with(|| {
-                let path = binaries::root().join(file);
-                fs::read_to_string(path).unwrap_or_default()
-            });
-            match Test::find(source, function) {
-                None => drop(wrong.insert(format!("K{row:03}: {file} has no test {function}"))),
-                Some(test) if !test.names(row) => {
-                    wrong.insert(format!("K{row:03}: {file}::{function} does not name it"));
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-/// A test function with what is written about it.
-struct Test<'a> {
-    above: Vec<&'a str>,
-    name: &'a str,
-    body: Vec<&'a str>,
-}
-
-impl<'a> Test<'a> {
-    /// Finds a function of this name that the test harness runs.
-    fn find(source: &'a str, name: &'a str) -> Option<Self> {
-        let lines: Vec<&str> = source.lines().collect();
-        let is_it = |line: &&str| {
-            let line = line.trim_start();
-            let line = line.strip_prefix("async ").unwrap_or(line);
-            let rest = line
-                .strip_prefix("fn ")
-                .and_then(|rest| rest.strip_prefix(name));
-            rest.is_some_and(|rest| rest.starts_with('('))
-        };
-        let at = lines.iter().position(is_it)?;
-        let about = |line: &&&str| {
-            let line = line.trim_start();
-            line.starts_with("///") || line.starts_with("#[") || line.starts_with(')')
-        };
-        let above: Vec<&str> = lines[..at]
-            .iter()
-            .rev()
-            .take_while(about)
-            .copied()
-            .collect();
-        let run = ["#[test]", "#[tokio::test"];
-        let is_run = |line: &&str| run.iter().any(|mark| line.trim_start().starts_with(mark));
-        above.iter().any(is_run).then_some(())?;
-        let indent = lines[at].len() - lines[at].trim_start().len();
-        let end = format!("{}}}", " ".repeat(indent));
-        let body = lines[at..].iter().take_while(|line| **line != end);
-        Some(Self {
-            above,
-            name,
-            body: body.copied().collect(),
-        })
-    }
-
-    /// Whether the comment, the name or a row that it runs holds the number, or a range around it.
-    fn names(&self, row: u16) -> bool {
-        let rows = self.body.iter().filter(|line| line.contains('"'));
-        let texts = self.above.iter().chain(rows).copied();
-        let mut texts = texts.chain([self.name]);
-        texts.any(|text| numbers(text).contains(&row))
-    }
-}
-
-/// The rows that a text names: `K133`, `k133_`, `K133 to K137`, `K133–K137`.
-fn numbers(text: &str) -> BTreeSet<u16> {
-    let mut found = BTreeSet::new();
-    let mut last: Option<(usize, u16)> = None;
-    for (at, _) in text.match_indices(['K', 'k']) {
-        let begins = !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
-        let digits = text.get(at + 1..at + 4);
-        let ends = !text
-            .get(at + 4..)
-            .unwrap_or_default()
-            .starts_with(|c: char| c.is_ascii_digit());
-        let Some(row) = digits.and_then(|digits| digits.parse::<u16>().ok()) else {
-            continue;
-        };
-        if !begins || !ends {
-            continue;
-        }
-        if let Some((end, first)) = last {
-            let between = text[end..at].trim_matches(['_', ' ']);
-            if matches!(between, "to" | "–" | "-") {
-                found.extend(first..row);
-            }
-        }
-        found.insert(row);
-        last = Some((at + 4, row));
-    }
-    found
-}
-
-#[test]
-fn rows_are_read_out_of_comments_and_names() {
-    for (text, want) in [
-        ("/// Fact: K012, K014.", vec![12, 14]),
-        ("k130_to_k132_and", vec![130, 131, 132]),
-        ("K009–K011", vec![9, 10, 11]),
-        ("K114 to K116, K119", vec![114, 115, 116, 119]),
-        ("a TK012 K12 K0123 rank1", vec![]),
-    ] {
-        assert_eq!(
-            numbers(text).into_iter().collect::<Vec<_>>(),
-            want,
-            "{text}"
-        );
-    }
-    let source = "/// K001\n#[test]\nfn a() {\n    row(\"K002\")\n}\nfn b() {}\n";
-    let test = Test::find(source, "a").unwrap();
-    assert!(test.names(1) && test.names(2) && !test.names(3));
-    assert!(Test::find(source, "b").is_none() && Test::find(source, "c").is_none());
+    Table::read(TABLE).unwrap().is_true(&[ROWS]).unwrap();
 }
