@@ -27,7 +27,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    cluster::Action,
+    cluster::{Action, Impossible},
     e2e::Suite,
     fuzz::{Run, Target},
     images::Wish,
@@ -102,7 +102,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<Impossible>() {
+                true => ExitCode::from(Impossible::CODE),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod calls;
 mod cgroups;
+mod check;
 mod folder;
 mod forward;
 mod keeper;
@@ -69,6 +70,8 @@ pub(crate) enum Action {
     },
     /// Says what runs, and where programs, kubeconfig and logs are.
     Status(Named),
+    /// Says whether a cluster can be brought up here, and names what is missing; exit code 3 if it cannot.
+    Check,
     /// Stops a part, or the node: every container and the node's own parts at once, as a loss of power does.
     Stop {
         #[command(flatten)]
@@ -95,6 +98,16 @@ pub(crate) enum Action {
         /// The cluster's folder.
         folder: PathBuf,
     },
+}
+
+/// There is no cluster here, nor can one be brought up; what is missing was said.
+#[derive(Debug, thiserror::Error)]
+#[error("tests on a cluster cannot run here")]
+pub(crate) struct Impossible;
+
+impl Impossible {
+    /// Its exit code, so that a script can tell it from a failure.
+    pub(crate) const CODE: u8 = 3;
 }
 
 /// Which cluster.
@@ -156,6 +169,7 @@ pub(crate) fn run(around: &Surroundings, action: &Action) -> Result<()> {
         Action::Sh { named, command } => shell(around, &named.name, command),
         Action::Load { named, archives } => load(around, &named.name, archives),
         Action::Status(named) => status(around, &named.name),
+        Action::Check => check(around),
         Action::Stop { named, part } => stop(around, &named.name, *part),
         Action::Start { named, part } => start(around, &named.name, *part),
         Action::Keep { folder } => keeper::run(&Folder::at(folder)?, &Toolchain::locate(around)?),
@@ -363,6 +377,23 @@ fn status(around: &Surroundings, name: &str) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+fn check(around: &Surroundings) -> Result<()> {
+    let check::Report { notes, lacks } = check::look(around)?;
+    for note in notes {
+        say(&format!("there       {note}"))?;
+    }
+    for lack in &lacks {
+        say(&format!("missing     {lack}"))?;
+    }
+    if lacks.is_empty() {
+        return say("tests on a cluster can run here");
+    }
+    if around.kubeconfig().is_none() {
+        say("any other cluster does as well: IRONSIDE_E2E_KUBECONFIG=<file>")?;
+    }
+    Err(Impossible.into())
 }
 
 fn stop(around: &Surroundings, name: &str, part: Stoppable) -> Result<()> {

@@ -117,7 +117,7 @@ impl Toolchain {
         if missing.is_empty() {
             return Ok(());
         }
-        need_go(around)?;
+        Self::need_go(around)?;
         let watch = Stopwatch::start();
         let compiled = self.folder.join("go-build");
         let count = missing.len();
@@ -133,6 +133,37 @@ impl Toolchain {
         discard(&compiled)?;
         eprintln!("-- the cluster's programs are ready ({})", watch.seconds());
         Ok(())
+    }
+
+    /// Says which Go there is.
+    ///
+    /// # Errors
+    /// If there is none, or an older one that brings no newer one by itself.
+    pub(crate) fn need_go(around: &Surroundings) -> Result<String> {
+        // A Go that fetches the version of a go.mod says which one that is.
+        let mut go = around.program("go");
+        go.current_dir(around.sources("e2e/cluster/helm"));
+        let answer = go.arg("version").output();
+        let said = match answer {
+            Ok(output) if output.status.success() => {
+                String::from_utf8_lossy(&output.stdout).trim().to_owned()
+            }
+            Ok(output) => {
+                let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                bail!(
+                    "the cluster's programs are built with Go 1.26 or newer: {why}: https://go.dev/dl"
+                )
+            }
+            Err(_) => bail!(
+                "the cluster's programs are built with Go 1.26 or newer, which is not in PATH: https://go.dev/dl"
+            ),
+        };
+        if version(&said).is_none_or(|found| found < GO) {
+            bail!(
+                "the cluster's programs are built with Go 1.26 or newer, not with {said:?}: https://go.dev/dl"
+            );
+        }
+        Ok(said)
     }
 
     /// The folder of the programs.
@@ -221,14 +252,19 @@ fn flags(program: &Program) -> Vec<String> {
         .collect()
 }
 
-fn need_go(around: &Surroundings) -> Result<()> {
-    let answer = around.program("go").arg("version").output();
-    match answer {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(_) | Err(_) => bail!(
-            "the cluster's programs are built with Go 1.26 or newer, which is not in PATH: https://go.dev/dl"
-        ),
-    }
+/// The Go that the first of the programs needs; its go.mod says so as well.
+const GO: (u32, u32) = (1, 26);
+
+/// The two first numbers in what `go version` says: `go version go1.26.8 linux/amd64`.
+fn version(said: &str) -> Option<(u32, u32)> {
+    let number = said.split_whitespace().nth(2)?.strip_prefix("go")?;
+    let mut parts = number.split('.');
+    let major = parts.next()?.parse().ok()?;
+    // `1.27rc1` is what becomes 1.27.
+    let minor = parts.next()?;
+    let digits = minor.find(|c: char| !c.is_ascii_digit());
+    let minor = minor.get(..digits.unwrap_or(minor.len()))?.parse().ok()?;
+    Some((major, minor))
 }
 
 /// Go writes its cache read-only in places; a folder that does not go away is worth a word.
@@ -242,4 +278,38 @@ fn discard(folder: &Path) -> Result<()> {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("{}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_go_says() {
+        for (said, expected) in [
+            ("go version go1.26.8 linux/amd64", Some((1, 26))),
+            ("go version go1.27rc1 linux/amd64", Some((1, 27))),
+            ("go version go1.19 linux/amd64", Some((1, 19))),
+            ("go version devel +abc", None),
+            ("", None),
+        ] {
+            assert_eq!(version(said), expected, "{said}");
+        }
+        assert!(version("go version go1.19.8 linux/amd64").unwrap() < GO);
+    }
+
+    #[test]
+    fn the_newest_go_of_the_pins_is_the_one_that_is_asked_for() {
+        let around = Surroundings::read().unwrap();
+        let pins = around.sources("e2e/cluster");
+        let newest = MODULES.iter().map(|module| {
+            let text = String::from_utf8(read(&pins.join(module).join("go.mod")).unwrap()).unwrap();
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("go "))
+                .unwrap();
+            version(&format!("go version go{line} x")).unwrap()
+        });
+        assert_eq!(newest.max(), Some(GO));
+    }
 }
