@@ -2,8 +2,15 @@
 
 use crate::{control_plane, data_plane, files, series::Rare};
 
-/// A root that is replaced takes two lives of a certificate, an authority that fails takes its end.
+/// A root that is replaced takes two lives of a certificate, an authority that fails takes its end, a family that is
+/// full takes thousands of calls.
 const RARE: &[Rare] = &[
+    Rare {
+        name: "dapr_runtime_metrics_overflow_total",
+        labels: &["app_id", "metric"],
+        source: "crates/telemetry/src/metrics/family.rs",
+        registered: "\"runtime_metrics_overflow_total\"",
+    },
     Rare {
         name: "dapr_sentry_rotation_steps_total",
         labels: &["step"],
@@ -19,7 +26,7 @@ const RARE: &[Rare] = &[
 ];
 
 /// What the boards that the reference publishes ask for, as far as it concerns calls (chapter 5 of the sheet).
-const PUBLISHED: [&str; 19] = [
+const PUBLISHED: [&str; 23] = [
     "dapr_runtime_component_loaded{namespace=\"shop\"}",
     "process_start_time_seconds{service=~\"shop-dapr\"}",
     "process_virtual_memory_bytes{service=~\"shop-dapr\"}",
@@ -27,6 +34,10 @@ const PUBLISHED: [&str; 19] = [
     "sum(rate(dapr_http_server_response_count{app_id=\"shop\"}[5m])) by (app_id, method, path)",
     "sum(rate(dapr_grpc_io_server_server_latency_bucket{grpc_server_method=~\".*.Dapr/.*\"}[5m])) by (le, grpc_server_method)",
     "sum(rate(dapr_grpc_io_server_completed_rpcs{grpc_server_method=~\".*.Dapr/.*\"}[5m])) by (grpc_server_method)",
+    "sum(rate(dapr_http_client_roundtrip_latency_bucket[5m])) by (le, app_id, method, path)",
+    "sum(rate(dapr_http_client_completed_count[5m])) by (app_id, method, path)",
+    "sum(rate(dapr_grpc_io_client_roundtrip_latency_bucket{grpc_client_method=~\".*.AppCallback/.*\"}[5m])) by (le, grpc_client_method)",
+    "sum(rate(dapr_grpc_io_client_completed_rpcs{grpc_client_method=~\".*.AppCallback/.*\"}[5m])) by (grpc_client_method)",
     "sum(dapr_runtime_mtls_init_total{app_id=\"shop\"}) by (app_id)",
     "sum(dapr_runtime_mtls_workload_cert_rotated_total{app_id=\"shop\"}) by (app_id)",
     "sum(dapr_runtime_mtls_workload_cert_rotated_fail_total{app_id=\"cart\"}) by (app_id, reason)",
