@@ -15,7 +15,11 @@ mod pods;
 mod sample;
 
 use std::{
-    fs::OpenOptions, io::Write as _, panic::AssertUnwindSafe, path::PathBuf, process::Command,
+    fs::OpenOptions,
+    io::Write as _,
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -88,6 +92,12 @@ impl Cluster {
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// The kubeconfig that leads to it.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// A call of `kubectl` on this cluster.

@@ -9,6 +9,7 @@ mod access_control;
 mod authority;
 mod breaking;
 mod call;
+mod cli;
 mod crds;
 mod endings;
 mod footprint;

@@ -32,6 +32,7 @@ pub(crate) fn ensure(tools: &Toolchain) -> Result<()> {
     let one = |name: &str, image: &str, program: &str| Image {
         names: vec![image.to_owned()],
         entrypoint: vec![format!("/{name}")],
+        arguments: Vec::new(),
         environment: Vec::new(),
         user: None,
         entries: vec![Entry {

@@ -23,6 +23,8 @@ pub(crate) struct Image {
     pub(crate) names: Vec<String>,
     /// What a container runs unless it says otherwise; may be empty.
     pub(crate) entrypoint: Vec<String>,
+    /// What follows it unless the container says otherwise; may be empty.
+    pub(crate) arguments: Vec<String>,
     /// Environment beside `PATH`, as `NAME=value`.
     pub(crate) environment: Vec<String>,
     /// User and group as numbers; none is root.
@@ -70,6 +72,9 @@ fn config(image: &Image, layer: &str) -> Value {
     if let Some(fields) = run.as_object_mut() {
         if !image.entrypoint.is_empty() {
             fields.insert("Entrypoint".to_owned(), json!(image.entrypoint));
+        }
+        if !image.arguments.is_empty() {
+            fields.insert("Cmd".to_owned(), json!(image.arguments));
         }
         if let Some(user) = &image.user {
             fields.insert("User".to_owned(), json!(user));

@@ -72,7 +72,10 @@ pub(crate) fn make(around: &Surroundings, wish: &Wish, out: &Path) -> Result<Vec
         at: "/sample".to_owned(),
         source: Source::File(strip(&programs.join("sample"), &scratch)?),
     });
-    let sample = image(&["sample"], &["/sample"], &wish.tag, entries);
+    let sample = Image {
+        arguments: vec!["serve".to_owned()],
+        ..image(&["sample"], &["/sample"], &wish.tag, entries)
+    };
     let mut written = Vec::new();
     for (name, image) in [("ironside.tar", product), ("sample.tar", sample)] {
         written.push(written_as(out.join(name), &image)?);
@@ -90,6 +93,7 @@ fn image(names: &[&str], entrypoint: &[&str], tag: &str, entries: Vec<Entry>) ->
             .map(|name| format!("{REGISTRY}/{name}:{tag}"))
             .collect(),
         entrypoint: entrypoint.iter().map(|word| (*word).to_owned()).collect(),
+        arguments: Vec::new(),
         environment: Vec::new(),
         user: Some(list::USER.to_owned()),
         entries,
