@@ -12,6 +12,7 @@ use ironside_telemetry::Sampling;
 use crate::{
     api::access::ApiAccess, api::metadata::ComponentView, middleware::Pipeline,
     outbound::external::Endpoint, server::access_log::AccessLog, server::cors::Cors,
+    traces::Export,
 };
 
 /// The state that requests read.
@@ -37,6 +38,8 @@ pub(crate) struct Live {
     pub(crate) inbound: InboundLimits,
     /// What happens to trace headers.
     pub(crate) trace: Sampling,
+    /// Where spans are sent; `None` for nowhere.
+    pub(crate) export: Option<Arc<Export>>,
     /// What the API log holds.
     pub(crate) access_log: AccessLog,
     /// Loaded components, for the metadata API.
@@ -91,6 +94,7 @@ impl Default for Live {
             resiliency: Arc::default(),
             inbound: Configuration::default().inbound(),
             trace: Sampling::PassThrough,
+            export: None,
             access_log: AccessLog::default(),
             components: Vec::new(),
             resiliencies: Vec::new(),

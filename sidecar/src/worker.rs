@@ -24,6 +24,7 @@ use crate::{
     peers::{Peers, verified::VerifiedPeers},
     resolve::Resolve,
     server::conn::Traffic,
+    traces::Queue,
 };
 
 /// One per process.
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) shutdown: ShutdownHandle,
     /// What was decided about calls.
     pub(crate) decisions: Arc<Decisions>,
+    /// Spans that have ended.
+    pub(crate) spans: Arc<Queue>,
     /// Series of this process.
     pub(crate) metrics: Arc<Metrics>,
     /// Time.

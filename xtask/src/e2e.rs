@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{chart, k8s, sdk, steps::Steps, surroundings::Surroundings};
+use crate::{chart, k8s, sdk, steps::Steps, surroundings::Surroundings, zipkin};
 
 /// A set of tests that needs the same surroundings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -14,6 +14,8 @@ pub(crate) enum Suite {
     Sdk,
     /// Renders of the chart: needs Helm, or Go to build it; runs only when named.
     Chart,
+    /// Traces in a real Zipkin server: needs Java and Maven; runs only when named.
+    Zipkin,
     /// Pods on a real cluster: needs root and Go, or a cluster; runs only when named.
     K8s,
 }
@@ -22,7 +24,7 @@ impl Suite {
     /// Whether it runs only when it is named.
     fn is_on_request(self) -> bool {
         match self {
-            Self::Chart | Self::K8s => true,
+            Self::Chart | Self::Zipkin | Self::K8s => true,
             Self::Selfhosted | Self::Sdk => false,
         }
     }
@@ -44,6 +46,7 @@ pub(crate) fn run(
                 Suite::Selfhosted => selfhosted(around, steps)?,
                 Suite::Sdk => sdk::run(around, steps)?,
                 Suite::Chart => chart::run(around, steps)?,
+                Suite::Zipkin => zipkin::run(around, steps)?,
                 Suite::K8s => k8s::run(around, steps, k8s)?,
             }
         }

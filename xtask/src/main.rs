@@ -19,6 +19,7 @@ mod sdk;
 mod soak;
 mod steps;
 mod surroundings;
+mod zipkin;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

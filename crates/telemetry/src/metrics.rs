@@ -22,6 +22,7 @@ mod path;
 mod relabel;
 mod resiliency;
 mod security;
+mod traces;
 mod words;
 
 pub use access::{DecisionCount, DecisionLabels, ObjectState, Outcome, SourceState};
@@ -34,6 +35,7 @@ pub use resiliency::{
     AttemptsMeter, BreakerMeter, BreakerState, EndpointState, PolicyKind, PolicyLabels, PolicyMeter,
 };
 pub use security::{AclCaller, AclOutcome, AclScope, RotationFailure};
+pub use traces::{SpanExporter, SpanLoss};
 pub use words::grpc_code_name;
 
 use access::AccessFamilies;
@@ -44,6 +46,7 @@ use http::HttpFamilies;
 use invocation::InvocationFamilies;
 use resiliency::ResiliencyFamilies;
 use security::{AclFamilies, SecurityFamilies};
+use traces::TraceFamilies;
 
 /// Bounds of latency histograms where the configuration gives none, in milliseconds:
 /// resiliency-observability 3.1.
@@ -89,6 +92,7 @@ struct Inner {
     acl: AclFamilies,
     access: AccessFamilies,
     cluster: ClusterFamilies,
+    traces: TraceFamilies,
 }
 
 // === impl Settings ===
@@ -124,6 +128,7 @@ impl Metrics {
         let resiliency = ResiliencyFamilies::new(&mut families);
         let security = SecurityFamilies::new(&mut families, settings.record_error_codes);
         let cluster = ClusterFamilies::new(&mut families);
+        let traces = TraceFamilies::new(&mut families);
         let mut others = Families::new(&mut foreign, &buckets, &settings.rules, overflow);
         let acl = AclFamilies::new(&mut others);
         let access = AccessFamilies::new(&mut others);
@@ -138,6 +143,7 @@ impl Metrics {
             acl,
             access,
             cluster,
+            traces,
         })))
     }
 
@@ -327,6 +333,16 @@ impl Metrics {
     /// Calls that the access log file does not hold.
     pub fn access_log_dropped(&self, calls: u64) {
         self.with(|inner| inner.access.log_dropped(calls));
+    }
+
+    /// A collector took so many spans.
+    pub fn spans_exported(&self, exporter: SpanExporter, spans: u64) {
+        self.with(|inner| inner.traces.exported(exporter, spans));
+    }
+
+    /// So many spans were recorded and not exported.
+    pub fn spans_dropped(&self, exporter: SpanExporter, why: SpanLoss, spans: u64) {
+        self.with(|inner| inner.traces.dropped(exporter, why, spans));
     }
 
     /// The first certificate was obtained.

@@ -11,9 +11,15 @@ use ironside_e2e::binaries;
 
 const TABLE: &str = include_str!("rows.txt");
 
-/// The rows `R-nn` of the sheet.
-const FIRST: u16 = 1;
-const LAST: u16 = 81;
+/// The rows of the sheet that the table holds: `R-01` to `R-81`, and so on.
+const SHEET: [(char, u16); 2] = [('R', 81), ('T', 40)];
+
+/// A row: its letter and its number.
+type Row = (char, u16);
+
+fn spelled((letter, number): Row) -> String {
+    format!("{letter}-{number:02}")
+}
 
 /// Where a row is held.
 #[derive(Debug)]
@@ -27,8 +33,8 @@ enum Held {
 }
 
 /// Reads the table in its order.
-fn rows() -> Vec<(u16, Held)> {
-    let mut rows: Vec<(u16, Held)> = Vec::new();
+fn rows() -> Vec<(Row, Held)> {
+    let mut rows: Vec<(Row, Held)> = Vec::new();
     let lines = TABLE.lines().map(str::trim_end);
     for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let test = |text: &'static str| {
@@ -43,7 +49,9 @@ fn rows() -> Vec<(u16, Held)> {
             continue;
         }
         let (row, held) = line.split_once(' ').unwrap_or((line, ""));
-        let row = row.strip_prefix("R-").and_then(|row| row.parse().ok());
+        let parts = row.split_once('-');
+        let row =
+            parts.and_then(|(letter, number)| Some((letter.parse().ok()?, number.parse().ok()?)));
         let row = row.unwrap_or_else(|| panic!("no row: {line}"));
         let held = match held.split_once(' ') {
             Some(("needs", what)) => Held::Needs(what),
@@ -57,20 +65,21 @@ fn rows() -> Vec<(u16, Held)> {
 
 #[test]
 fn every_row_is_in_the_table_once() {
-    let sheet: Vec<u16> = (FIRST..=LAST).collect();
+    let numbers = |(letter, last)| (1..=last).map(move |number| (letter, number));
+    let sheet: Vec<Row> = SHEET.into_iter().flat_map(numbers).collect();
     let rows = rows();
-    let table: Vec<u16> = rows.iter().map(|(row, _)| *row).collect();
+    let table: Vec<Row> = rows.iter().map(|(row, _)| *row).collect();
     assert_eq!(table, sheet);
     let mut held = 0;
     for (row, place) in &rows {
         match place {
             Held::By(_) => held += 1,
-            Held::Needs(what) => eprintln!("R-{row:02} needs {what}"),
-            Held::Open(what) => eprintln!("R-{row:02} is open: {what}"),
+            Held::Needs(what) => eprintln!("{} needs {what}", spelled(*row)),
+            Held::Open(what) => eprintln!("{} is open: {what}", spelled(*row)),
         }
     }
     eprintln!(
-        "resiliency: {held} of {} rows are held by tests",
+        "resiliency and observability: {held} of {} rows are held by tests",
         rows.len()
     );
 }
@@ -87,9 +96,14 @@ fn every_test_of_the_table_exists_and_names_its_row() {
                 fs::read_to_string(path).unwrap_or_default()
             });
             match Test::find(source, function) {
-                None => drop(wrong.insert(format!("R-{row:02}: {file} has no test {function}"))),
+                None => {
+                    wrong.insert(format!("{}: {file} has no test {function}", spelled(row)));
+                }
                 Some(test) if !test.names(row) => {
-                    wrong.insert(format!("R-{row:02}: {file}::{function} does not name it"));
+                    wrong.insert(format!(
+                        "{}: {file}::{function} does not name it",
+                        spelled(row)
+                    ));
                 }
                 Some(_) => {}
             }
@@ -142,7 +156,7 @@ impl<'a> Test<'a> {
     }
 
     /// Whether the comment, the name or a row that it runs holds the number, or a range around it.
-    fn names(&self, row: u16) -> bool {
+    fn names(&self, row: Row) -> bool {
         let rows = self.body.iter().filter(|line| line.contains('"'));
         let texts = self.above.iter().chain(rows).copied();
         let mut texts = texts.chain([self.name]);
@@ -150,11 +164,16 @@ impl<'a> Test<'a> {
     }
 }
 
-/// The rows that a text names: `R-13`, `r_13_`, `R-13 to R-17`, `R-13–R-17`.
-fn numbers(text: &str) -> BTreeSet<u16> {
+/// The rows that a text names: `R-13`, `r_13_`, `R-13 to R-17`, `R-13–R-17`; other letters alike.
+fn numbers(text: &str) -> BTreeSet<Row> {
     let mut found = BTreeSet::new();
-    let mut last: Option<(usize, u16)> = None;
-    for (at, _) in text.match_indices(['R', 'r']) {
+    let mut last: Option<(usize, Row)> = None;
+    let is_letter = |c: char| {
+        SHEET
+            .iter()
+            .any(|(letter, _)| letter.eq_ignore_ascii_case(&c))
+    };
+    for (at, letter) in text.match_indices(is_letter) {
         let begins = !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
         let is_joined = text[at + 1..].starts_with(['-', '_']);
         let digits = text.get(at + 2..at + 4);
@@ -162,20 +181,25 @@ fn numbers(text: &str) -> BTreeSet<u16> {
             .get(at + 4..)
             .unwrap_or_default()
             .starts_with(|c: char| c.is_ascii_digit());
-        let Some(row) = digits.and_then(|digits| digits.parse::<u16>().ok()) else {
+        let Some(number) = digits.and_then(|digits| digits.parse::<u16>().ok()) else {
             continue;
         };
+        let letter = letter
+            .chars()
+            .next()
+            .unwrap_or_default()
+            .to_ascii_uppercase();
         if !begins || !ends || !is_joined {
             continue;
         }
-        if let Some((end, first)) = last {
+        if let Some((end, (same, first))) = last {
             let between = text[end..at].trim_matches(['_', ' ']);
-            if matches!(between, "to" | "–" | "-") {
-                found.extend(first..row);
+            if same == letter && matches!(between, "to" | "–" | "-") {
+                found.extend((first..number).map(|number| (letter, number)));
             }
         }
-        found.insert(row);
-        last = Some((at + 4, row));
+        found.insert((letter, number));
+        last = Some((at + 4, (letter, number)));
     }
     found
 }
@@ -189,14 +213,13 @@ fn rows_are_read_out_of_comments_and_names() {
         ("R-14 to R-16, R-19", vec![14, 15, 16, 19]),
         ("a RR-12 R-1 R-123 rank1", vec![]),
     ] {
-        assert_eq!(
-            numbers(text).into_iter().collect::<Vec<_>>(),
-            want,
-            "{text}"
-        );
+        let want: BTreeSet<Row> = want.into_iter().map(|number| ('R', number)).collect();
+        assert_eq!(numbers(text), want, "{text}");
     }
+    let mixed = BTreeSet::from([('R', 3), ('T', 4), ('T', 5), ('T', 6)]);
+    assert_eq!(numbers("R-03 to T-04, T-05 to T-06"), mixed);
     let source = "/// R-01\n#[test]\nfn a() {\n    row(\"R-02\")\n}\nfn b() {}\n";
     let test = Test::find(source, "a").unwrap();
-    assert!(test.names(1) && test.names(2) && !test.names(3));
+    assert!(test.names(('R', 1)) && test.names(('R', 2)) && !test.names(('R', 3)));
     assert!(Test::find(source, "b").is_none() && Test::find(source, "c").is_none());
 }

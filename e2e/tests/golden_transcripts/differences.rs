@@ -148,6 +148,23 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        transcript: "21",
+        exchange: 0,
+        hazard: "resiliency-observability.md T-16",
+        reason: "a proxied app gets one trace context, not the client's and the sidecar's",
+        edit: |exchange| {
+            let text = exchange.at_app.as_deref();
+            exchange.at_app = text.map(|text| text.replace(&CLIENTS.repeat(2), CLIENTS));
+        },
+    },
+    Difference {
+        transcript: "29",
+        exchange: 6,
+        hazard: "resiliency-observability.md T-16",
+        reason: "a proxied app gets one trace context, not the client's and the sidecar's",
+        edit: |exchange| drop_lines(&mut exchange.at_app, &[CLIENTS]),
+    },
+    Difference {
         transcript: "29",
         exchange: 4,
         hazard: "resiliency-observability.md 2",
@@ -180,6 +197,9 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         },
     },
 ];
+
+/// The context of the client in the transcripts.
+const CLIENTS: &str = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n";
 
 /// The rows for one exchange: applied, and told why.
 pub(crate) fn amend(transcript: &str, number: usize, exchange: &mut Exchange) -> Vec<String> {

@@ -33,6 +33,7 @@ use crate::{
     config::{Config, Listen, env::Environment},
     decisions::{self, Decisions, file::Writing},
     inbound::rates::Rates,
+    live::Live,
     middleware::KeySource,
     outbound::replicas::Fleet,
     peers::verified::VerifiedPeers,
@@ -45,6 +46,7 @@ use crate::{
         resiliency,
         stream::{self, Streamed, Update},
     },
+    traces,
     worker::Shared,
 };
 
@@ -103,6 +105,8 @@ pub(super) struct Running {
     pub(super) fatal: mpsc::Receiver<String>,
     /// Whether the app was seen.
     pub(super) app_up: watch::Receiver<bool>,
+    /// Owner of what sends spans.
+    pub(super) exporting: Tasks,
     /// Writes the access log file; the last lines when it is dropped.
     _writing: Option<Writing>,
     /// Part of readiness while there is no identity to watch.
@@ -212,6 +216,7 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     let report = decisions::report(Arc::clone(&decisions), clock.clone(), tasks.token());
     tasks.spawn("decisions", report);
     let (live_sender, live) = watch::channel(Arc::new(compiled.live));
+    let (spans, exporting) = exporting(&live, &metrics, &clock, tasks);
     let (handle, requests) = shutdown::channel();
     // In a cluster there is an identity even where peers speak plaintext.
     let peers = held.as_ref().filter(|_| config.is_mtls);
@@ -230,6 +235,7 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         metadata: MetadataStore::default(),
         shutdown: handle,
         decisions,
+        spans,
         metrics,
         clock,
     });
@@ -253,6 +259,7 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         requests,
         fatal,
         app_up,
+        exporting,
         _writing: writing,
         _security: security,
     })
@@ -293,6 +300,25 @@ fn writing(config: &Config, decisions: &Arc<Decisions>) -> Result<Option<Writing
         path: file.path.clone(),
         cause,
     })
+}
+
+/// Sends spans where the Configuration says, until its owner ends.
+fn exporting(
+    live: &watch::Receiver<Arc<Live>>,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> (Arc<traces::Queue>, Tasks) {
+    let (queue, spans) = traces::queue::new(metrics, clock);
+    let owner = tasks.scope();
+    let parts = traces::export::Parts {
+        spans,
+        live: live.clone(),
+        metrics: Arc::clone(metrics),
+        tasks: owner.clone(),
+    };
+    owner.spawn("trace-export", traces::export::run(parts));
+    (queue, owner)
 }
 
 fn warn_all(compiled: &Compiled) {

@@ -26,6 +26,8 @@ const SIGNALS: &str = "dapr.signals";
 const FORCED_AFTER: Duration = Duration::from_millis(100);
 /// Time that is left for taking back what was announced, and for control tasks; both need milliseconds.
 const TIDY: Duration = Duration::from_secs(2);
+/// Time that collectors have for the last spans.
+const FLUSH: Duration = Duration::from_secs(3);
 /// How often the data threads are looked at.
 const THREAD_POLL: Duration = Duration::from_millis(2);
 /// "Without end", as a number.
@@ -177,6 +179,7 @@ async fn drained(
         mut requests,
         fatal: _,
         app_up: _,
+        exporting,
         ..
     } = running;
     let Served {
@@ -223,6 +226,8 @@ async fn drained(
         fatal!(target: LOG, "Graceful shutdown timeout exceeded, forcing shutdown");
         return ExitCode::from(FAILED);
     }
+    // Nobody makes spans any more; a collector that does not take the last ones holds nothing up for long.
+    let _late = exporting.shutdown(FLUSH).await;
     let _late = tasks.shutdown(TIDY).await;
     drop(sockets);
     info!(target: LOG, "Daprd shutdown gracefully");

@@ -15,6 +15,7 @@ use ironside_proto::{
     google::protobuf::Any,
     internals::{ApiVersion, InternalInvokeRequest, InternalInvokeRequestStream},
 };
+use ironside_telemetry::span::keys;
 use tonic::{Code, Status};
 
 use super::{
@@ -35,6 +36,7 @@ use crate::{
         undelivered, wire,
     },
     live::Live,
+    traces::attributes,
     worker::Worker,
 };
 
@@ -191,6 +193,14 @@ async fn invoke(
     };
     let version = message.ver;
     let (mut call, raw) = decode(message, body, app)?;
+    if let Some(span) = &context.span {
+        let own = worker.shared.config.app_id.as_str();
+        attributes::arrived(span, own, call.method.as_str());
+        let state = call.headers.get(headers::TRACESTATE);
+        if let Some(state) = state.and_then(|state| state.to_str().ok()) {
+            span.state(state);
+        }
+    }
     let asked = Asked {
         caller: caller(peer.map(Arc::as_ref)),
         operation: Operation {
@@ -237,6 +247,7 @@ async fn invoke(
     if let Some(entry) = &entry {
         call.body = entry.upload(call.body.into_inner()).into();
     }
+    let span = context.span.clone();
     let work = pin!(deliver(worker, app, call, &mut context, &live));
     let result = match &mut entry {
         Some(entry) => entry.during(work).await,
@@ -246,6 +257,11 @@ async fn invoke(
         .as_ref()
         .map_or(Code::Internal as i32, |reply| reply.status.number());
     metrics.invocation_replied(&caller, status);
+    if let (Some(span), Ok(reply)) = (&span, &result)
+        && let AppStatus::Http(code) = reply.status
+    {
+        span.set(keys::HTTP_STATUS, &code.to_string());
+    }
     let mut reply = result?;
     if let Some(entry) = entry {
         reply.body = entry.answer(reply.body);
@@ -267,7 +283,7 @@ async fn deliver(
             .trim_ascii()
             .eq_ignore_ascii_case(EVENT_STREAM.as_bytes())
     });
-    headers::drop_trace(&mut call.headers, context);
+    context.trace.take_from(&mut call.headers);
     let work = app.deliver(call, context, live, &worker.shared.admission);
     let result = match context.deadline {
         Some(deadline) => tokio::time::timeout(deadline.left(&worker.shared.clock), work)

@@ -13,7 +13,7 @@ use crate::{
     body::Body,
     channel::busy::Busy,
     invocation::{
-        context::{CallContext, CallTrace, Deadline},
+        context::{CallContext, Deadline},
         grpc,
     },
     live::Live,
@@ -27,25 +27,20 @@ pub(crate) mod proxy;
 pub(crate) mod rates;
 pub(crate) mod unread;
 
-const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
+pub(crate) const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
 
-/// Serves one request of the internal port; `peer` is who proved to be at the other end.
+/// Serves one request of the internal port; `peer` is who proved to be at the other end, `context` its trace.
 pub(crate) async fn serve(
     worker: &Arc<Worker>,
     peer: Option<&Arc<VerifiedPeer>>,
     request: Request<Body>,
+    mut context: CallContext,
 ) -> Response<Body> {
     if let Err(status) = grpc::check_names(request.headers()) {
         return grpc::error(&status);
     }
-    // Rules are asked once a call is known, which may be much later: they are not taken from here.
-    let sampling = worker.shared.live.borrow().trace;
-    let context = CallContext {
-        trace: CallTrace::start(sampling, request.headers()),
-        deadline: grpc::timeout(request.headers())
-            .map(|left| Deadline::after(left, &worker.shared.clock)),
-        ..CallContext::default()
-    };
+    context.deadline =
+        grpc::timeout(request.headers()).map(|left| Deadline::after(left, &worker.shared.clock));
     // Nobody waits for it any more: it is not worth the app's time.
     let left = context.deadline.map(|at| at.left(&worker.shared.clock));
     if left.is_some_and(|left| left.is_zero()) {

@@ -166,6 +166,11 @@ pub(crate) async fn deliver(
         }
         (Leg::Peer, None) => {}
     }
+    // A call to the own app has no hop: its headers are the caller's where this sidecar has no span.
+    if leg == Leg::Peer || context.trace.has_span() {
+        context.trace.take_from(&mut parts.headers);
+        context.trace.to_grpc(&mut parts.headers);
+    }
     if let Some(token) = app.proxy.token() {
         set_token(&mut parts.headers, token);
     }

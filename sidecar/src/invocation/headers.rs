@@ -286,14 +286,6 @@ pub(crate) fn strip_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Drops the client's trace headers where this sidecar's span takes their place.
-pub(crate) fn drop_trace(headers: &mut HeaderMap, context: &super::context::CallContext) {
-    if context.trace.is_on() {
-        headers.remove(TRACEPARENT);
-        headers.remove(GRPC_TRACE_BIN);
-    }
-}
-
 /// Spells a name the way HTTP/1 peers of the reference do: `x-forwarded-for` is `X-Forwarded-For`.
 pub(crate) fn canonical(name: &str) -> String {
     let mut upper = true;

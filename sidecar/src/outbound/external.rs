@@ -347,6 +347,37 @@ impl External {
     }
 }
 
+/// A client of a collector of traces.
+pub(crate) type CollectorClient = HttpClient;
+
+/// Which HTTP a collector is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Http {
+    /// HTTP/1.1, or what TLS agrees on.
+    Any,
+    /// HTTP/2, over plaintext too.
+    Two,
+}
+
+/// A client of a collector: it verifies servers against the roots of the system, which are read only for `https`.
+pub(crate) async fn collector_client(tasks: &Group, uri: &Uri, version: Http) -> CollectorClient {
+    let roots = if uri.scheme_str() == Some("https") {
+        read_roots().await
+    } else {
+        Arc::new(RootCertStore::empty())
+    };
+    let config = match config_builder() {
+        Ok(builder) => builder,
+        // Unreachable while the provider is compiled in; the default one is the same.
+        Err(_no_versions) => ClientConfig::builder(),
+    };
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let connector = connector(config);
+    builder(tasks)
+        .http2_only(version == Http::Two)
+        .build(connector)
+}
+
 /// A client that verifies servers against the roots of the system; `None` if the build has no TLS.
 pub(crate) async fn verifying_client(tasks: &Group) -> Option<HttpClient> {
     let config = config_builder()
@@ -357,6 +388,10 @@ pub(crate) async fn verifying_client(tasks: &Group) -> Option<HttpClient> {
 }
 
 fn client(tasks: &Group, config: ClientConfig) -> HttpClient {
+    builder(tasks).build(connector(config))
+}
+
+fn connector(config: ClientConfig) -> Deadline<HttpsConnector<HttpConnector>> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -366,11 +401,16 @@ fn client(tasks: &Group, config: ClientConfig) -> HttpClient {
         .enable_http1()
         .enable_http2()
         .wrap_connector(tcp);
-    Client::builder(TaskExecutor(tasks.clone()))
+    Deadline::new(connector, CONNECT_LIMIT)
+}
+
+fn builder(tasks: &Group) -> hyper_util::client::legacy::Builder {
+    let mut builder = Client::builder(TaskExecutor(tasks.clone()));
+    builder
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
-        .http1_title_case_headers(true)
-        .build(Deadline::new(connector, CONNECT_LIMIT))
+        .http1_title_case_headers(true);
+    builder
 }
 
 fn parse_base(url: &str) -> Result<Uri, ChannelError> {

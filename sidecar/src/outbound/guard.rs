@@ -14,6 +14,7 @@ use ironside_resiliency::{
     outcome::{End, Failure as Why, Outcome, Path},
 };
 use ironside_resources::resiliency::Verb;
+use ironside_telemetry::span::keys;
 use tonic::{Code, Status};
 
 pub(crate) mod reason;
@@ -28,6 +29,7 @@ use crate::{
     channel::ChannelError,
     invocation::context::{CallContext, Deadline},
     resolve::ResolveError,
+    traces::Recording,
     worker::Shared,
 };
 use voice::{Operation, Taken, Voice};
@@ -109,6 +111,7 @@ pub(crate) struct Course {
     /// Key of the breaker, where a line may need it.
     key: Box<str>,
     joint: &'static str,
+    span: Option<Arc<Recording>>,
     is_over: bool,
 }
 
@@ -153,6 +156,7 @@ pub(crate) async fn run<A: Attempt>(
         let (result, until) = match go {
             Go::Refused(refused) => {
                 course.is_over = true;
+                course.tell_span("refused");
                 return Err(course.failed(Failure::Refused(refused)));
             }
             Go::TimedOut => (Err(Failure::Timeout), None),
@@ -243,6 +247,7 @@ impl Course {
             voice,
             path,
             joint,
+            span: context.span.clone(),
             is_over: false,
         };
         course.notice();
@@ -265,6 +270,7 @@ impl Course {
 
     fn succeed(mut self, head: Outcome, left: Option<Duration>, lease: Option<Lease>) -> Debts {
         self.attempts.commit();
+        self.tell_span("success");
         let metrics = &self.shared.metrics;
         let (sent, rules) = (self.attempts.sent(), self.attempts.rules());
         let operation = self.operation();
@@ -305,11 +311,16 @@ impl Course {
         match step {
             Step::Wait { pause, level, .. } => {
                 let cause = || failure.map_or_else(|| answer_text(outcome), Failure::text);
+                if let Some(span) = &self.span {
+                    let failed = self.attempts.sent().to_string();
+                    span.event("retry", &[("attempt", &failed), ("cause", &cause())]);
+                }
                 self.voice.waits(pause, level, operation, cause);
                 Some(pause)
             }
             Step::Stop(stop) => {
                 self.is_over = true;
+                self.tell_span(voice::word_of(stop));
                 let (sent, rules) = (self.attempts.sent(), self.attempts.rules());
                 let metrics = &self.shared.metrics;
                 let balance = self.attempts.target().budget_balance(now);
@@ -359,6 +370,14 @@ impl Course {
             self.shared.metrics.invocation_failed(written, reason);
         }
         failure
+    }
+
+    /// Says on the caller's span how its attempts ended (resiliency-observability 6.3).
+    fn tell_span(&self, outcome: &'static str) {
+        if let Some(span) = &self.span {
+            span.set(keys::ATTEMPTS, &self.attempts.sent().to_string());
+            span.set(keys::OUTCOME, outcome);
+        }
     }
 
     /// Tells of a breaker that went over to another state.

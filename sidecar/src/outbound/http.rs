@@ -30,6 +30,7 @@ use crate::{
         headers::{self, APP_ID, BAGGAGE, MAX_NAMES},
         status,
     },
+    traces::attributes,
     worker::Worker,
 };
 
@@ -57,6 +58,9 @@ pub(crate) async fn serve(
         Ok(found) => found,
         Err(error) => return refuse(worker, error.response(), &context),
     };
+    if let Some(span) = &context.span {
+        attributes::invoked(span, &target, &method);
+    }
     match answer(worker, &target, method, parts, body, &context, client).await {
         Ok(response) => response,
         Err(error) => refuse(worker, refusal(&target, &error), &context),

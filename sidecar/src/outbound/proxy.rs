@@ -18,7 +18,7 @@ use ironside_resiliency::{
     outcome::{End, Failure as Why, Outcome, Path},
 };
 use ironside_resolution::{Target, TargetError};
-use ironside_telemetry::metrics::CallKind;
+use ironside_telemetry::{metrics::CallKind, span::keys};
 use tonic::{Code, Status};
 
 use super::{
@@ -43,6 +43,7 @@ use crate::{
     },
     live::Live,
     peers::{PeerError, PeerKey},
+    traces::attributes::PREVIOUS_ATTEMPTS,
     worker::Worker,
 };
 
@@ -94,6 +95,9 @@ async fn forward(
     check_path(request.uri().path())?;
     grpc::check_names(request.headers())?;
     let target = target(request.headers(), context.trace.is_on())?;
+    if let Some(span) = &context.span {
+        span.set(keys::SERVER_ADDRESS, &target);
+    }
     let live = worker.shared.live();
     let unknown = |error: TargetError| Status::unknown(error.to_string());
     match plan::route(worker, &live, Target::parse(&target).map_err(unknown)?).map_err(unknown)? {
@@ -147,7 +151,8 @@ async fn remote(
     parts.headers.remove(APP_ID);
     parts.headers.remove(API_TOKEN);
     worker.stamp.proxied(&mut parts.headers, &callee.header);
-    context.trace.to_proxied(&mut parts.headers);
+    context.trace.take_from(&mut parts.headers);
+    context.trace.to_grpc(&mut parts.headers);
     // An app that nobody knows fails at once, without any policy (resiliency-observability 1.9).
     let resolver = &worker.shared.resolver;
     if resolver.known(&callee.app_id, &callee.namespace).is_none() {
@@ -448,7 +453,7 @@ impl Whole<'_> {
         if number > 1 {
             // How often it was tried before (gRFC A6).
             let before = HeaderValue::from(number - 1);
-            parts.headers.insert("grpc-previous-rpc-attempts", before);
+            parts.headers.insert(PREVIOUS_ATTEMPTS, before);
         }
         let sent = self.call.send(&key, parts, body, until.map(Deadline::at));
         let response = match sent.await {

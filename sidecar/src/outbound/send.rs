@@ -28,11 +28,12 @@ use crate::{
     invocation::{
         AppStatus, Invocation, Length, Reply, chunks,
         context::CallContext,
-        grpc, headers,
+        grpc,
         stream::{Direction, Ending, Fault, Outgoing, Pieces},
         undelivered, wire,
     },
     peers::{DialError, PeerError, PeerKey},
+    traces::attributes::PREVIOUS_ATTEMPTS,
     worker::Worker,
 };
 
@@ -77,6 +78,8 @@ pub(super) struct Hop<'a> {
     pub(super) context: &'a CallContext,
     /// When the attempt is given up, the caller's deadline included: the callee is told.
     pub(super) until: Option<Duration>,
+    /// Which attempt it is, from 1: the callee is told of the ones before.
+    pub(super) number: u32,
 }
 
 impl Hop<'_> {
@@ -212,7 +215,7 @@ impl Hop<'_> {
         let headers = &mut call.headers;
         self.worker.stamp.identity(headers, &self.callee.header);
         self.worker.stamp.forwarded(headers, &self.callee.header);
-        headers::drop_trace(headers, self.context);
+        self.context.trace.take_from(headers);
         call
     }
 
@@ -229,6 +232,9 @@ impl Hop<'_> {
             let now = self.worker.shared.clock.monotonic().since_start();
             let left = grpc::timeout_value(until.saturating_sub(now));
             headers.insert("grpc-timeout", left);
+        }
+        if self.number > 1 {
+            headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(self.number - 1));
         }
         self.context.trace.to_hop(headers);
         Ok(request)

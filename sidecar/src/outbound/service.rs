@@ -24,6 +24,7 @@ use crate::{
         context::{CallContext, Deadline},
         grpc, headers, status, wire,
     },
+    traces::attributes,
     worker::Worker,
 };
 
@@ -52,7 +53,11 @@ async fn answer(
     let limit = worker.shared.config.max_message;
     let InvokeServiceRequest { id, message } =
         grpc::decode(grpc::read_message(body, limit).await?)?;
-    let call = invocation(message.unwrap_or_default(), parts);
+    let message = message.unwrap_or_default();
+    if let Some(span) = &context.span {
+        attributes::invoked(span, &id, &message.method);
+    }
+    let call = invocation(message, parts);
     let invoked = match call {
         Ok(call) => super::invoke(worker, &id, call, context).await,
         Err(error) => Err(error),

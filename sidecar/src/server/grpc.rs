@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The workflow engine's service.
-const TASK_HUB: &str = "/TaskHubSidecarService/";
+pub(super) const TASK_HUB: &str = "/TaskHubSidecarService/";
 const REFLECTION_V1: &str = "/grpc.reflection.v1.ServerReflection/";
 const REFLECTION_V1_ALPHA: &str = "/grpc.reflection.v1alpha.ServerReflection/";
 
@@ -49,10 +49,10 @@ pub(crate) async fn handle(
     if let Some(refusal) = not_grpc(&head) {
         return Ok(Observed::unrecorded(refusal, open));
     }
-    let record = Record::grpc(&worker.shared, &head, open);
+    let mut record = Record::grpc(&worker.shared, &head, open);
     let body = record.counted(incoming);
     let live = worker.shared.live();
-    let response = admitted(&worker, &live, head, body).await;
+    let response = admitted(&worker, &live, head, body, &mut record).await;
     Ok(record.finish(response))
 }
 
@@ -82,6 +82,7 @@ async fn admitted(
     live: &Live,
     mut head: Parts,
     body: Body,
+    record: &mut Record,
 ) -> Response<Body> {
     if !live.api.allows_grpc(head.uri.path()) {
         let metadata = [
@@ -113,11 +114,17 @@ async fn admitted(
         );
         return grpc::error(&unknown);
     }
-    traced(worker, live, head, body).await
+    traced(worker, live, head, body, record).await
 }
 
-async fn traced(worker: &Arc<Worker>, live: &Live, head: Parts, body: Body) -> Response<Body> {
-    let context = match observe::grpc_context(live, &head) {
+async fn traced(
+    worker: &Arc<Worker>,
+    live: &Live,
+    head: Parts,
+    body: Body,
+    record: &mut Record,
+) -> Response<Body> {
+    let context = match observe::grpc_context(&worker.shared, live, &head, record) {
         Ok(context) => context,
         Err(refusal) => return grpc::error(&refusal),
     };

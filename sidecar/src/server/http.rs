@@ -47,18 +47,24 @@ pub(crate) async fn handle(
         ));
     }
     let body = limit::bounded(incoming, config.max_body);
-    let record = Record::http(&worker.shared, &head, open);
+    let mut record = Record::http(&worker.shared, &head, open);
     if let Some(address) = from {
         head.extensions.insert(ClientAddress(address));
     }
     let live = worker.shared.live();
-    let response = observed(&worker, &live, head, body).await;
+    let response = observed(&worker, &live, head, body, &mut record).await;
     Ok(record.finish(response))
 }
 
 /// Stage 3: trace and baggage, on every answer.
-async fn observed(worker: &Arc<Worker>, live: &Live, head: Parts, body: Body) -> Response<Body> {
-    let context = match observe::http_context(live, &head) {
+async fn observed(
+    worker: &Arc<Worker>,
+    live: &Live,
+    head: Parts,
+    body: Body,
+    record: &mut Record,
+) -> Response<Body> {
+    let context = match observe::http_context(&worker.shared, live, &head, record) {
         Ok(context) => context,
         Err(refusal) => return refusal,
     };
@@ -248,14 +254,14 @@ pub(crate) async fn handle_public(
             open,
         ));
     }
-    let record = Record::http(&shared, &head, open);
-    let response = public(&shared, head, body::incoming(incoming)).await;
+    let mut record = Record::http(&shared, &head, open);
+    let response = public(&shared, head, body::incoming(incoming), &mut record).await;
     Ok(record.finish(response))
 }
 
-async fn public(shared: &Shared, head: Parts, body: Body) -> Response<Body> {
+async fn public(shared: &Shared, head: Parts, body: Body, record: &mut Record) -> Response<Body> {
     let live = shared.live();
-    let context = match observe::http_context(&live, &head) {
+    let context = match observe::http_context(shared, &live, &head, record) {
         Ok(context) => context,
         Err(refusal) => return refusal,
     };

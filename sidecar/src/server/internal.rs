@@ -24,7 +24,7 @@ use super::{
     conn::{self, IDLE_LIMIT, Life, Streams},
     lease::Lease,
     leftover::Leftover,
-    observe::{Observed, Record},
+    observe::{self, Observed, Record},
     strangers::Strangers,
 };
 use crate::{inbound, worker::Worker};
@@ -167,10 +167,14 @@ async fn handle(
 ) -> Result<Response<Observed>, Infallible> {
     let open = streams.open();
     let (head, incoming) = request.into_parts();
-    let record = Record::internal(&worker.shared, &head, open);
+    let mut record = Record::internal(&worker.shared, &head, open);
+    // Rules are asked once a call is known, which may be much later: they are not taken from here.
+    let live = worker.shared.live();
+    let context = observe::hop_context(&worker.shared, &live, &head, &mut record);
+    drop(live);
     let leftover = Leftover::default();
     let request = Request::from_parts(head, leftover.watch(record.counted(incoming)));
-    let response = inbound::serve(&worker, peer.as_ref(), request).await;
+    let response = inbound::serve(&worker, peer.as_ref(), request, context).await;
     leftover.drain().await;
     Ok(record.finish(response))
 }

@@ -1,8 +1,8 @@
 //! Stage 3, `observe`: trace and baggage of a request; its series and its log line when the *body* ends.
 //!
 //! Owns [`Record`], which starts with the request head and writes when the last byte of the answer has gone,
-//! or when the client goes away before that, and [`Observed`], the response body that carries it. Owns the
-//! refusal of invalid baggage (E15). Refuses to own what a trace header looks like: telemetry does.
+//! or when the client goes away before that, and [`Observed`], the response body that carries it. The span of a
+//! recorded request begins and ends here. Owns the refusal of invalid baggage (E15). Refuses to own what a trace header looks like: telemetry does.
 
 use std::{
     pin::Pin,
@@ -20,70 +20,179 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use ironside_chassis::Tick;
 use ironside_telemetry::{
-    baggage,
+    SpanId, TraceParent, baggage,
     metrics::{HttpServed, Rpc},
+    span::{Kind, keys},
 };
 use tonic::{Code, Status};
 
-use super::{access_log::Line, conn::StreamGuard};
+use super::{access_log::Line, conn::StreamGuard, grpc::TASK_HUB};
 use crate::{
     api::{access::SERVICE, reply},
     body::{self, Body, BodyError},
+    inbound::SERVICE as INTERNAL,
     invocation::{
         chunks::PREFIX,
-        context::{CallContext, CallTrace},
+        context::{CallContext, CallTrace, From},
         grpc,
-        headers::{APP_ID, BAGGAGE},
+        headers::{APP_ID, BAGGAGE, CALLEE_APP_ID},
     },
     live::Live,
+    middleware::ClientAddress,
+    traces::{Queue, Recording, attributes, recording::Beginning},
     worker::Shared,
 };
 
 /// What a client gets whose request ended before its answer began; no status goes over the wire then.
 const CLIENT_GONE: u16 = 499;
 
-/// Trace and baggage of an HTTP request.
+/// Trace and baggage of an HTTP request, told to its record.
 ///
 /// # Errors
 /// The answer to invalid baggage.
 #[expect(clippy::result_large_err, reason = "the refusal is the answer itself")]
-pub(super) fn http_context(live: &Live, head: &Parts) -> Result<CallContext, Response<Body>> {
-    if head.uri.path().contains("/healthz") {
+pub(super) fn http_context(
+    shared: &Shared,
+    live: &Live,
+    head: &Parts,
+    record: &mut Record,
+) -> Result<CallContext, Response<Body>> {
+    let path = head.uri.path();
+    if path.contains("/healthz") {
         return Ok(CallContext::default());
     }
-    context(live, &head.headers).map_err(|cause| {
+    let begun = context(&shared.spans, live, &head.headers, From::Http, || {
+        (path, Kind::Client)
+    });
+    let context = begun.map_err(|cause| {
         reply::plain(
             StatusCode::BAD_REQUEST,
             &format!("invalid baggage header: {cause}"),
         )
-    })
+    })?;
+    if let Some(span) = &context.span {
+        let from = head.extensions.get::<ClientAddress>();
+        attributes::http(span, head, from.map(|ClientAddress(from)| *from));
+        record.span = Some(Arc::clone(span));
+    }
+    Ok(context)
 }
 
-/// Trace and baggage of a gRPC call.
+/// Trace and baggage of a gRPC call, told to its record.
 ///
 /// # Errors
 /// The status for invalid baggage.
-pub(super) fn grpc_context(live: &Live, head: &Parts) -> Result<CallContext, Status> {
-    context(live, &head.headers)
-        .map_err(|cause| Status::invalid_argument(format!("invalid baggage header: {cause}")))
+pub(super) fn grpc_context(
+    shared: &Shared,
+    live: &Live,
+    head: &Parts,
+    record: &mut Record,
+) -> Result<CallContext, Status> {
+    let path = head.uri.path();
+    let is_own = path.starts_with(SERVICE);
+    let kind = || {
+        let named = [CALLEE_APP_ID, APP_ID];
+        let named = named.iter().find_map(|name| head.headers.get(name));
+        let own = shared.config.app_id.as_str();
+        // A proxied call to the own app, and what workers ask of a workflow engine.
+        let is_served = !is_own && named.is_some_and(|named| named == own);
+        if is_served || path.starts_with(TASK_HUB) {
+            Kind::Server
+        } else {
+            Kind::Client
+        }
+    };
+    let begun = context(&shared.spans, live, &head.headers, From::Grpc, || {
+        (path, kind())
+    });
+    let context = begun
+        .map_err(|cause| Status::invalid_argument(format!("invalid baggage header: {cause}")))?;
+    if let Some(span) = &context.span {
+        if is_own {
+            attributes::grpc_api(span, path);
+        } else {
+            span.set(keys::RPC_SYSTEM, "grpc");
+        }
+        attributes::metadata(span, &head.headers);
+        record.span = Some(Arc::clone(span));
+    }
+    Ok(context)
+}
+
+/// Trace of a call by another sidecar, told to its record; its baggage was checked where it came from.
+pub(super) fn hop_context(
+    shared: &Shared,
+    live: &Live,
+    head: &Parts,
+    record: &mut Record,
+) -> CallContext {
+    let path = head.uri.path();
+    let (trace, parent) = CallTrace::start(live.trace, &head.headers, From::Sidecar);
+    let span = begin(&shared.spans, live, &trace, parent, || (path, Kind::Server));
+    if let Some(span) = &span {
+        attributes::hop(span, path, &head.headers, path.starts_with(INTERNAL));
+        record.span = Some(Arc::clone(span));
+    }
+    CallContext {
+        trace,
+        span,
+        ..CallContext::default()
+    }
 }
 
 /// With sampling rate 0 neither trace nor baggage is looked at (resiliency-observability 2.1).
-fn context(live: &Live, headers: &HeaderMap) -> Result<CallContext, baggage::BaggageError> {
+fn context<'a>(
+    spans: &Arc<Queue>,
+    live: &Live,
+    headers: &HeaderMap,
+    from: From,
+    about: impl FnOnce() -> (&'a str, Kind),
+) -> Result<CallContext, baggage::BaggageError> {
     if !live.trace.is_installed() {
         return Ok(CallContext::default());
     }
-    let joined = baggage::validate(headers.get_all(BAGGAGE).iter().map(HeaderValue::as_bytes))?;
-    // What was checked is text that a header may carry.
-    let baggage = if joined.is_empty() {
-        None
-    } else {
-        joined.as_str().parse().ok()
-    };
+    let baggage = baggage_of(headers)?;
+    let (trace, parent) = CallTrace::start(live.trace, headers, from);
+    let span = begin(spans, live, &trace, parent, about);
     Ok(CallContext {
-        trace: CallTrace::start(live.trace, headers),
+        trace,
+        span,
         baggage,
         ..CallContext::default()
+    })
+}
+
+/// Baggage, valid and joined; nothing is made of none.
+fn baggage_of(headers: &HeaderMap) -> Result<Option<HeaderValue>, baggage::BaggageError> {
+    if !headers.contains_key(BAGGAGE) {
+        return Ok(None);
+    }
+    let joined = baggage::validate(headers.get_all(BAGGAGE).iter().map(HeaderValue::as_bytes))?;
+    // What was checked is text that a header may carry.
+    let value = (!joined.is_empty()).then(|| joined.as_str().parse().ok());
+    Ok(value.flatten())
+}
+
+/// The recording of a call, if it is sampled and somebody receives it.
+fn begin<'a>(
+    spans: &Arc<Queue>,
+    live: &Live,
+    trace: &CallTrace,
+    parent: Option<TraceParent>,
+    about: impl FnOnce() -> (&'a str, Kind),
+) -> Option<Arc<Recording>> {
+    let is_recorded = trace.has_span() && trace.span().is_sampled() && live.export.is_some();
+    is_recorded.then(|| {
+        let (name, kind) = about();
+        let above = parent.map(|parent| parent.span_id);
+        let beginning = Beginning {
+            context: trace.span(),
+            parent: above.filter(|id| *id != SpanId::default()),
+            state: trace.state(),
+            name,
+            kind,
+        };
+        Recording::begin(beginning, spans)
     })
 }
 
@@ -102,6 +211,8 @@ pub(crate) struct Record {
     subject: Subject,
     status: Ended,
     line: Option<Line>,
+    /// Its span, where it is recorded.
+    span: Option<Arc<Recording>>,
     written: bool,
     _open: StreamGuard,
 }
@@ -199,6 +310,7 @@ impl Record {
             subject,
             status,
             line: None,
+            span: None,
             written: false,
             _open: open,
         }
@@ -231,9 +343,7 @@ impl Record {
         self.line = response.extensions_mut().remove::<Line>();
         self.status = match self.subject {
             Subject::Http { .. } => Ended::Http(response.status().as_u16()),
-            Subject::Grpc { .. } => {
-                Ended::Grpc(grpc::status_in(response.headers()).map(|s| s.code()))
-            }
+            Subject::Grpc { .. } => Ended::Grpc(self.grpc_status(response.headers())),
         };
         response.map(|inner| Observed {
             inner,
@@ -243,17 +353,41 @@ impl Record {
     }
 
     fn trailers(&mut self, trailers: &HeaderMap) {
-        if let Ended::Grpc(code) = &mut self.status {
-            *code = grpc::status_in(trailers)
-                .map(|status| status.code())
-                .or(*code);
+        if let Ended::Grpc(code) = self.status {
+            self.status = Ended::Grpc(self.grpc_status(trailers).or(code));
         }
+    }
+
+    /// The code that stands there, told to the span with its message.
+    fn grpc_status(&self, headers: &HeaderMap) -> Option<Code> {
+        let status = grpc::status_in(headers)?;
+        if let Some(span) = &self.span {
+            span.grpc_status(status.code(), status.message());
+        }
+        Some(status.code())
+    }
+
+    /// The span of the request has ended.
+    fn end_span(&mut self) {
+        let Some(span) = self.span.take() else { return };
+        match self.status {
+            Ended::Http(code) => {
+                let reason = StatusCode::from_u16(code).ok();
+                let reason = reason.as_ref().and_then(StatusCode::canonical_reason);
+                span.http_status(code, reason);
+            }
+            // Nobody waited for its status.
+            Ended::Grpc(None) => span.grpc_status(Code::Cancelled, "context canceled"),
+            Ended::Grpc(Some(_)) => {}
+        }
+        span.end();
     }
 
     fn write(&mut self, sent: u64) {
         if std::mem::replace(&mut self.written, true) {
             return;
         }
+        self.end_span();
         let took = self.shared.clock.monotonic() - self.started;
         let metrics = &self.shared.metrics;
         let code = match (&self.subject, self.status) {
@@ -383,3 +517,6 @@ impl Drop for Observed {
         self.ended();
     }
 }
+
+#[cfg(test)]
+mod tests;

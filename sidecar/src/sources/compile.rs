@@ -11,13 +11,13 @@ use ironside_resources::{
     Component, Configuration, EnvAccess, HttpEndpoint, NameValue, configuration as spec,
     http_endpoint::TlsDocument, loader::Loaded,
 };
-use ironside_telemetry::sampling::{Exporter, Sampling};
 
 use super::{
     access::{self, AccessError},
     cluster::Withheld,
     resiliency,
     stream::Streamed,
+    traces::{self, TraceError},
 };
 use crate::{
     api::{
@@ -31,9 +31,6 @@ use crate::{
     server::{access_log::AccessLog, cors::Cors},
 };
 
-#[cfg(test)]
-mod tests;
-
 /// What live state is compiled from.
 pub(crate) struct Inputs<'a> {
     /// The merged `--config` files.
@@ -44,9 +41,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) config: &'a Config,
     /// Of the own app.
     pub(crate) domain: &'a TrustDomain,
-    /// An exporter of traces that the environment names (`OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT`).
-    pub(crate) otel_endpoint: Option<&'a str>,
-    /// For `envRef`.
+    /// For `envRef`, and the variables of OpenTelemetry.
     pub(crate) env: &'a EnvAccess<'a>,
     /// Components that are refused or not told yet: a handler that names one answers 503 in its place.
     pub(crate) withheld: &'a Withheld,
@@ -106,6 +101,9 @@ pub(crate) enum CompileError {
     /// The Configuration cannot be used as written.
     #[error("error loading configuration: {0}")]
     Configuration(#[from] spec::ConfigProblem),
+    /// Exporters of traces.
+    #[error("failed to setup tracing: {0}")]
+    Traces(#[from] TraceError),
     /// Rules of access control.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -123,7 +121,6 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         domain,
         env,
         tools: _,
-        otel_endpoint,
         withheld,
         streamed,
         policies,
@@ -136,7 +133,7 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
     }
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(loaded.other_errors());
-    warnings.extend(unused(configuration, *otel_endpoint));
+    let traces = traces::compile(configuration, config.app_id.as_str(), env, &mut warnings)?;
     let (policy, notes) = access::compile(configuration, loaded, config, domain, streamed)?;
     warnings.extend(notes);
     let handlers = handlers(inputs, &mut warnings)?;
@@ -154,7 +151,8 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         policy: Arc::new(policy),
         // Whoever publishes it says which one it is.
         snapshot: PolicySnapshot::default(),
-        trace: sampling(configuration, *otel_endpoint),
+        trace: traces.sampling,
+        export: traces.export,
         access_log: access_log(configuration, config),
         components: handlers.iter().filter_map(Candidate::view).collect(),
         resiliency: resiliency.table,
@@ -179,31 +177,6 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         warnings,
         errors: resiliency.errors,
     })
-}
-
-/// Parts of the manifests that have no effect here.
-fn unused(configuration: &Configuration, otel: Option<&str>) -> Vec<String> {
-    let mut lines = Vec::new();
-    let tracing = configuration.spec.tracing.as_ref();
-    if tracing.is_some_and(exports) || otel.is_some() {
-        lines.push("spec.tracing: export of traces is not offered yet: trace headers travel, nothing is sent".to_owned());
-    }
-    lines
-}
-
-fn exports(tracing: &spec::Tracing) -> bool {
-    let filled = |address: Option<&Option<String>>| {
-        address
-            .and_then(Option::as_ref)
-            .is_some_and(|text| !text.is_empty())
-    };
-    filled(
-        tracing
-            .zipkin
-            .as_ref()
-            .map(|zipkin| &zipkin.endpoint_address),
-    ) || filled(tracing.otel.as_ref().map(|otel| &otel.endpoint_address))
-        || tracing.stdout == Some(true)
 }
 
 fn api_access(configuration: &Configuration) -> ApiAccess {
@@ -232,22 +205,6 @@ fn access_log(configuration: &Configuration, config: &Config) -> AccessLog {
         enabled: config.api_logging.or(enabled).unwrap_or(false),
         obfuscate_urls: obfuscate_urls.unwrap_or(false),
         omit_health_checks: omit_health_checks.unwrap_or(false),
-    }
-}
-
-/// The sampling rate; an exporter of the environment makes it 1 where the file names none (process-interface
-/// 2.2), unless the file names an exporter itself.
-fn sampling(configuration: &Configuration, otel: Option<&str>) -> Sampling {
-    let tracing = configuration.spec.tracing.as_ref();
-    let rate = tracing
-        .and_then(|tracing| tracing.sampling_rate.as_deref())
-        .filter(|rate| !rate.is_empty());
-    if tracing.is_some_and(exports) {
-        return Sampling::new(rate, Exporter::Configured);
-    }
-    match otel {
-        Some(_) => Sampling::new(rate.or(Some("1")), Exporter::Configured),
-        None => Sampling::new(rate, Exporter::Absent),
     }
 }
 

@@ -34,12 +34,6 @@ use crate::{
 #[cfg(test)]
 pub(super) mod tests;
 
-/// Variables that name an exporter of traces; the first one wins.
-const OTEL_ENDPOINTS: [&str; 2] = [
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-];
-
 /// What the files say and where it is read from.
 pub(crate) struct Disk {
     config: Arc<Config>,
@@ -320,9 +314,6 @@ impl Disk {
             loaded: &snapshot.loaded,
             config: &self.config,
             domain: &self.domain,
-            otel_endpoint: OTEL_ENDPOINTS
-                .iter()
-                .find_map(|name| self.env.non_empty(name)),
             env: &EnvAccess {
                 keys: self.env.get("DAPR_ENV_KEYS"),
                 lookup: &lookup,

@@ -1,7 +1,7 @@
 //! Where live state comes from: files are read, compiled into a whole [`Live`](crate::live::Live), published. In a
 //! cluster the operator's objects are the files.
 //!
-//! Owns `operator.rs` (what the operator says), `cluster.rs` (what of it counts), `access.rs` (who may call what), `advice.rs` (which of these rules do nothing), `disk.rs` (files as they are now), `compile.rs` (from what was read to what requests use, pure) and
+//! Owns `operator.rs` (what the operator says), `cluster.rs` (what of it counts), `access.rs` (who may call what), `advice.rs` (which of these rules do nothing), `traces.rs` (what is recorded and where it is sent), `disk.rs` (files as they are now), `compile.rs` (from what was read to what requests use, pure) and
 //! `reload.rs` (when to do it again). A reload replaces the value; listeners, connections and calls stay.
 
 pub(crate) mod access;
@@ -13,3 +13,4 @@ pub(crate) mod operator;
 pub(crate) mod reload;
 pub(crate) mod resiliency;
 pub(crate) mod stream;
+pub(crate) mod traces;

@@ -95,6 +95,21 @@ fn word(state: State) -> BreakerState {
     }
 }
 
+/// How the attempts of a call ended, in a word.
+pub(super) const fn word_of(stop: Stop) -> &'static str {
+    match stop {
+        Stop::Success => "success",
+        Stop::Exhausted { .. } => "exhausted",
+        Stop::NotMatched => "not_matched",
+        Stop::Budget => "budget",
+        Stop::Deadline => "deadline",
+        Stop::Committed => "committed",
+        Stop::Final => "final",
+        Stop::BodyGone => "body_gone",
+        Stop::Pushback => "pushback",
+    }
+}
+
 // === impl Operation ===
 
 impl fmt::Display for Operation<'_> {
@@ -203,17 +218,15 @@ impl Voice {
             meters.attempts.took(sent, balance);
         }
         let has_retried = self.has_retried || self.has_repeated;
-        let outcome = match stop {
-            Stop::Success if has_retried => "success",
-            Stop::Exhausted { .. } => "exhausted",
-            Stop::NotMatched if has_retried => "not_matched",
-            Stop::Budget => "budget",
-            Stop::Deadline => "deadline",
-            Stop::Committed => "committed",
-            Stop::Success | Stop::NotMatched | Stop::Final | Stop::BodyGone | Stop::Pushback => {
-                return;
-            }
+        let is_told = match stop {
+            Stop::Success | Stop::NotMatched => has_retried,
+            Stop::Exhausted { .. } | Stop::Budget | Stop::Deadline | Stop::Committed => true,
+            Stop::Final | Stop::BodyGone | Stop::Pushback => false,
         };
+        if !is_told {
+            return;
+        }
+        let outcome = word_of(stop);
         let policy = match &rules.retry {
             Some(retry) => &*retry.name,
             None => BUILT_IN_SERVICE_RETRIES,

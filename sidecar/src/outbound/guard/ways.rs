@@ -19,9 +19,7 @@ use ironside_telemetry::metrics::CallKind;
 use super::{Attempt, Course, Debts, Failure, Limits, Plan, run};
 use crate::{
     channel::{self, AppChannel, ChannelError},
-    invocation::{
-        AppStatus, Invocation, Length, Origin, Reply, context::CallContext, headers, status,
-    },
+    invocation::{AppStatus, Invocation, Length, Origin, Reply, context::CallContext, status},
     live::Live,
     outbound::{
         Callee, InvokeError, external,
@@ -78,7 +76,7 @@ pub(crate) async fn local(
     let target = live.resiliency.target(id_of(callee));
     let course = begin(worker, &call, target, Route::Own, context);
     worker.stamp.identity(&mut call.headers, &callee.header);
-    headers::drop_trace(&mut call.headers, context);
+    context.trace.take_from(&mut call.headers);
     let path = path_of(&call);
     let mut way = Local {
         worker,
@@ -349,6 +347,7 @@ impl Attempt for Peer<'_> {
             key: &self.callee.key(authority),
             context: self.context,
             until: limits.until,
+            number: limits.number,
         };
         hop.attempt(self.call, &self.replay).await
     }
