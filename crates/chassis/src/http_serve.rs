@@ -145,6 +145,10 @@ pub(crate) mod tests {
             run(
                 listener,
                 "connection",
+                Bounds {
+                    connections: 8,
+                    life: None,
+                },
                 Arc::new(|_| Response::default()),
                 &owner,
             )
