@@ -44,6 +44,7 @@ const TAIL: &str = "
 | `DAPR_HTTP_DISABLE_H2C` | `y yes true t on 1`: no HTTP/2 on the HTTP API port |
 | `DAPR_GRPC_MAX_CONN_IDLE`, `DAPR_GRPC_CONN_COLLECTOR_INTERVAL` | idle limit (3m) and sweep (45s) of connections to other sidecars |
 | `DAPR_ENV_KEYS` | space-separated names that `envRef` may read; unset allows all but `DAPR_*` and `APP_API_TOKEN` |
+| `OTEL_EXPORTER_OTLP_*`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | [where spans are sent](observability.md#environment), and as whose |
 | `XDG_RUNTIME_DIR`, `TMPDIR` | where the registry folder of this user's sidecars lies |
 | any variable | put in place of `$NAME` and `${NAME}` in `--config` files, besides `APP_ID`, `APP_PORT`, `HOST_ADDRESS`, `DAPR_HTTP_PORT`, `DAPR_GRPC_PORT`, `DAPR_PORT`, `DAPR_METRICS_PORT`, which the sidecar sets itself |
 
@@ -56,6 +57,7 @@ ignored. `spec` keys with effect here:
 |---|---|
 | `httpPipeline.handlers[]`, `appHttpPipeline.handlers[]` | handlers around the HTTP API, and around HTTP calls to the app and to external targets; name, type and version of a Component |
 | `tracing.samplingRate` | `0`: trace headers are headers like any other; a number: a span per hop; absent: contexts pass through |
+| `tracing.zipkin`, `tracing.otel`, `tracing.stdout` | where spans are sent; see [tracing](observability.md#tracing) |
 | `metric` / `metrics` | `enabled`, `recordErrorCodes`, `http.increasedCardinality`, `http.pathMatching`, `http.excludeVerbs`, `latencyDistributionBuckets`; read at the start only |
 | `nameResolution` | `component`: `mdns` (default) or `sqlite`; with `--mode kubernetes` also `kubernetes`, which is the default there; read at the start only |
 | `api.allowed[]`, `api.denied[]` | which groups of the API answer |
