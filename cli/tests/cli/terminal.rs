@@ -50,6 +50,7 @@ struct OnTerminal {
     child: Child,
     keyboard: File,
     screen: Arc<Mutex<String>>,
+    reading: thread::JoinHandle<()>,
 }
 
 impl OnTerminal {
@@ -79,7 +80,7 @@ impl OnTerminal {
         let mut reader = File::from(master.as_fd().try_clone_to_owned().unwrap());
         let screen: Arc<Mutex<String>> = Arc::default();
         let shown = screen.clone();
-        thread::spawn(move || {
+        let reading = thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(read) = reader.read(&mut bytes) {
                 if read == 0 {
@@ -95,6 +96,7 @@ impl OnTerminal {
             child,
             keyboard: File::from(master),
             screen,
+            reading,
         }
     }
 
@@ -114,6 +116,10 @@ impl OnTerminal {
 
     fn end(&mut self) -> Option<i32> {
         let status = until("the end", LONG, || self.child.try_wait().unwrap());
+        // The terminal ends when nobody has it open; what was written before is read by then.
+        until("the last of the screen", LONG, || {
+            self.reading.is_finished().then_some(())
+        });
         status.code()
     }
 }
