@@ -11,6 +11,7 @@ use crate::mtls;
 use crate::serve::{Server, Webhook};
 use ironside_chassis::health::{self, Health, Target};
 use ironside_chassis::listen::{self, BindError, Binding};
+use ironside_chassis::logging::LogHandle;
 use ironside_chassis::signals::{Signal, Signals};
 use ironside_chassis::{Clock, Tasks, build_info, fatal, metrics_server};
 use ironside_cluster::{ConnectError, Recorder, connect};
@@ -65,11 +66,13 @@ pub(crate) enum RunError {
 ///
 /// # Errors
 /// [`RunError`] for what ended the process before its time; it is logged by the caller.
-pub(crate) async fn run(config: Config) -> Result<(), RunError> {
+pub(crate) async fn run(config: Config, log: &LogHandle) -> Result<(), RunError> {
+    let levels = log.follow_signals().map_err(RunError::Signals)?;
     let mut signals =
         Signals::install(&[Signal::Interrupt, Signal::Terminate]).map_err(RunError::Signals)?;
     let tasks = Tasks::new();
     let stop = tasks.token();
+    tasks.spawn("log-level", levels.run(tasks.token()));
     tokio::select! {
         started = Box::pin(start(config, &tasks)) => started?,
         signal = signals.next() => {

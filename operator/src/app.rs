@@ -21,6 +21,7 @@ use crate::serve::{self, AccessControl, Server, relay, sources};
 use crate::system::System;
 use ironside_chassis::health::{self, Health};
 use ironside_chassis::listen::{self, BindError, Binding};
+use ironside_chassis::logging::LogHandle;
 use ironside_chassis::signals::{Signal, Signals};
 use ironside_chassis::{Clock, Tasks, fatal, metrics_server};
 use ironside_cluster::Recorder;
@@ -82,11 +83,13 @@ pub(crate) enum RunError {
 ///
 /// # Errors
 /// [`RunError`] for what ended the process before its time; it is logged by the caller.
-pub(crate) async fn run(config: Config) -> Result<(), RunError> {
+pub(crate) async fn run(config: Config, log: &LogHandle) -> Result<(), RunError> {
+    let levels = log.follow_signals().map_err(RunError::Signals)?;
     let mut signals =
         Signals::install(&[Signal::Interrupt, Signal::Terminate]).map_err(RunError::Signals)?;
     let tasks = Tasks::new();
     let stop = tasks.token();
+    tasks.spawn("log-level", levels.run(tasks.token()));
     info!(target: SCOPE, "Dapr Operator is starting");
     tokio::select! {
         started = Box::pin(start(config, &tasks)) => started?,

@@ -45,12 +45,12 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match start_log(&parsed) {
         // The handle is dropped last: all lines are written before the process ends.
-        Ok(_log) => run(&parsed),
+        Ok(log) => run(&parsed, &log),
         Err(code) => code,
     }
 }
 
-fn run(parsed: &Parsed) -> ExitCode {
+fn run(parsed: &Parsed, log: &LogHandle) -> ExitCode {
     let config = match Config::new(parsed, &Env::read()) {
         Ok(config) => config,
         Err(cause) => {
@@ -68,7 +68,7 @@ fn run(parsed: &Parsed) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(app::run(config)) {
+    match runtime.block_on(app::run(config, log)) {
         Ok(()) => ExitCode::SUCCESS,
         // Said already, before the tasks were given up.
         Err(RunError::Interrupted) => ExitCode::FAILURE,

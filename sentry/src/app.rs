@@ -22,6 +22,7 @@ use crate::store::Store;
 use crate::validator::jwks::{KeyError, KeySet};
 use crate::validator::{Insecure, Jwks};
 use ironside_chassis::listen::{self, BindError, Binding};
+use ironside_chassis::logging::LogHandle;
 use ironside_chassis::signals::{Signal, Signals};
 use ironside_chassis::{Clock, Tasks, fatal, health, metrics_server};
 use ironside_transport::{Now, OneSidedTlsServer};
@@ -82,11 +83,13 @@ pub(crate) enum RunError {
 ///
 /// # Errors
 /// [`RunError`] for what ended the process before its time; it is logged by the caller.
-pub(crate) async fn run(config: Config) -> Result<(), RunError> {
+pub(crate) async fn run(config: Config, log: &LogHandle) -> Result<(), RunError> {
+    let levels = log.follow_signals().map_err(RunError::Signals)?;
     let mut signals =
         Signals::install(&[Signal::Interrupt, Signal::Terminate]).map_err(RunError::Signals)?;
     let tasks = Tasks::new();
     let stop = tasks.token();
+    tasks.spawn("log-level", levels.run(tasks.token()));
     let (sharing, metrics) = (config.sharing.clone(), Metrics::default());
     let mut claim = sharing.claim().await?;
     let port = tokio::select! {

@@ -9,6 +9,7 @@ mod cluster;
 mod identity;
 mod lines;
 mod linger;
+mod log_level;
 mod measure;
 mod ports;
 mod ready;
@@ -39,6 +40,10 @@ const FAILED: u8 = 1;
 
 /// Does what the command line says and returns the exit code.
 pub(crate) fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let words: Vec<OsString> = words.into_iter().collect();
+    if let Some(done) = log_level::asked(&words) {
+        return done;
+    }
     let given = match Given::parse(words) {
         Ok(given) => given,
         Err(exit) => return exit.print(),
@@ -78,7 +83,7 @@ fn sidecar(given: &Given) -> ExitCode {
     let code = runtime.block_on(lifetime(
         startup,
         Environment::of_process(),
-        given.text("log-level"),
+        (&log, given.text("log-level")),
     ));
     // What the control runtime still holds is not waited for.
     runtime.shutdown_background();
@@ -124,7 +129,11 @@ fn failed(cause: &str) -> ExitCode {
 }
 
 /// From the first log line to the last.
-async fn lifetime(startup: Startup, env: Environment, level: &str) -> ExitCode {
+async fn lifetime(
+    startup: Startup,
+    env: Environment,
+    (log, level): (&LogHandle, &str),
+) -> ExitCode {
     let clock = Clock::system();
     let began = clock.monotonic();
     // First of all: a stop signal from now on is a clean end.
@@ -133,11 +142,16 @@ async fn lifetime(startup: Startup, env: Environment, level: &str) -> ExitCode {
             Ok(signals) => signals,
             Err(cause) => return failed(&format!("cannot install signal handlers: {cause}")),
         };
+    let levels = match log.follow_signals() {
+        Ok(levels) => levels,
+        Err(cause) => return failed(&format!("cannot install signal handlers: {cause}")),
+    };
     lines::starting(level);
     for warning in &startup.warnings {
         tracing::warn!(target: LOG, "{warning}");
     }
     let tasks = Tasks::new();
+    tasks.spawn("log-level", levels.run(tasks.token()));
     let beginning = start::Beginning {
         config: startup.config,
         env,

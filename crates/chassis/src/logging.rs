@@ -19,9 +19,11 @@ use tracing_subscriber::layer::SubscriberExt as _;
 mod layer;
 mod level;
 mod line;
+mod live;
 mod sink;
 
 pub use level::{Level, LevelError};
+pub use live::LevelSwitch;
 
 use layer::LogLayer;
 use level::Threshold;
@@ -48,6 +50,7 @@ pub struct LogOptions {
 #[derive(Debug)]
 pub struct LogHandle {
     threshold: Arc<Threshold>,
+    start: Level,
     sink: Arc<Sink>,
 }
 
@@ -105,7 +108,12 @@ fn build(
         instance,
     };
     let layer = LogLayer::new(format, stamp, threshold.clone(), sink.clone());
-    Ok((layer, LogHandle { threshold, sink }))
+    let handle = LogHandle {
+        threshold,
+        start: level,
+        sink,
+    };
+    Ok((layer, handle))
 }
 
 /// Stdout without the standard library's buffer, whose state after a failed write is unknown.
@@ -133,6 +141,14 @@ impl LogHandle {
     pub fn set_level(&self, level: Level) {
         self.threshold.set(level);
         tracing::callsite::rebuild_interest_cache();
+    }
+
+    /// Takes SIGUSR1 and SIGUSR2 over, which change the level; must run inside a tokio runtime with I/O enabled.
+    ///
+    /// # Errors
+    /// The operating system's, when a handler cannot be installed.
+    pub fn follow_signals(&self) -> io::Result<LevelSwitch> {
+        LevelSwitch::new(&self.threshold, self.start)
     }
 
     /// Waits until all lines so far are written, at most two seconds.

@@ -6,6 +6,7 @@
 mod bodies;
 mod breakers;
 mod inbound;
+mod logs;
 mod metrics;
 mod proxied;
 mod reload;
