@@ -152,6 +152,9 @@ async fn lifetime(
     }
     let tasks = Tasks::new();
     tasks.spawn("log-level", levels.run(tasks.token()));
+    if let Some(payloads) = &startup.config.payloads {
+        payloads.warn();
+    }
     let beginning = start::Beginning {
         config: startup.config,
         env,

@@ -17,6 +17,7 @@ mod invocation;
 mod live;
 mod middleware;
 mod outbound;
+mod payload;
 mod peers;
 mod resolve;
 mod server;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use ironside_e2e::{Rows, Sidecar, Spec, World, binaries, wait};
-use ironside_testkit::http::HttpApp;
+use ironside_testkit::http::{HttpApp, Request};
 use rustix::process::Signal;
 
 use crate::rig::{get, http_app, invoke_service, same};
@@ -265,4 +265,48 @@ async fn the_level_of_a_running_sidecar() {
     drop(other);
     sidecar.program.stop().await.unwrap();
     assert_eq!(probes(&sidecar), before);
+}
+
+/// Payloads are logged by the sidecar that was asked to, once it has said so, and without what is secret.
+#[tokio::test]
+async fn payloads_when_somebody_asks() {
+    let set = Set::start().await.unwrap();
+    let spec = a()
+        .argument("--log-payloads")
+        .flag("--log-payload-max-bytes", "64")
+        .flag("--log-payload-redact", "iban,x-tenant");
+    let sidecar = set.caller(spec).await.unwrap();
+    let body = r#"{"password":"hunter2","iban":"DE99","item":"book"}"#;
+    let post = || Request::new("POST", "/v1.0/invoke/b/method/fail/0/200");
+    let request = post()
+        .header("Content-Type", "application/json")
+        .header("X-Tenant", "acme")
+        .body(body);
+    let reply = sidecar.send(&request).await.unwrap();
+    assert_eq!(reply.text(), body, "the body goes through as it is");
+    let program = &sidecar.program;
+    for text in [
+        "payloads are logged",
+        "msg=request",
+        "msg=response",
+        "scope=dapr.payload",
+        "book",
+        "<redacted>",
+    ] {
+        program.logged(text).await.unwrap();
+    }
+    let long = post()
+        .header("Content-Type", "text/plain")
+        .body("x".repeat(5000));
+    sidecar.send(&long).await.unwrap();
+    program.logged("size=5000").await.unwrap();
+    let log = program.log();
+    assert_eq!(log.matches("payloads are logged").count(), 1);
+    for secret in ["hunter2", "DE99", "acme", &"x".repeat(65)] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+    assert!(
+        !set.b.program.log().contains("book"),
+        "nobody asked this one"
+    );
 }

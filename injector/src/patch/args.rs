@@ -121,6 +121,21 @@ fn services(input: &Input<'_>, annotations: &Annotations<'_>, words: &mut Words)
         words.push(format!("--enable-api-logging={on}"));
     }
     words.truthy(annotations, "disable-builtin-k8s-secret-store");
+    payloads(annotations, words);
+}
+
+/// Bodies in the log, which nobody gets without asking; a sidecar of the reference does not know the flags.
+fn payloads(annotations: &Annotations<'_>, words: &mut Words) {
+    if !annotations.bool("log-payloads", false) {
+        return;
+    }
+    words.push("--log-payloads");
+    words.number(
+        annotations,
+        "log-payload-max-bytes",
+        "log-payload-max-bytes",
+    );
+    words.some(annotations, "log-payload-redact");
 }
 
 /// Row 22.

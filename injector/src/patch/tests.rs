@@ -436,6 +436,29 @@ fn probes_have_their_numbers() {
     assert_eq!(odd["livenessProbe"]["failureThreshold"], 5);
 }
 
+/// resiliency-observability 4: payloads are logged for those who ask, and nobody else.
+#[test]
+fn payloads_are_logged_when_somebody_asks() {
+    let flags = |case: &Case| -> Vec<String> {
+        let is_one = |word: &&String| word.starts_with("--log-payload");
+        case.args().iter().filter(is_one).cloned().collect()
+    };
+    let off = annotated(&[("log-payload-max-bytes", "7"), ("log-payload-redact", "a")]);
+    assert!(flags(&off).is_empty());
+    let on = annotated(&[
+        ("log-payloads", "true"),
+        ("log-payload-max-bytes", "7"),
+        ("log-payload-redact", "iban,x-tenant"),
+    ]);
+    let all = [
+        "--log-payloads",
+        "--log-payload-max-bytes",
+        "--log-payload-redact",
+    ];
+    assert_eq!(flags(&on), all);
+    assert!(on.has("7") && on.has("iban,x-tenant"));
+}
+
 /// KP-07, KP-08, KP-11, KP-13
 #[test]
 fn words_come_and_go_with_their_annotations() {

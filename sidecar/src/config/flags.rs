@@ -227,6 +227,21 @@ pub(crate) const TABLE: &[Flag] = &[
     ),
     Flag::bool("log-as-json", "false", "one JSON object a line"),
     Flag::bool(
+        "log-payloads",
+        "false",
+        "log bodies and headers of invocations, which may hold personal data",
+    ),
+    Flag::uint(
+        "log-payload-max-bytes",
+        "1024",
+        "bytes of each body that are logged, at most 1048576",
+    ),
+    Flag::list(
+        "log-payload-redact",
+        "",
+        "names of headers and fields whose values are not logged, besides the usual ones",
+    ),
+    Flag::bool(
         "access-control-strict",
         "false",
         "refuse callers without an entry if spec.accessControl has policies and no defaultAction",

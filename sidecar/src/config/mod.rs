@@ -10,6 +10,8 @@ use ironside_chassis::secret::Secret;
 use ironside_identity::{AppId, Namespace, SpiffeId};
 use ironside_transport::{MinTls, sentry_client::TokenSource};
 
+use crate::payload::Payloads;
+
 pub(crate) mod env;
 pub(crate) mod flags;
 pub(crate) mod host;
@@ -78,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) access_control_strict: bool,
     /// `--access-log-file` and what belongs to it.
     pub(crate) access_log_file: Option<AccessLogFile>,
+    /// `--log-payloads` and what belongs to it.
+    pub(crate) payloads: Option<Payloads>,
     /// `GET /dapr/config` of the app (`--disable-init-endpoints`).
     pub(crate) app_config_call: AppConfigCall,
 }

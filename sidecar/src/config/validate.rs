@@ -17,6 +17,7 @@ use super::{
     env::{self, Environment},
     flags::Given,
 };
+use crate::payload::{Names, Payloads};
 
 mod access;
 mod access_log;
@@ -167,12 +168,32 @@ pub(crate) fn startup(
             .then(|| given.bool("enable-api-logging")),
         access_control_strict: given.bool("access-control-strict"),
         access_log_file: access_log_file(given)?,
+        payloads: payloads(given)?,
         app_config_call: app_config_call(given)?,
         app_id,
         namespace,
     };
     check_other_blocks(given, &mut warnings)?;
     Ok(Startup { config, warnings })
+}
+
+/// Bytes of a body that may be logged: more is no log.
+const MAX_PAYLOAD: usize = 1 << 20;
+
+/// `--log-payloads` and its bounds.
+fn payloads(given: &Given) -> Result<Option<Payloads>, ConfigError> {
+    let max = usize::try_from(given.uint("log-payload-max-bytes"));
+    let max = max.ok().filter(|max| *max <= MAX_PAYLOAD);
+    let max = max.ok_or_else(|| {
+        let given = given.uint("log-payload-max-bytes");
+        runtime(format!(
+            "invalid value for 'log-payload-max-bytes': {given} is more than {MAX_PAYLOAD}"
+        ))
+    })?;
+    let names = given.list("log-payload-redact");
+    let names = Names::new(names.iter().map(AsRef::as_ref));
+    let is_on = given.bool("log-payloads");
+    Ok(is_on.then(|| Payloads::new(max, names)))
 }
 
 fn mode(given: &Given) -> Result<Mode, ConfigError> {

@@ -36,6 +36,7 @@ use crate::{
         undelivered, wire,
     },
     live::Live,
+    payload::Way,
     traces::attributes,
     worker::Worker,
 };
@@ -284,6 +285,10 @@ async fn deliver(
             .eq_ignore_ascii_case(EVENT_STREAM.as_bytes())
     });
     context.trace.take_from(&mut call.headers);
+    let told = worker.shared.config.payloads.as_ref().map(|payloads| {
+        payloads.request(Way::Inbound, &mut call);
+        (payloads, call.method.clone())
+    });
     let work = app.deliver(call, context, live, &worker.shared.admission);
     let result = match context.deadline {
         Some(deadline) => tokio::time::timeout(deadline.left(&worker.shared.clock), work)
@@ -291,6 +296,10 @@ async fn deliver(
             .map_err(|_elapsed| Status::deadline_exceeded("context deadline exceeded"))?,
         None => work.await,
     };
+    let result = result.map(|reply| match told {
+        Some((payloads, method)) => payloads.reply(Way::Inbound, method.as_str(), reply),
+        None => reply,
+    });
     match result {
         Ok(reply) if context.event_stream && !is_success(&reply) => {
             Err(channel_status(&ChannelError::NoStream))

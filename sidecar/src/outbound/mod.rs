@@ -17,6 +17,7 @@ use crate::{
     body::BodyError,
     channel::ChannelError,
     invocation::{Invocation, Reply, context::CallContext, status},
+    payload::Way,
     peers::PeerKey,
     resolve::ResolveError,
     worker::Worker,
@@ -161,11 +162,15 @@ impl Callee {
 pub(crate) async fn invoke(
     worker: &Arc<Worker>,
     target: &str,
-    call: Invocation,
+    mut call: Invocation,
     context: &CallContext,
 ) -> Result<Reply, InvokeError> {
     let live = worker.shared.live();
     let target = Target::parse(target)?;
+    let told = worker.shared.config.payloads.as_ref().map(|payloads| {
+        payloads.request(Way::Outbound, &mut call);
+        (payloads, call.method.clone())
+    });
     let work = async {
         match plan::route(worker, &live, target)? {
             Route::Url(url) => {
@@ -182,12 +187,16 @@ pub(crate) async fn invoke(
             Route::Peer(callee) => ways::peer(worker, &callee, call, context, &live).await,
         }
     };
-    match context.deadline {
+    let reply = match context.deadline {
         Some(deadline) => tokio::time::timeout(deadline.left(&worker.shared.clock), work)
             .await
             .map_err(|_elapsed| InvokeError::Deadline)?,
         None => work.await,
-    }
+    }?;
+    Ok(match told {
+        Some((payloads, method)) => payloads.reply(Way::Outbound, method.as_str(), reply),
+        None => reply,
+    })
 }
 
 #[cfg(test)]
