@@ -112,6 +112,7 @@ fn dispatch(session: &Session, command: &str) -> anyhow::Result<ExitCode> {
             "run" => command::run::run(session).await,
             "uninstall" => command::init::uninstall(session).await,
             "demo" => demo::run(session).await,
+            "log-level" => command::log_level::run(session).await,
             "stop" => command::stop::run(session).await,
             "list" => command::list::run(session).await,
             "invoke" => command::invoke::run(session).await,

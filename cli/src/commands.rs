@@ -44,6 +44,7 @@ pub(crate) const ROOT: &Command = &Command::new(
     INIT,
     INVOKE,
     LIST,
+    LOG_LEVEL,
     LOGS,
     MCPSERVERS,
     MTLS,
@@ -618,6 +619,23 @@ const STATUS: Command = Command::new(
     how: "status -k",
 }])
 .flags(&[IN_KUBERNETES, OUTPUT]);
+
+const LOG_LEVEL: Command = Command::new(
+    "log-level",
+    "Change how much a running sidecar logs, without a restart",
+)
+.words("<app-id> debug|reset")
+.examples(&[
+    Example {
+        what: "See every request of a sidecar",
+        how: "log-level orders debug",
+    },
+    Example {
+        what: "Go back to the level of its start",
+        how: "log-level orders reset",
+    },
+])
+.flags(&[KUBERNETES]);
 
 const LOGS: Command = Command::new("logs", "Print the logs of a sidecar (Kubernetes)")
     .examples(&[

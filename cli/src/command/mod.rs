@@ -12,6 +12,7 @@ pub(crate) mod init;
 pub(crate) mod install;
 pub(crate) mod invoke;
 pub(crate) mod list;
+pub(crate) mod log_level;
 pub(crate) mod mtls;
 pub(crate) mod publish;
 pub(crate) mod run;

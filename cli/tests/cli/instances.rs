@@ -122,6 +122,66 @@ fn a_sidecar_started_by_hand_is_listed_and_stopped() {
     assert_eq!(sidecar.end().code(), Some(0));
 }
 
+/// resiliency-observability 4: the level changes while the sidecar runs, and goes back to that of its start.
+#[test]
+fn the_level_of_a_running_sidecar() {
+    let world = World::new();
+    let id = world.id("level");
+    let (mut sidecar, port) = by_hand(&world, &id);
+    until("ready", LONG, || {
+        http(port, "GET", "/v1.0/healthz", &[], "").filter(|answer| answer.status == 204)
+    });
+    let lines = |text: &str| sidecar.stdout().matches(text).count();
+    let at_start = lines("Log level set to: info");
+    for (word, line, count) in [
+        ("debug", "Log level set to: debug", 1),
+        ("reset", "Log level set to: info", at_start + 1),
+    ] {
+        let changed = world.ironside(&["log-level", &id, word]);
+        assert_eq!(changed.code, Some(0), "{}", changed.stderr);
+        until(line, LONG, || (lines(line) == count).then_some(()));
+    }
+    for (words, told) in [
+        (&["log-level", &id, "loud"][..], "name an app id"),
+        (&["log-level", &id], "name an app id"),
+        (
+            &["log-level", "nobody", "debug"],
+            "couldn't find app id nobody",
+        ),
+        (&["log-level", &id, "debug", "-k"], "kubectl exec"),
+    ] {
+        let refused = world.ironside(words);
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(
+            refused.code == Some(1) && said.contains(told),
+            "{words:?}: {said}"
+        );
+    }
+    assert_eq!(lines("Log level set to: debug"), 1);
+    assert_eq!(world.ironside(&["stop", "-a", &id]).code, Some(0));
+    assert_eq!(sidecar.end().code(), Some(0));
+}
+
+/// A signal without a handler ends a process; one of another make is therefore left alone.
+#[test]
+fn a_process_that_does_not_listen_is_left_alone() {
+    let world = World::new();
+    let id = world.id("deaf");
+    let shell = world.path().join("daprd");
+    symlink("/bin/sh", &shell).unwrap();
+    let mut command = Command::new(&shell);
+    command.args(["-c", "sleep 60; true", "--app-id", &id]);
+    let other = Running::start(&mut command);
+    until("listed", LONG, || row(&world, &id));
+    let refused = world.ironside(&["log-level", &id, "debug"]);
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(
+        refused.code == Some(1) && said.contains("does not listen for it"),
+        "{said}"
+    );
+    assert!(lives(other.pid().as_raw_nonzero().get()));
+}
+
 /// Fact: CL-43.
 #[test]
 fn a_sidecar_that_never_answers_does_not_block_the_list() {
