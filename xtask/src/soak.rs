@@ -26,6 +26,8 @@ pub(crate) enum Soak {
     Replicas,
     /// Callers that leave or whose time is up: when the app notices.
     Cancel,
+    /// A million paths, a hundred thousand callers and scrapers that never read: memory and series.
+    Metrics,
 }
 
 impl Soak {
@@ -41,6 +43,7 @@ impl Soak {
             Self::Kills => "kills",
             Self::Replicas => "replicas",
             Self::Cancel => "cancel",
+            Self::Metrics => "metrics",
         }
     }
 
@@ -55,7 +58,8 @@ impl Soak {
             | Self::Operator
             | Self::Kills
             | Self::Replicas
-            | Self::Cancel => false,
+            | Self::Cancel
+            | Self::Metrics => false,
         }
     }
 }

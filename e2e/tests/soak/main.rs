@@ -5,6 +5,7 @@
 mod body;
 mod cancel;
 mod kills;
+mod metrics;
 mod operator;
 mod policy;
 mod replicas;
