@@ -306,7 +306,7 @@ const BLOCK: &str = "  accessControl:
       - {name: /run, httpVerb: ['*'], action: allow}
 ";
 
-/// Rows K100, K122: the reference's four counters, with the names of the caller.
+/// Rows K100, K122, M-28, M-29: the reference's four counters, with the names of the caller.
 #[tokio::test]
 async fn the_reference_s_counters_name_the_caller() {
     let world = World::new();

@@ -371,11 +371,13 @@ impl crate::admission::Verdict {
             (Answer::Patch(_), _) => info!(
                 target: SCOPE,
                 { app.id = %app, namespace, warnings = self.warnings.len() },
-                "Sidecar injector succeeded injection"
+                "Sidecar injector succeeded injection for app '{app}'"
             ),
-            (Answer::Deny(cause), _) => {
-                warn!(target: SCOPE, { app.id = %app, namespace }, "Pod denied: {cause}");
-            }
+            (Answer::Deny(cause), _) => error!(
+                target: SCOPE,
+                { app.id = %app, namespace },
+                "Sidecar injector failed to inject for app '{app}'. Error: {cause}"
+            ),
             (Answer::Allow, Outcome::CallerNotAllowed) => warn!(
                 target: SCOPE,
                 { app.id = %app, namespace },

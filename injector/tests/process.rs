@@ -17,7 +17,7 @@ fn failed(app: &str, reason: &str) -> String {
     format!("dapr_injector_sidecar_injection_failed_total{{app_id=\"{app}\",reason=\"{reason}\"}}")
 }
 
-/// KI-01, KI-06, KI-07, KI-11, KI-21, KI-39, KP-03
+/// KI-01, KI-06, KI-07, KI-11, KI-21, KI-39, KP-03, L-18, M-33, M-34
 #[tokio::test]
 async fn reviews_are_answered_and_counted() {
     let cluster = Cluster::new();
@@ -61,6 +61,8 @@ async fn reviews_are_answered_and_counted() {
             .starts_with("invalid app id")
     );
 
+    injector.line("level=info msg=\"Sidecar injector succeeded injection for app 'app1'\"");
+    injector.line("Sidecar injector failed to inject for app 'App_1'. Error: invalid app id");
     assert_eq!(injector.metric(REQUESTS).await, Some(5.0));
     let succeeded = "dapr_injector_sidecar_injection_succeeded_total{app_id=\"app1\"}";
     assert_eq!(injector.metric(succeeded).await, Some(1.0));

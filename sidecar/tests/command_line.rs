@@ -206,3 +206,19 @@ async fn a_port_in_use_is_named() {
     assert!(line.contains("metrics") && line.contains(&port), "{line}");
     assert_eq!(sidecar.exit_code().await, 1);
 }
+
+/// KP-14, M-02, M-03: without metrics their port is not opened, even if it could not be.
+#[tokio::test]
+async fn without_metrics_their_port_stays_closed() {
+    let app = app().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let words = ["--enable-metrics=false", "--metrics-port", &port];
+    let mut sidecar = Plan::new(app.port()).words(&words).start();
+    sidecar.ready().await;
+    let log = sidecar.log();
+    let line = log
+        .iter()
+        .find(|line| line.contains("metrics server started"));
+    assert_eq!(line, None);
+}

@@ -114,6 +114,7 @@ async fn the_form_of_lines() {
     rows.close();
 }
 
+/// L-19: neither queries nor tokens are logged.
 #[tokio::test]
 async fn the_log_of_the_api() {
     let set = Set::start().await.unwrap();

@@ -125,6 +125,7 @@ const FAILED: &str = "dapr_runtime_mtls_workload_cert_rotated_fail_total";
 const OWN_END: &str = "dapr_runtime_mtls_workload_cert_expiry_timestamp";
 const ANCHOR_END: &str = "dapr_runtime_mtls_trust_anchor_expiry_timestamp";
 
+/// M-37: the first certificate and its successor are counted.
 #[tokio::test]
 async fn an_outage_shorter_than_a_certificate_costs_nothing() {
     let mut pair = Pair::start(30 * SECOND).await.unwrap();

@@ -459,7 +459,7 @@ fn payloads_are_logged_when_somebody_asks() {
     assert!(on.has("7") && on.has("iban,x-tenant"));
 }
 
-/// KP-07, KP-08, KP-11, KP-13
+/// KP-07, KP-08, KP-11, KP-13, L-11
 #[test]
 fn words_come_and_go_with_their_annotations() {
     for port in ["0", "abc", ""] {
@@ -535,7 +535,7 @@ fn the_app_is_told_its_protocol_if_it_is_one() {
     }
 }
 
-/// KP-14: the sidecar's own default is on.
+/// KP-14, M-03: the sidecar's own default is on.
 #[test]
 fn metrics_can_be_turned_off() {
     for (value, word) in [

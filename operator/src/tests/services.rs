@@ -39,7 +39,7 @@ async fn a_workload_has_its_service() {
     assert_eq!(rig.server.objects("v1", "Service").len(), 2);
 }
 
-/// KO-04, KO-07, KO-09, KO-10, KO-11, KO-15: a Service over its life.
+/// KO-04, KO-07, KO-09, KO-10, KO-11, KO-15, KP-14, M-03: a Service over its life.
 #[tokio::test]
 async fn a_service_follows_its_workload() {
     let rig = Rig::start().await;

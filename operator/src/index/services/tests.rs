@@ -47,7 +47,7 @@ fn app(app_id: &str) -> Task {
     Task::App("ns".into(), app_id.into())
 }
 
-/// KO-01: the whole object.
+/// KO-01, M-36: the whole object.
 #[test]
 fn a_service_is_as_the_references() {
     let mut services = Services::default();

@@ -333,7 +333,7 @@ async fn a_flood_is_cut_off_and_its_neighbours_are_not() {
     );
 }
 
-/// Fact: security.md K059.
+/// Fact: security.md K059, M-31.
 #[tokio::test]
 async fn decisions_are_counted() {
     let rig = Rig::new();
