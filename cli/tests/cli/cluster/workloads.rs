@@ -72,6 +72,14 @@ fn apps_of_a_template_come_and_go_with_the_command() {
     assert!(written.contains("image: r.test/web:1"), "{written}");
     assert!(cluster.workload("v1", "Service", "web").is_some());
     assert!(cluster.workload("v1", "Service", "job").is_none());
+    // A cluster that cannot be asked for a while has not said that the pods are gone.
+    let pods = When::new("list", "pods");
+    let before = cluster.api.seen(&pods).len();
+    cluster.api.inject(pods.clone(), Fault::Status(500), 6);
+    until("questions that fail", LONG, || {
+        (cluster.api.seen(&pods).len() > before + 6).then_some(())
+    });
+    assert!(cluster.workload("apps/v1", "Deployment", "web").is_some());
     running.signal(Signal::INT);
     running.wait_for("Received signal to stop");
     // The Deployments' pods go with them.
