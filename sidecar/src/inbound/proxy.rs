@@ -144,6 +144,15 @@ pub(crate) async fn deliver(
     if leg == Leg::Peer {
         super::rate(worker, &live, peer.map(Arc::as_ref)).map_err(Busy::status)?;
     }
+    // Before anything reads them: what a peer with a certificate says of itself does not count.
+    match (leg, peer) {
+        (Leg::Own, _) => headers::take_identity(&mut parts.headers),
+        (Leg::Peer, Some(peer)) => {
+            name_caller(&mut parts.headers, peer);
+            parts.headers.remove(headers::CALLER_NAMESPACE);
+        }
+        (Leg::Peer, None) => {}
+    }
     let mut tally = match leg {
         Leg::Own => None,
         Leg::Peer => Some(Tally::received(&worker.shared, &parts.headers)),
@@ -158,14 +167,6 @@ pub(crate) async fn deliver(
     let asked = parts.headers.get(header::CONTENT_TYPE).cloned();
     parts.headers.remove(APP_ID);
     parts.headers.remove(API_TOKEN);
-    match (leg, peer) {
-        (Leg::Own, _) => headers::take_identity(&mut parts.headers),
-        (Leg::Peer, Some(peer)) => {
-            name_caller(&mut parts.headers, peer);
-            parts.headers.remove(headers::CALLER_NAMESPACE);
-        }
-        (Leg::Peer, None) => {}
-    }
     // A call to the own app has no hop: its headers are the caller's where this sidecar has no span.
     if leg == Leg::Peer || context.trace.has_span() {
         context.trace.take_from(&mut parts.headers);
