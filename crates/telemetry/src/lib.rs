@@ -13,6 +13,7 @@ pub mod sampling;
 pub mod span;
 pub mod trace_context;
 mod trace_state;
+mod url_user;
 pub mod zipkin;
 
 pub use quote::{Escaped, Quoted, escaped, is_printable, quoted};
@@ -20,3 +21,4 @@ pub use sampling::Sampling;
 pub use span::Span;
 pub use trace_context::{Flags, SpanId, TraceId, TraceParent};
 pub use trace_state::TraceState;
+pub use url_user::without_user;

@@ -13,6 +13,8 @@ const MAX_SENT: usize = 512;
 const MAX_MEMBERS: usize = 32;
 /// Longest key or value: W3C trace context 3.3.1.3.
 const MAX_PART: usize = 256;
+/// Longest text that is looked at, in bytes: the longest list there can be, and room for blanks.
+const MAX_READ: usize = MAX_MEMBERS * (2 * MAX_PART + 16);
 
 /// A checked, non-empty list of members.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +24,9 @@ impl TraceState {
     /// Reads the header, several lines joined by commas; `None` when it counts as empty.
     #[must_use]
     pub fn parse(header: &str) -> Option<Self> {
+        if header.len() > MAX_READ {
+            return None;
+        }
         let mut keys = HashSet::new();
         let mut members = Vec::new();
         for member in header

@@ -15,7 +15,7 @@ use ironside_proto::{
     google::protobuf::Any,
     internals::{ApiVersion, InternalInvokeRequest, InternalInvokeRequestStream},
 };
-use ironside_telemetry::span::keys;
+use ironside_telemetry::{TraceState, span::keys};
 use tonic::{Code, Status};
 
 use super::{
@@ -198,8 +198,9 @@ async fn invoke(
         let own = worker.shared.config.app_id.as_str();
         attributes::arrived(span, own, call.method.as_str());
         let state = call.headers.get(headers::TRACESTATE);
-        if let Some(state) = state.and_then(|state| state.to_str().ok()) {
-            span.state(state);
+        let state = state.and_then(|state| TraceState::parse(state.to_str().ok()?));
+        if let Some(state) = state {
+            span.state(&state);
         }
     }
     let asked = Asked {

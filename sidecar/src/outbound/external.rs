@@ -5,6 +5,7 @@
 //! roots, client certificate and headers, and its redirects are followed (H21).
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
@@ -19,6 +20,7 @@ use hyper_util::{
 use ironside_chassis::tasks::Group;
 use ironside_policy::Verb;
 use ironside_resolution::ExternalUrl;
+use ironside_telemetry::without_user;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
@@ -137,6 +139,11 @@ impl Endpoint {
 }
 
 impl Destination {
+    /// The target as labels show it: without the user of a URL.
+    pub(crate) fn shown(&self) -> Cow<'_, str> {
+        without_user(self.written())
+    }
+
     /// The target as the client wrote it.
     pub(crate) fn written(&self) -> &str {
         match self {

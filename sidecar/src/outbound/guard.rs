@@ -14,7 +14,7 @@ use ironside_resiliency::{
     outcome::{End, Failure as Why, Outcome, Path},
 };
 use ironside_resources::resiliency::Verb;
-use ironside_telemetry::span::keys;
+use ironside_telemetry::{span::keys, without_user};
 use tonic::{Code, Status};
 
 pub(crate) mod reason;
@@ -366,8 +366,8 @@ impl Course {
     /// Counts a call without answer.
     fn failed(&self, failure: Failure) -> Failure {
         if let Some(reason) = failure.reason() {
-            let written = self.attempts.target().written();
-            self.shared.metrics.invocation_failed(written, reason);
+            let shown = without_user(self.attempts.target().written());
+            self.shared.metrics.invocation_failed(&shown, reason);
         }
         failure
     }

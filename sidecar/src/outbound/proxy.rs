@@ -18,7 +18,7 @@ use ironside_resiliency::{
     outcome::{End, Failure as Why, Outcome, Path},
 };
 use ironside_resolution::{Target, TargetError};
-use ironside_telemetry::{metrics::CallKind, span::keys};
+use ironside_telemetry::{metrics::CallKind, span::keys, without_user};
 use tonic::{Code, Status};
 
 use super::{
@@ -96,7 +96,7 @@ async fn forward(
     grpc::check_names(request.headers())?;
     let target = target(request.headers(), context.trace.is_on())?;
     if let Some(span) = &context.span {
-        span.set(keys::SERVER_ADDRESS, &target);
+        span.set(keys::SERVER_ADDRESS, &without_user(&target));
     }
     let live = worker.shared.live();
     let unknown = |error: TargetError| Status::unknown(error.to_string());

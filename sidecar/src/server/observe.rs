@@ -23,6 +23,7 @@ use ironside_telemetry::{
     SpanId, TraceParent, baggage,
     metrics::{HttpServed, Rpc},
     span::{Kind, keys},
+    without_user,
 };
 use tonic::{Code, Status};
 
@@ -189,7 +190,7 @@ fn begin<'a>(
             context: trace.span(),
             parent: above.filter(|id| *id != SpanId::default()),
             state: trace.state(),
-            name,
+            name: &without_user(name),
             kind,
         };
         Recording::begin(beginning, spans)

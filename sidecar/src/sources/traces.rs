@@ -155,12 +155,12 @@ fn configured(
     };
     let uri = otlp_uri(&place, scheme, address, path)?;
     let mut headers = Vec::new();
-    for item in otel.headers.iter().flatten() {
+    for (at, item) in otel.headers.iter().flatten().enumerate() {
         let (name, value) = match item {
             OtelHeader::Text(text) => match text.split_once('=') {
                 Some((name, value)) => (name.trim().to_owned(), value.trim().to_owned()),
                 None => {
-                    let name = text.as_str().into();
+                    let name = entry(at);
                     let place = format!("{PLACE}.headers").into();
                     return Err(TraceError::Header { place, name });
                 }
@@ -204,6 +204,11 @@ fn otlp_uri(place: &str, scheme: &str, address: &str, path: &str) -> Result<Uri,
         place: place.into(),
         address: address.into(),
     })
+}
+
+/// Names an entry that has no name: what is written there may be a secret whole.
+fn entry(at: usize) -> Box<str> {
+    format!("entry {}", at.saturating_add(1)).into()
 }
 
 fn header(place: &str, name: &str, value: &str) -> Result<(HeaderName, HeaderValue), TraceError> {
@@ -275,19 +280,19 @@ impl Vars<'_> {
             return Ok(Vec::new());
         };
         let entries = list.split(',').filter(|entry| !entry.trim().is_empty());
-        let read = |entry: &str| {
+        let read = |(at, text): (usize, &str)| {
             let refused = |name: &str| TraceError::Header {
                 place: place.as_str().into(),
                 name: name.into(),
             };
-            let (name, value) = entry.split_once('=').ok_or_else(|| refused(entry))?;
+            let (name, value) = text.split_once('=').ok_or_else(|| refused(&entry(at)))?;
             let (name, value) = (name.trim(), value.trim());
             let is_whole = !has_bad_escape(value);
             let value = percent_decode_str(value).decode_utf8().ok();
             let value = value.filter(|_| is_whole).ok_or_else(|| refused(name))?;
             header(&place, name, &value)
         };
-        entries.map(read).collect()
+        entries.enumerate().map(read).collect()
     }
 
     fn timeout(&self) -> Result<Duration, TraceError> {

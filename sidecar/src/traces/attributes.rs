@@ -3,10 +3,10 @@
 //! Owns which headers become attributes and what is left out of them: a token never, a query never, the user of
 //! a URL never. Called for sampled calls only.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, net::SocketAddr};
 
 use http::{HeaderMap, request::Parts};
-use ironside_telemetry::span::keys;
+use ironside_telemetry::{span::keys, without_user};
 
 use super::Recording;
 use crate::invocation::headers::{API_TOKEN, APP_ID};
@@ -18,7 +18,7 @@ pub(crate) const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
 /// A request of the HTTP API.
 pub(crate) fn http(span: &Recording, head: &Parts, from: Option<SocketAddr>) {
-    let (verb, path) = (head.method.as_str(), head.uri.path());
+    let (verb, path) = (head.method.as_str(), &*without_user(head.uri.path()));
     span.set(keys::PROTOCOL, "http");
     span.set(keys::API, &format!("{verb} {path}"));
     span.set(keys::HTTP_METHOD, verb);
@@ -58,7 +58,7 @@ pub(crate) fn grpc_api(span: &Recording, path: &str) {
 
 /// An invocation whose target and method are known: the caller's span.
 pub(crate) fn invoked(span: &Recording, target: &str, method: &str) {
-    let target = without_user(target);
+    let target = shown(target);
     span.rename(&name(&target, method));
     span.set(keys::RPC_SERVICE, SERVICE);
     span.set(keys::PEER_NAME, &target);
@@ -90,16 +90,9 @@ fn name(app: &str, method: &str) -> String {
     format!("CallLocal/{app}/{}", method.trim_start_matches('/'))
 }
 
-/// A target that is a URL, without user, password and query.
-fn without_user(target: &str) -> String {
-    let target = target.split('?').next().unwrap_or(target);
-    let Some((scheme, rest)) = target.split_once("://") else {
-        return target.to_owned();
-    };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-    let host = authority.rsplit('@').next().unwrap_or(authority);
-    format!("{scheme}://{host}{path}")
+/// A target without query, and without the user of a URL.
+fn shown(target: &str) -> Cow<'_, str> {
+    without_user(target.split('?').next().unwrap_or(target))
 }
 
 #[cfg(test)]
@@ -204,7 +197,7 @@ mod tests {
             ("https://u:p@h", "https://h"),
             ("http://h/a@b", "http://h/a@b"),
         ] {
-            assert_eq!(without_user(target), want);
+            assert_eq!(shown(target), want);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use ironside_chassis::Tick;
 use ironside_telemetry::{
-    Span, SpanId, TraceParent,
+    Span, SpanId, TraceParent, TraceState,
     span::{Kind, Status, keys},
 };
 
@@ -97,8 +97,14 @@ impl Recording {
     }
 
     /// Says what vendors added to the trace, learned later.
-    pub(crate) fn state(&self, state: &str) {
-        self.with(|span| span.state = Some(state.into()));
+    ///
+    /// As it is sent on: beside a parent, and not too long (resiliency-observability 2.2).
+    pub(crate) fn state(&self, state: &TraceState) {
+        self.with(|span| {
+            if span.parent.is_some() {
+                span.state = state.sendable().map(Into::into);
+            }
+        });
     }
 
     /// It failed with an HTTP status, or succeeded.
@@ -206,6 +212,33 @@ pub(super) mod tests {
         assert!(waiting.try_recv().is_err());
         drop(Recording::begin(beginning(), &queue));
         assert_eq!(&*waiting.try_recv().unwrap().name, "first");
+    }
+
+    /// Resiliency-observability 2.2: beside a parent only, and not longer than what is sent on.
+    #[test]
+    fn a_state_that_comes_later_is_bounded() {
+        let (clock, _hand) = Clock::manual(SystemTime::UNIX_EPOCH);
+        let (queue, mut waiting) = queue::new(&Arc::new(Metrics::disabled()), &clock);
+        let parent = Some(SpanId([2; 8]));
+        let long = format!("a={0},b={0},c={0}", "x".repeat(200));
+        for (parent, text, want) in [
+            (parent, "a=b", Some("a=b")),
+            (None, "a=b", None),
+            (parent, &long, None),
+        ] {
+            let beginning = Beginning {
+                context: TraceParent::zero(),
+                parent,
+                state: None,
+                name: "n",
+                kind: Kind::Server,
+            };
+            let recording = Recording::begin(beginning, &queue);
+            recording.state(&TraceState::parse(text).unwrap());
+            drop(recording);
+            assert_eq!(waiting.try_recv().unwrap().state.as_deref(), want, "{text}");
+        }
+        assert_eq!(TraceState::parse(&"a=b,".repeat(1 << 20)), None);
     }
 
     /// Fact: resiliency-observability T-21.

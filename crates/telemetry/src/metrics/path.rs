@@ -289,8 +289,15 @@ fn is_identifier(name: &str) -> bool {
     starts && chars.all(|c| c == '_' || c.is_alphanumeric())
 }
 
-/// Adds a leading slash and merges double ones.
+/// Adds a leading slash and merges double ones; users of URLs are left out.
 fn normalise(path: &str) -> Cow<'_, str> {
+    match crate::without_user(path) {
+        Cow::Borrowed(path) => slashed(path),
+        Cow::Owned(path) => Cow::Owned(slashed(&path).into_owned()),
+    }
+}
+
+fn slashed(path: &str) -> Cow<'_, str> {
     if path.starts_with('/') && !path.contains("//") {
         return Cow::Borrowed(path);
     }

@@ -12,8 +12,11 @@ use ironside_resiliency::{
     target::{Owned, Rules, Target},
 };
 use ironside_resources::GoDuration;
-use ironside_telemetry::metrics::{
-    AttemptsMeter, BreakerMeter, BreakerState, Metrics, PolicyKind, PolicyLabels, PolicyMeter,
+use ironside_telemetry::{
+    metrics::{
+        AttemptsMeter, BreakerMeter, BreakerState, Metrics, PolicyKind, PolicyLabels, PolicyMeter,
+    },
+    without_user,
 };
 use tracing::{debug, info, warn};
 
@@ -62,7 +65,7 @@ pub(super) struct Voice {
 
 impl Meters {
     fn new(metrics: &Metrics, target: &Target, rules: &Rules) -> Self {
-        let written = target.written();
+        let written = &*without_user(target.written());
         Self {
             timeout: rules.timeout.as_ref().map(|policy| {
                 metrics.resiliency_policy(PolicyKind::Timeout, labels(policy, written))

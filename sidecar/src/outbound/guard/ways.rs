@@ -466,15 +466,15 @@ impl Attempt for Outside<'_> {
         let call = self.once.take()?;
         let (external, pipeline) = (&self.worker.external, &self.live.app_pipeline);
         let shared = &self.worker.shared;
-        let (written, started) = (self.destination.written(), shared.clock.monotonic());
-        shared.metrics.invocation_sent(written, CallKind::Unary);
+        let (shown, started) = (self.destination.shown(), shared.clock.monotonic());
+        shared.metrics.invocation_sent(&shown, CallKind::Unary);
         let called = external.call(&self.destination, call, self.context, pipeline);
         let reply = called.await.map_err(Failure::from)?;
         let latency = shared.clock.monotonic().since(started);
         let status = reply.status.number();
         shared
             .metrics
-            .invocation_answered(written, status, CallKind::Unary, Some(latency));
+            .invocation_answered(&shown, status, CallKind::Unary, Some(latency));
         Ok(reply)
     }
 

@@ -324,6 +324,12 @@ fn what_cannot_be_used_is_refused() {
             vec![(ALL, "http://c"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "5s")],
             "such as 10000",
         ),
+        (
+            "{otel: {endpointAddress: c, protocol: grpc, headers: ['Authorization: Bearer secret']}}",
+            vec![],
+            "entry 1",
+        ),
+        ("{}", headers("k=v,secret").to_vec(), "entry 2"),
         ("{}", headers("k").to_vec(), "OTEL_EXPORTER_OTLP_HEADERS"),
         ("{}", headers("k=secret%zz").to_vec(), "\"k\""),
         ("{}", vec![(ALL, "http://")], "OTEL_EXPORTER_OTLP_ENDPOINT"),
