@@ -97,7 +97,7 @@ fn decided(decision: &str, reason: &str, policy: &str) -> String {
     )
 }
 
-/// Row K220: a denial has a record with its rule, in the log and in the list; the caller learns neither.
+/// Row K220, L-16: a denial has a record with its rule, in the log and in the list; the caller learns neither.
 #[tokio::test]
 async fn a_denial_is_explained_to_those_who_run_the_app_only() {
     let pair = Pair::start(|spec| {
@@ -135,7 +135,7 @@ async fn a_denial_is_explained_to_those_who_run_the_app_only() {
     pair.shop.program.logged("access denied").await.unwrap();
     let [line] = pair.lines().try_into().unwrap();
     for field in [
-        "level=info",
+        "level=warning",
         "scope=dapr.acl.audit",
         "decision=deny",
         "reason=operation-rule",

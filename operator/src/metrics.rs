@@ -60,7 +60,7 @@ struct Reason {
     reason: &'static str,
 }
 
-/// What became of a Service.
+/// What became of a Service. One counts as deleted when it is seen to be gone, whoever took it away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {
     Created,

@@ -4,7 +4,8 @@
 
 use crate::rotation::Step;
 use ironside_chassis::metrics_server::prometheus_text;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -20,8 +21,7 @@ pub(crate) struct Metrics {
     refused: Family<Reason, Counter>,
     decisions: Family<Decision, Counter>,
     server_certificate_failed: Family<Reason, Counter>,
-    /// Changes of the credential files.
-    pub(crate) issuer_changed: Counter,
+    issuer_changed: Late,
     /// Changes of the credential files that could not be used.
     pub(crate) reload_failed: Counter,
     issuer_expiry: Gauge,
@@ -32,6 +32,10 @@ pub(crate) struct Metrics {
     /// Steps of a rotation that were due and could not be done.
     pub(crate) rotation_failed: Counter,
 }
+
+/// A counter that has no line before its first event, as the reference has it (M-32).
+#[derive(Debug, Clone, Default)]
+struct Late(Counter);
 
 /// What an authority that Sentry does not rotate is shown as, in the place of a phase.
 const SUPPLIED: &str = "supplied";
@@ -59,6 +63,22 @@ struct Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
+}
+
+// === impl Late ===
+
+impl EncodeMetric for Late {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.0.metric_type()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.get() == 0
+    }
 }
 
 // === impl Metrics ===
@@ -95,6 +115,17 @@ impl Metrics {
         self.server_certificate_failed
             .get_or_create(&Reason { reason: "sign" })
             .inc();
+    }
+
+    /// Counts a change of the credential files, their making included.
+    pub(crate) fn count_issuer_changed(&self) {
+        self.issuer_changed.0.inc();
+    }
+
+    /// How many changes of the credential files there were.
+    #[cfg(test)]
+    pub(crate) fn issuer_changed(&self) -> u64 {
+        self.issuer_changed.0.get()
     }
 
     /// Shows when issuer and roots cease to be valid.
@@ -195,7 +226,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Fact: security.md 1.12, K059.
+    /// Fact: security.md 1.12, K059; M-32.
     #[test]
     fn names_and_types_are_the_references() {
         let metrics = Metrics::default();
@@ -214,7 +245,6 @@ mod tests {
             "dapr_sentry_cert_sign_failure_total{reason=\"sign\"} 1",
             "dapr_sentry_decisions_total{validator=\"insecure\",decision=\"issued\",reason=\"none\"} 1",
             "dapr_sentry_decisions_total{validator=\"insecure\",decision=\"denied\",reason=\"claim\"} 1",
-            "dapr_sentry_issuercert_changed_total 0",
             "dapr_sentry_issuercert_reload_failed_total 0",
             "# TYPE dapr_sentry_issuercert_expiry_timestamp gauge",
             "dapr_sentry_issuercert_expiry_timestamp 1800000000",
@@ -222,5 +252,10 @@ mod tests {
             assert!(text.lines().any(|have| have == line), "{line} in\n{text}");
         }
         assert!(!text.contains("# EOF"));
+        // M-32: the reference has no such line before the first change.
+        let changed = "dapr_sentry_issuercert_changed_total";
+        assert!(!text.contains(changed), "{text}");
+        metrics.count_issuer_changed();
+        assert!(exposition().contains(&format!("\n{changed} 1\n")));
     }
 }

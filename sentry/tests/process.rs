@@ -9,13 +9,14 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ironside_identity::{pem, verify};
+use ironside_identity::{TrustBundle, pem, verify};
 use ironside_testkit::certs::{Ca, now};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 use support::{SOON, Sentry, command, request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -192,7 +193,7 @@ async fn plaintext_is_refused() {
     sentry.line("connection refused");
 }
 
-/// Fact: security.md K052, K053, O-S8; process-interface 10 row 20.
+/// Fact: security.md K052, K053, O-S8; process-interface 10 row 20; M-32.
 #[tokio::test]
 async fn a_changed_issuer_is_swapped_and_a_bad_one_is_not() {
     let folder = folder();
@@ -206,6 +207,22 @@ async fn a_changed_issuer_is_swapped_and_a_bad_one_is_not() {
             .remove(1)
     };
     let old = issuer_of(open.sign(request("appa")).await.unwrap());
+    let text = get(sentry.metrics(), "/metrics").await;
+    let ends = TrustBundle::from_pem(ca.issuer_pem().as_bytes())
+        .unwrap()
+        .earliest_expiry()
+        .unwrap()
+        .duration_since(UNIX_EPOCH)
+        .unwrap();
+    let expiry = format!(
+        "\ndapr_sentry_issuercert_expiry_timestamp {}\n",
+        ends.as_secs()
+    );
+    assert!(text.contains(&expiry), "{text}");
+    assert!(
+        !text.contains("dapr_sentry_issuercert_changed_total"),
+        "{text}"
+    );
 
     let next = ca.new_issuer();
     fill(folder.path(), &next);
@@ -248,7 +265,7 @@ async fn a_touched_certificate_is_loaded_again() {
     sentry.lines("CA certificate key pair ready", 2);
     assert_eq!(contents(folder.path()), before);
     sentry.identity("appa").await;
-    assert!(metric(&sentry, "dapr_sentry_issuercert_changed_total 1").await);
+    assert!(metric(&sentry, "dapr_sentry_issuercert_changed_total 2").await);
 }
 
 /// Fact: security.md K060, with the sources of one machine.

@@ -309,7 +309,6 @@ fn values_of_the_operator_become_its_flags() {
             "dapr_config: {dapr_default_system_config_name: mine}",
             "--config mine",
         ),
-        ("global: {logAsJson: true}", "--log-as-json"),
     ] {
         assert!(!usual.contains(flag), "{flag}");
         let found = render(values).args("dapr-operator").join(" ");
@@ -318,6 +317,18 @@ fn values_of_the_operator_become_its_flags() {
     assert!(usual.contains("--manage-crds"));
     let args = render("crds: {manage: false}");
     assert!(!args.args("dapr-operator").contains(&"--manage-crds"));
+}
+
+/// L-17
+#[test]
+#[ignore = "needs helm: cargo xtask e2e chart"]
+fn all_programs_log_json_where_that_is_asked_for() {
+    let (usual, json) = (render(""), render("global: {logAsJson: true}"));
+    for name in ["dapr-operator", "dapr-sentry", "dapr-sidecar-injector"] {
+        assert!(!usual.args(name).contains(&"--log-as-json"), "{name}");
+        assert!(json.args(name).contains(&"--log-as-json"), "{name}");
+    }
+    assert_eq!(usual.all("Deployment").count(), 3, "no program but these");
 }
 
 /// KH-11: a values file of the reference's chart, with parts that there are none of here.

@@ -66,6 +66,15 @@ pub(crate) enum Task {
     BadId(WorkloadKind, Key),
 }
 
+/// What a fact about Services means.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// What is to be looked at.
+    pub(crate) tasks: Vec<Task>,
+    /// Apps that had a Service of an operator's and have it no more, whoever took it away.
+    pub(crate) gone: Vec<Arc<str>>,
+}
+
 /// What is to be done for an app.
 #[derive(Debug)]
 pub(crate) enum Plan {
@@ -294,14 +303,15 @@ impl Services {
         tasks
     }
 
-    /// Takes a fact about Services and says what is to be looked at.
-    pub(crate) fn take_service(&mut self, fact: Fact<ServiceView>) -> Vec<Task> {
-        let changes = self.services.take(fact);
-        let tasks = changes.iter().filter_map(|change| {
-            let view = change.after.as_ref().or(change.before.as_ref())?;
-            task_of(view)
-        });
-        tasks.collect()
+    /// Takes a fact about Services and says what it means.
+    pub(crate) fn take_service(&mut self, fact: Fact<ServiceView>) -> Seen {
+        let mut seen = Seen::default();
+        for change in self.services.take(fact) {
+            let view = change.after.as_ref().or(change.before.as_ref());
+            seen.tasks.extend(view.and_then(|view| task_of(view)));
+            seen.gone.extend(gone(&change));
+        }
+        seen
     }
 
     /// Says whether everything has been told at least once.
@@ -417,6 +427,19 @@ fn task_of(view: &ServiceView) -> Option<Task> {
     let app_id = view.app_id.as_deref()?;
     (service_name(app_id) == *view.name)
         .then(|| Task::App(Arc::clone(&view.namespace), app_id.into()))
+}
+
+/// The app whose Service a change took away, if it was an operator's; another one of the same name is another one.
+fn gone(change: &Change<ServiceView>) -> Option<Arc<str>> {
+    let before = change.before.as_ref()?;
+    let is_still_there = change
+        .after
+        .as_ref()
+        .is_some_and(|after| after.uid == before.uid);
+    let Some(Task::App(_namespace, app_id)) = task_of(before).filter(|_| !is_still_there) else {
+        return None;
+    };
+    before.is_ours(&app_id, &[]).then_some(app_id)
 }
 
 fn remove(service: &Arc<ServiceView>, app_id: &str) -> Plan {

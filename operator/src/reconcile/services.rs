@@ -9,7 +9,7 @@ use crate::cluster::watching::Which;
 use crate::cluster::{CallError, Place, Told, watch};
 use crate::index::mirror::Fact;
 use crate::index::pods::ENABLED;
-use crate::index::services::{Desired, MANAGER, Plan, ServiceView, Services, Task, stands};
+use crate::index::services::{Desired, MANAGER, Plan, Seen, ServiceView, Services, Task, stands};
 use crate::index::workloads::{Workload, WorkloadKind, WorkloadSpec, service_name};
 use crate::metrics::Written;
 use futures_util::StreamExt as _;
@@ -174,7 +174,16 @@ impl Reconciler {
     fn hear(&mut self, heard: Heard) {
         let tasks = match heard {
             Heard::Workload(kind, fact) => self.index.take_workload(kind, fact),
-            Heard::Service(fact) => self.index.take_service(fact),
+            Heard::Service(fact) => {
+                let Seen { tasks, gone } = self.index.take_service(fact);
+                if self.is_active {
+                    // The garbage collector's deletions count as well as ours (M-35).
+                    for app_id in gone {
+                        self.common.metrics.count_service(Written::Deleted, &app_id);
+                    }
+                }
+                tasks
+            }
         };
         if self.is_active {
             let now = self.common.now();
@@ -404,8 +413,6 @@ impl Work {
             .await;
         match deleted {
             Ok(()) => {
-                let metrics = &self.common.metrics;
-                metrics.count_service(Written::Deleted, &self.app_id);
                 info!(
                     target: SCOPE,
                     "Service {}/{} is deleted: {} {name} has no app {} any more",

@@ -85,6 +85,39 @@ async fn a_service_follows_its_workload() {
     rig.no_service("app2-dapr").await;
 }
 
+/// M-35: a Service that goes with its workload is counted, although it is not the operator who deletes it.
+#[tokio::test]
+async fn a_service_is_counted_when_it_comes_and_when_it_goes() {
+    let rig = Rig::start().await;
+    rig.reconcile_services(true);
+    let workload = rig.server.put(deployment("d1", app("app1")));
+    let service = rig.service("app1-dapr").await;
+    let exposition = rig.common.metrics.exposition();
+    let counted = |line: &str| {
+        let line = format!("dapr_operator_service_{line}");
+        let text = exposition();
+        text.lines().any(|have| have == line).then_some(())
+    };
+    rig.until("a count", |_| counted("created_total{app_id=\"app1\"} 1"))
+        .await;
+    // As the API server and the garbage collector do.
+    rig.server.delete(&workload);
+    rig.server.delete(&service);
+    rig.until("a count", |_| counted("deleted_total{app_id=\"app1\"} 1"))
+        .await;
+    rig.server.put(deployment("d2", app("app2")));
+    rig.service("app2-dapr").await;
+    // The operator's own deletion counts once as well.
+    rig.server.put(deployment("d2", json!({})));
+    rig.until("a count", |_| counted("deleted_total{app_id=\"app2\"} 1"))
+        .await;
+    rig.server.put(deployment("d3", app("last")));
+    rig.service("last-dapr").await;
+    for app in ["app1", "app2"] {
+        assert!(counted(&format!("deleted_total{{app_id=\"{app}\"}} 1")).is_some());
+    }
+}
+
 /// KO-15 alone: no write where nothing has to change.
 #[tokio::test]
 async fn an_unrelated_change_writes_nothing() {

@@ -115,6 +115,7 @@ impl Guard {
         info!(target: SCOPE_CA, "Generating self-signed CA certs and persisting to store");
         match self.store.commit(None, &state).await {
             Ok(()) => {
+                self.metrics.count_issuer_changed();
                 info!(target: SCOPE_CA, "Self-signed certs generated and persisted successfully");
                 Ok(())
             }
@@ -186,7 +187,7 @@ impl Guard {
             self.take(look).await;
             return wrote;
         }
-        self.metrics.issuer_changed.inc();
+        self.metrics.count_issuer_changed();
         if look.steps.is_empty() {
             warn!(target: SCOPE, "Issuer credentials changed; reloading");
         }
@@ -206,7 +207,7 @@ impl Guard {
             self.trouble = Some(cause);
             return;
         }
-        self.metrics.issuer_changed.inc();
+        self.metrics.count_issuer_changed();
         self.metrics.reload_failed.inc();
         warn!(target: SCOPE, "Issuer credentials changed; reloading");
         error!(target: SCOPE, "Issuer credentials cannot be used, the old ones stay in effect: {cause}");

@@ -133,7 +133,7 @@ impl JwtGuard {
         if is_same(&publish.borrow(), &issuer) {
             return;
         }
-        self.metrics.issuer_changed.inc();
+        self.metrics.count_issuer_changed();
         warn!(target: SCOPE, "JWT credentials changed; reloading");
         info!(target: SCOPE, "JWT key in use: {}", issuer.key_id());
         publish.send_replace(issuer);
@@ -161,7 +161,7 @@ impl JwtGuard {
         if matches!(error, JwtGuardError::Store(store) if store.is_out_of_reach()) {
             error!(target: SCOPE, "The JWT credentials stay in effect, but cannot be looked after: {cause}");
         } else {
-            self.metrics.issuer_changed.inc();
+            self.metrics.count_issuer_changed();
             self.metrics.reload_failed.inc();
             error!(target: SCOPE, "JWT credentials cannot be used, the old ones stay in effect: {cause}");
         }

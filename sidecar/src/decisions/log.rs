@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use ironside_chassis::{Clock, Tick};
 use ironside_telemetry::{escaped, metrics::Outcome};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{
     Decisions,
@@ -22,6 +22,16 @@ const AUDIT: &str = "dapr.acl.audit";
 const LOG: &str = "dapr.acl";
 /// How often it is looked for counts that nothing else brings up.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Writes a line: a refusal at level warn, what objects under audit would change at level info (L-16).
+macro_rules! audited {
+    ($outcome:expr, $fields:tt, $message:expr) => {
+        match $outcome {
+            Outcome::Allow | Outcome::Deny => warn!(target: AUDIT, $fields, "{}", $message),
+            Outcome::WouldDeny | Outcome::WouldAllow => info!(target: AUDIT, $fields, "{}", $message),
+        }
+    };
+}
 
 /// Writes what is to be said of a decision that refused, or that objects under audit would change.
 pub(super) fn told(throttle: &Throttle, now: Tick, record: &Record<'_>) {
@@ -67,8 +77,8 @@ fn line(throttle: &Throttle, now: Tick, record: &Record<'_>, said: &Said<'_>) {
         Outcome::WouldAllow => "access would be allowed",
     };
     let policy = Some(said.policy).filter(|name| !name.is_empty());
-    info!(
-        target: AUDIT,
+    audited!(
+        said.outcome,
         {
             decision = said.outcome.as_str(),
             reason = said.reason.as_str(),
@@ -82,7 +92,7 @@ fn line(throttle: &Throttle, now: Tick, record: &Record<'_>, said: &Said<'_>) {
             protocol = record.protocol.as_str(),
             trace.id = record.trace.map(display),
         },
-        "{message}"
+        message
     );
 }
 
@@ -99,14 +109,14 @@ fn summed(summary: &Summary) {
         verb,
     }) = about
     else {
-        return info!(
+        return warn!(
             target: AUDIT,
             { suppressed = count, peer.id = caller.as_deref() },
             "more refusals of other operations were counted, not written"
         );
     };
-    info!(
-        target: AUDIT,
+    audited!(
+        *outcome,
         {
             suppressed = count,
             decision = outcome.as_str(),

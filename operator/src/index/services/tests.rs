@@ -25,6 +25,11 @@ fn observe(services: &mut Services, object: &Value) {
     services.take_service(Fact::Is(key, ServiceView::of(object)));
 }
 
+fn lose(services: &mut Services, name: &str) -> Vec<Arc<str>> {
+    let key = ("ns".into(), name.into());
+    services.take_service(Fact::Gone(key)).gone
+}
+
 fn plan(services: &Services, app_id: &str) -> Plan {
     services.plan(&"ns".into(), &app_id.into(), true)
 }
@@ -149,6 +154,29 @@ fn a_service_goes_when_its_workload_wants_none() {
         panic!("it is to go");
     };
     assert_eq!(owner, (kind, "d1".into(), "uid-d1".into()));
+}
+
+/// M-35: a Service of an operator's counts as gone, whoever took it away; somebody's own does not.
+#[test]
+fn a_service_that_is_gone_is_told_once() {
+    let mut services = Services::default();
+    deploy(&mut services, "d1", "app1");
+    let mut object = stored(&desired(&services, "app1"));
+    observe(&mut services, &object);
+    object["metadata"]["annotations"]["x"] = "y".into();
+    observe(&mut services, &object);
+    assert_eq!(lose(&mut services, "app1-dapr"), ["app1".into()]);
+    assert!(lose(&mut services, "app1-dapr").is_empty());
+    observe(&mut services, &object);
+    // Its successor is all that the watch has told of its end.
+    object["metadata"]["uid"] = "another".into();
+    let key = ("ns".into(), "app1-dapr".into());
+    let seen = services.take_service(Fact::Is(key, ServiceView::of(&object)));
+    assert_eq!(seen.gone, ["app1".into()]);
+    assert_eq!(seen.tasks, [app("app1")]);
+    object["spec"]["clusterIP"] = "10.0.0.7".into();
+    observe(&mut services, &object);
+    assert!(lose(&mut services, "app1-dapr").is_empty());
 }
 
 /// KO-10.

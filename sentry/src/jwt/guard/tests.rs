@@ -148,7 +148,7 @@ async fn a_changed_key_is_swapped_and_a_bad_one_is_not() {
     );
     assert_eq!(
         (
-            rig.metrics.issuer_changed.get(),
+            rig.metrics.issuer_changed(),
             rig.metrics.reload_failed.get()
         ),
         (1, 1)
@@ -169,14 +169,14 @@ async fn a_changed_key_is_swapped_and_a_bad_one_is_not() {
     assert!(issuer.borrow().set().to_json().contains(&first));
     assert_eq!(
         (
-            rig.metrics.issuer_changed.get(),
+            rig.metrics.issuer_changed(),
             rig.metrics.reload_failed.get()
         ),
         (2, 1)
     );
 
     guard.refresh(&publish, Woken::Change).await;
-    assert_eq!(rig.metrics.issuer_changed.get(), 2, "the same is no news");
+    assert_eq!(rig.metrics.issuer_changed(), 2, "the same is no news");
 
     for file in ["jwt.key", "jwks.json"] {
         fs::remove_file(rig.path(file)).unwrap();

@@ -97,7 +97,7 @@ async fn what_was_missed_is_found_within_two_minutes() {
     assert_eq!(issuer.borrow().key_id(), first);
     let counted = || {
         let metrics = &rig.metrics;
-        (metrics.issuer_changed.get(), metrics.reload_failed.get())
+        (metrics.issuer_changed(), metrics.reload_failed.get())
     };
     assert_eq!(counted(), (0, 0), "a store that is away holds no bad key");
 
