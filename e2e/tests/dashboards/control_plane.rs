@@ -27,6 +27,19 @@ const SYSTEM: &str = "dapr-system";
 const SENTRY: &str = "spiffe://cluster.local/ns/dapr-system/dapr-sentry";
 const WEBHOOK: &str = "dapr-sidecar-injector.dapr-system.svc";
 
+/// The Secret from which Sentry takes root and issuer.
+fn credentials(ca: &Ca) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "dapr-trust-bundle", "namespace": SYSTEM},
+        "data": {
+            "ca.crt": STANDARD.encode(ca.root_pem()),
+            "issuer.crt": STANDARD.encode(ca.issuer_pem()),
+            "issuer.key": STANDARD.encode(ca.issuer_key_pem()),
+        },
+    })
+}
+
 /// The machine that everything runs on.
 struct Cluster {
     world: World,
@@ -78,6 +91,10 @@ pub(crate) async fn scrape() -> Result<Vec<Page>> {
         .reviews(webhook)
         .await
         .inspect_err(|_| injector.program.show())?;
+    cluster.server.put(credentials(&cluster.ca.new_issuer()));
+    sentry
+        .until(&["dapr_sentry_issuercert_changed_total 1"])
+        .await?;
     let mut pages = Vec::new();
     for running in [&sentry, &operator, &injector, &sidecar] {
         pages.push(running.page().await?);
@@ -110,12 +127,7 @@ impl Cluster {
     fn new() -> Self {
         let (world, ca, server) = (World::new(), Ca::new(), ApiServer::start_tls());
         let bundle = json!({"name": "dapr-trust-bundle", "namespace": SYSTEM});
-        let data = json!({
-            "ca.crt": STANDARD.encode(ca.root_pem()),
-            "issuer.crt": STANDARD.encode(ca.issuer_pem()),
-            "issuer.key": STANDARD.encode(ca.issuer_key_pem()),
-        });
-        server.put(json!({"apiVersion": "v1", "kind": "Secret", "metadata": bundle, "data": data}));
+        server.put(credentials(&ca));
         server.put(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": bundle}));
         let sentry = ports::free();
         let mtls = json!({
