@@ -64,7 +64,16 @@ pub(crate) async fn scrape() -> Result<Vec<Page>> {
     let sick = probed(app("sick", bad.port()));
     let mute = probed(app("mute", greeter.port()).protocol("grpc"));
     let shop = Spec::new("shop").mtls(&sentry).resource("r.yaml", POLICIES);
-    let shop = shop.configure("  metrics: {recordErrorCodes: true}\n");
+    // One exporter delivers, nobody listens where the other sends.
+    let nobody = ports::free();
+    let shop = shop.configure(&format!(
+        "  metrics: {{recordErrorCodes: true}}
+  tracing:
+    samplingRate: \"1\"
+    stdout: true
+    zipkin: {{endpointAddress: \"http://127.0.0.1:{nobody}/api/v2/spans\"}}
+"
+    ));
     let (orders, broken, fragile, greeting, sick, mute, shop) = tokio::try_join!(
         orders.ready(&world),
         broken.ready(&world),
@@ -83,6 +92,10 @@ pub(crate) async fn scrape() -> Result<Vec<Page>> {
         &["dapr_http_healthprobes_completed_count{", "status=\"503\""],
     )
     .await?;
+    for outcome in ["exported_total{", "dropped_total{"] {
+        let name = format!("dapr_runtime_trace_spans_{outcome}");
+        until(&shop, &[name.as_str()]).await?;
+    }
     until(&mute, &["dapr_grpc_io_healthprobes_completed_count{"]).await?;
     let mut pages = Vec::new();
     for sidecar in all {

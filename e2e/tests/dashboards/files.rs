@@ -285,6 +285,8 @@ fn boards_answer_what_people_look_for() {
                 "dapr_runtime_accesscontrol_decisions_total",
                 "dapr_resiliency_cb_state",
                 "dapr_resiliency_retries_total",
+                "dapr_runtime_trace_spans_exported_total",
+                "dapr_runtime_trace_spans_dropped_total",
             ][..],
         ),
         (
