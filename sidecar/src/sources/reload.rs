@@ -4,26 +4,13 @@
 //! published; a bad edit keeps the last good one and says in one line what to correct. The reference restarts
 //! its runtime for most edits and closes its ports; here they stay. Source: process-interface 2.9.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use ironside_chassis::Clock;
 use ironside_policy::PolicySet;
-use ironside_resources::{
-    AccessControl, Configuration,
-    access_control::Mode,
-    configuration,
-    loader::{self, Loaded},
-};
+use ironside_resources::{configuration, loader::Loaded};
 use ironside_telemetry::metrics::Metrics;
-use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode},
-};
+use notify::Event;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -38,12 +25,15 @@ use super::{
     stream::{Streamed, Update},
 };
 use crate::live::{Live, PolicySnapshot};
+use report::{find_policy, report};
+pub(crate) use watched::Watch;
+use watched::{Watched, is_edit};
 
+mod report;
 #[cfg(test)]
 mod tests;
+mod watched;
 
-/// Events within so long are one edit (process-interface 2.9).
-const DEBOUNCE: Duration = Duration::from_millis(5);
 /// Quiet time before an object of access control counts as removed: editors delete and create.
 const REMOVAL_QUIET: Duration = Duration::from_millis(50);
 /// Longest delay of a removal while other files change.
@@ -469,187 +459,4 @@ async fn next(updates: &mut Option<mpsc::Receiver<Update>>) -> Option<Update> {
 fn kept(cause: &DiskError) -> Reloaded {
     error!(target: LOG, "an edit cannot be used: {cause}; the last good state stays in force until the file is corrected");
     Reloaded::Kept
-}
-
-/// One line for each resource that came, changed or went, in the reference's words.
-fn report(before: &Snapshot, after: &Snapshot) {
-    let line = |kind: &str, event: &str, name: &str| {
-        info!(target: "dapr.runtime.hotreload.reconciler", "Received {kind} {event} event: {name}");
-    };
-    let component = |c: &ironside_resources::Component| c.log_name().to_string();
-    for (event, name) in changes(
-        &before.loaded.components,
-        &after.loaded.components,
-        |list, wanted| list.iter().position(|c| c.name == wanted.name),
-        component,
-    ) {
-        line("Component", event, &name);
-    }
-    let endpoint = |e: &ironside_resources::HttpEndpoint| e.name.clone();
-    for (event, name) in changes(
-        &before.loaded.http_endpoints,
-        &after.loaded.http_endpoints,
-        |list, wanted| list.iter().position(|e| e.name == wanted.name),
-        endpoint,
-    ) {
-        line("HTTPEndpoint", event, &name);
-    }
-    let resiliency = |r: &ironside_resources::Resiliency| r.name.clone();
-    for (event, name) in changes(
-        &before.loaded.resiliencies,
-        &after.loaded.resiliencies,
-        |list, wanted| {
-            let place = (&wanted.namespace, &wanted.name);
-            let mut list = list.iter();
-            list.position(|r| (&r.namespace, &r.name) == place)
-        },
-        resiliency,
-    ) {
-        line("Resiliency", event, &name);
-    }
-    policy_report(
-        &before.loaded.access_controls,
-        &after.loaded.access_controls,
-    );
-    if before.configuration != after.configuration {
-        let name = after.configuration_name().unwrap_or("--config");
-        line("Configuration", "UPDATED", name);
-    }
-    for key in fixed(&before.configuration, &after.configuration) {
-        warn!(target: LOG, "{key} has changed: that takes effect when this sidecar is started again");
-    }
-}
-
-/// What of a Configuration is read at the start only.
-fn fixed(before: &Configuration, after: &Configuration) -> Vec<&'static str> {
-    let mut keys = Vec::new();
-    if before.spec.name_resolution != after.spec.name_resolution {
-        keys.push("spec.nameResolution");
-    }
-    if before.metric() != after.metric() {
-        keys.push("spec.metrics");
-    }
-    keys
-}
-
-/// As above; the removal of the last one opens the app (security M8).
-fn policy_report(before: &[AccessControl], after: &[AccessControl]) {
-    for (event, name) in changes(before, after, find_policy, |p| p.name.clone()) {
-        info!(target: "dapr.runtime.hotreload.reconciler", "Received AccessControl {event} event: {name}");
-    }
-    let decides =
-        |list: &[AccessControl]| list.iter().any(|policy| policy.spec.mode == Mode::Enforce);
-    if decides(before) && !decides(after) {
-        warn!(target: LOG, "the last AccessControl for this app is gone: callers that the Configuration does not refuse are allowed");
-    }
-}
-
-fn find_policy(list: &[AccessControl], wanted: &AccessControl) -> Option<usize> {
-    let mut list = list.iter();
-    list.position(|item| (&item.namespace, &item.name) == (&wanted.namespace, &wanted.name))
-}
-
-/// Deleted first, then updated, then created (process-interface 2.9).
-fn changes<T: PartialEq>(
-    before: &[T],
-    after: &[T],
-    find: impl Fn(&[T], &T) -> Option<usize>,
-    log_name: impl Fn(&T) -> String,
-) -> Vec<(&'static str, String)> {
-    let deleted = before
-        .iter()
-        .filter(|item| find(after, item).is_none())
-        .map(|item| ("DELETED", log_name(item)));
-    let mut later: Vec<(&'static str, String)> = deleted.collect();
-    let mut created = Vec::new();
-    for item in after {
-        match find(before, item).and_then(|at| before.get(at)) {
-            None => created.push(("CREATED", log_name(item))),
-            Some(old) if old != item => later.push(("UPDATED", log_name(item))),
-            Some(_) => {}
-        }
-    }
-    later.append(&mut created);
-    later
-}
-
-/// Reading a file is no edit: our own reload reads them all.
-fn is_edit(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
-        EventKind::Any
-        | EventKind::Create(_)
-        | EventKind::Modify(_)
-        | EventKind::Remove(_)
-        | EventKind::Other => true,
-    }
-}
-
-/// Which names in the watched directories mean something: a log file beside a `--config` file does not.
-#[derive(Debug)]
-struct Watched {
-    configurations: Vec<OsString>,
-    directories: Vec<PathBuf>,
-}
-
-// === impl Watched ===
-
-impl Watched {
-    fn new(configurations: &[PathBuf], directories: &[PathBuf]) -> Self {
-        let name = |path: &PathBuf| path.file_name().map(OsString::from);
-        Self {
-            configurations: configurations.iter().filter_map(name).collect(),
-            directories: directories.to_vec(),
-        }
-    }
-
-    /// True if an event at these paths may be an edit; one without a path may be any.
-    fn concerns(&self, paths: &[PathBuf]) -> bool {
-        let concerns = |path: &PathBuf| {
-            let Some(name) = path.file_name() else {
-                return true;
-            };
-            let text = name.to_string_lossy();
-            // `..data` is how a mounted volume replaces all of its files at once.
-            text.starts_with("..")
-                || loader::is_yaml_name(&text)
-                || self.configurations.iter().any(|file| file == name)
-                || self.directories.contains(path)
-        };
-        paths.is_empty() || paths.iter().any(concerns)
-    }
-}
-
-/// A running watch, if there is one.
-pub(crate) struct Watch {
-    watcher: Option<RecommendedWatcher>,
-    edits: mpsc::Receiver<()>,
-}
-
-impl Watch {
-    /// Waits for what belongs to the same edit.
-    async fn debounce(&mut self) {
-        tokio::time::sleep(DEBOUNCE).await;
-        while self.edits.try_recv().is_ok() {}
-    }
-
-    fn add(
-        &mut self,
-        configurations: &[PathBuf],
-        directories: &[PathBuf],
-    ) -> Result<(), notify::Error> {
-        let Some(watcher) = &mut self.watcher else {
-            return Ok(());
-        };
-        // The directory of a file is watched, because editors replace files instead of writing into them.
-        let parents = configurations.iter().map(|path| match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            Some(_) | None => Path::new("."),
-        });
-        for path in parents.chain(directories.iter().map(PathBuf::as_path)) {
-            watcher.watch(path, RecursiveMode::NonRecursive)?;
-        }
-        Ok(())
-    }
 }

@@ -7,7 +7,7 @@ use ironside_resources::access_control;
 use ironside_telemetry::metrics::Settings;
 use tokio::sync::oneshot;
 
-use super::*;
+use super::{report::changes, *};
 use crate::{
     config::env::Environment,
     sources::{
