@@ -62,9 +62,6 @@ pub(super) enum StartError {
     /// A file.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// A watch on files.
-    #[error("failed to watch files: {0}")]
-    Watch(#[from] notify::Error),
     /// The announced host makes no address.
     #[error("cannot announce {host:?}: {cause}")]
     Announce {
@@ -248,7 +245,7 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
         said: [compiled.warnings, compiled.errors].concat(),
     };
     let updates = streaming(&shared, held.as_ref(), tasks);
-    let hangup = reloading(disk, snapshot, told, updates, tasks)?;
+    let hangup = reloading(disk, snapshot, told, updates, tasks);
     let served = serve(&shared, held, internal, tasks, &fatal_sender).await?;
     let app_up = getting_ready(&shared, began, tasks);
     Ok(Running {
@@ -385,19 +382,19 @@ fn reloading(
     told: Told,
     updates: Option<mpsc::Receiver<Update>>,
     tasks: &Tasks,
-) -> Result<mpsc::Sender<()>, StartError> {
+) -> mpsc::Sender<()> {
     let (hangup, asked) = mpsc::channel(1);
     let is_unasked = disk.is_operator_unasked();
     let mut reloader = Reloader::new(disk, snapshot, told, asked);
     if updates.is_some() || is_unasked {
         reloader = reloader.streaming(updates);
     }
-    let watch = reloader.watch()?;
+    let watch = reloader.watch();
     if reloader.watches() {
         lines::hot_reload();
     }
     tasks.spawn("reload", reloader.run(watch, tasks.token()));
-    Ok(hangup)
+    hangup
 }
 
 /// Takes the API ports and starts the threads that serve all of them.

@@ -10,7 +10,6 @@ use ironside_chassis::Clock;
 use ironside_policy::PolicySet;
 use ironside_resources::{configuration, loader::Loaded};
 use ironside_telemetry::metrics::Metrics;
-use notify::Event;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -27,7 +26,6 @@ use super::{
 use crate::live::{Live, PolicySnapshot};
 use report::{find_policy, report};
 pub(crate) use watched::Watch;
-use watched::{Watched, is_edit};
 
 mod report;
 #[cfg(test)]
@@ -137,38 +135,12 @@ impl Reloader {
 
     /// Starts the watch, so that no edit after this is missed. Where there are no files there is none; where the
     /// system has no more watches, files are looked at now and then all the same.
-    ///
-    /// # Errors
-    /// The system's, when a directory cannot be watched.
-    pub(crate) fn watch(&self) -> Result<Watch, notify::Error> {
-        let (sender, edits) = mpsc::channel(1);
-        let files = self.disk.files();
-        let mut watch = Watch {
-            watcher: None,
-            edits,
-        };
-        if files.configurations.is_empty() && files.resources.is_empty() {
-            return Ok(watch);
-        }
-        let watched = Watched::new(&files.configurations, &files.resources);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if event.is_ok_and(|event| !is_edit(event.kind) || !watched.concerns(&event.paths)) {
-                return;
-            }
-            // A full channel says already that something changed.
-            let _already = sender.try_send(());
-        });
-        match watcher {
-            Ok(watcher) => watch.watcher = Some(watcher),
-            // All sidecars of a node share what the system gives to one user.
-            Err(cause) => {
-                warn!(target: LOG, "files cannot be watched ({cause}); they are looked at every {:?}", files.relist);
-            }
-        }
+    pub(crate) fn watch(&self) -> Watch {
+        let mut watch = Watch::new();
         if self.watches() {
-            watch.add(&files.configurations, &files.resources)?;
+            watch.follow(self.disk.files());
         }
-        Ok(watch)
+        watch
     }
 
     /// Reloads until `stop` is cancelled.
@@ -182,7 +154,7 @@ impl Reloader {
                     self.follow(update);
                     continue;
                 }
-                Some(()) = watch.edits.recv() => {
+                () = watch.edit() => {
                     watch.debounce().await;
                     false
                 }
@@ -208,8 +180,7 @@ impl Reloader {
             }
             if self.watches() {
                 // Directories that were replaced are watched anew; the others are already.
-                let files = self.disk.files();
-                let _gone = watch.add(&files.configurations, &files.resources);
+                watch.follow(self.disk.files());
             }
         }
     }
@@ -322,7 +293,7 @@ impl Reloader {
 
     /// Waits while files change. What else is edited meanwhile takes effect: only objects that are gone wait.
     async fn until_quiet(&mut self, watch: &mut Watch) {
-        while let Ok(Some(())) = tokio::time::timeout(REMOVAL_QUIET, watch.edits.recv()).await {
+        while let Ok(()) = tokio::time::timeout(REMOVAL_QUIET, watch.edit()).await {
             watch.debounce().await;
             let mut found = self.look(false);
             self.keep_removed(&mut found);

@@ -1,10 +1,18 @@
 //! Edits in a temporary folder, good and bad.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ironside_chassis::Tasks;
 use ironside_resources::access_control;
 use ironside_telemetry::metrics::Settings;
+use notify::Watcher;
 use tokio::sync::oneshot;
 
 use super::{report::changes, *};
@@ -66,7 +74,7 @@ async fn edits_are_published_and_bad_ones_keep_the_last_good_state() {
     let (hangup, asked) = mpsc::channel(1);
     let reloader = Reloader::new(disk, snapshot, told(sender), asked);
     let tasks = Tasks::new();
-    let watch = reloader.watch().unwrap();
+    let watch = reloader.watch();
     tasks.spawn("reload", reloader.run(watch, tasks.token()));
 
     folder.write("ep.yaml", &endpoint("ep", "http://127.0.0.1:1"));
@@ -110,7 +118,106 @@ fn without_files_nothing_is_watched() {
     let (sender, _live) = watch::channel(Arc::new(first.live));
     let (_hangup, asked) = mpsc::channel(1);
     let reloader = Reloader::new(disk, snapshot, told(sender), asked);
-    assert!(reloader.watch().unwrap().watcher.is_none());
+    assert!(!reloader.watch().is_on());
+}
+
+/// What a node gives to all of its sidecars together.
+#[derive(Debug, Default)]
+struct Node {
+    /// Whether it has watchers.
+    instances: AtomicBool,
+    /// Whether a further directory may be watched.
+    watches: AtomicBool,
+    watched: Mutex<Vec<PathBuf>>,
+}
+
+/// A watcher of such a node, which tells nothing.
+#[derive(Debug)]
+struct Spent(Arc<Node>);
+
+impl Watcher for Spent {
+    fn new<F: notify::EventHandler>(_: F, _: notify::Config) -> notify::Result<Self> {
+        Ok(Self(Arc::default()))
+    }
+
+    fn watch(&mut self, path: &Path, _mode: notify::RecursiveMode) -> notify::Result<()> {
+        // The first one of all fails alone.
+        let mut watched = self.0.watched.lock().unwrap();
+        if !self.0.watches.load(Ordering::Relaxed) && path.ends_with("first") {
+            return Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch));
+        }
+        watched.push(path.to_owned());
+        Ok(())
+    }
+
+    fn unwatch(&mut self, _path: &Path) -> notify::Result<()> {
+        Ok(())
+    }
+
+    fn kind() -> notify::WatcherKind {
+        notify::WatcherKind::NullWatcher
+    }
+}
+
+/// A node without free watches stops no sidecar: files are looked at, and watched once there is room.
+#[tokio::test]
+async fn a_node_without_watches_stops_nothing() {
+    let folder = Folder::new();
+    let first = folder.write("first.tmp", "").with_file_name("first");
+    std::fs::create_dir(&first).unwrap();
+    let words = [
+        "--resources-path",
+        first.to_str().unwrap(),
+        "--resources-path",
+        folder.resources(),
+        "--hot-reload-reconcile-interval",
+        "20ms",
+    ];
+    let disk = folder.disk(&words, Environment::default());
+    let snapshot = disk.read().unwrap();
+    let compiled = disk.compile(&snapshot, &Streamed::Absent, None).unwrap();
+    let (sender, mut live) = watch::channel(Arc::new(compiled.live));
+    let (_hangup, asked) = mpsc::channel(1);
+    let node = Arc::new(Node::default());
+    let of = Arc::clone(&node);
+    let mut watch = Watch::by(Box::new(move |_watched, _sender| {
+        if of.instances.load(Ordering::Relaxed) {
+            return Ok(Box::new(Spent(Arc::clone(&of))));
+        }
+        let cause = std::io::Error::from_raw_os_error(24);
+        Err(notify::Error::io(cause))
+    }));
+    watch.follow(disk.files());
+    assert!(!watch.is_on());
+    let tasks = Tasks::new();
+    let reloader = Reloader::new(disk, snapshot, told(sender), asked);
+    tasks.spawn("reload", reloader.run(watch, tasks.token()));
+
+    folder.write("a.yaml", &endpoint("a", "http://127.0.0.1:1"));
+    let mut is_there = async |name: &str| {
+        let there = |live: &Live| live.endpoints.contains_key(name).then_some(());
+        until(&mut live, there).await;
+    };
+    is_there("a").await;
+    // No directory beyond those that are watched.
+    node.instances.store(true, Ordering::Relaxed);
+    folder.write("b.yaml", &endpoint("b", "http://127.0.0.1:1"));
+    is_there("b").await;
+    let watches = async |path: &Path| {
+        let is_watched = || node.watched.lock().unwrap().iter().any(|one| one == path);
+        let watched = async {
+            while !is_watched() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let watched = tokio::time::timeout(Duration::from_secs(30), watched).await;
+        watched.expect("watched in time");
+    };
+    watches(Path::new(folder.resources())).await;
+    assert!(!node.watched.lock().unwrap().contains(&first));
+    node.watches.store(true, Ordering::Relaxed);
+    watches(&first).await;
+    assert!(tasks.shutdown(Duration::from_secs(30)).await.is_empty());
 }
 
 /// The line of a bad edit must not be the cause of the next one.
@@ -189,23 +296,6 @@ async fn a_removal_waits_alone() {
     assert!(!reloader.keep_removed(&mut found));
     assert_eq!(reloader.take(found, false), Reloaded::Kept);
     assert_eq!(objects(), ["b", "c"]);
-}
-
-#[test]
-fn only_files_that_are_read_are_watched() {
-    let watched = Watched::new(&["/etc/d/conf".into()], &["/res".into()]);
-    for (path, concerns) in [
-        ("/etc/d/conf", true),
-        ("/etc/d/daprd.log", false),
-        ("/etc/d/..data", true),
-        ("/res/a.yaml", true),
-        ("/res/b.YML", true),
-        ("/res/a.yaml.swp", false),
-        ("/res", true),
-    ] {
-        assert_eq!(watched.concerns(&[path.into()]), concerns, "{path}");
-    }
-    assert!(watched.concerns(&[]), "the kernel lost count");
 }
 
 #[test]

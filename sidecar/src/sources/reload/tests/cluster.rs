@@ -173,7 +173,7 @@ async fn without_hot_reload_edits_wait() {
         _folder,
     } = Rig::new(&[off(1, one)]);
     let tasks = Tasks::new();
-    let watch = reloader.watch().unwrap();
+    let watch = reloader.watch();
     tasks.spawn("reload", reloader.run(watch, tasks.token()));
     states.send_replace(state(&[off(2, two)]));
     for _ in 0..100 {
@@ -250,7 +250,7 @@ async fn what_arrives_late_is_taken_though_nothing_is_watched() {
     } = Rig::of(State::partly(objects(&[fixed])));
     assert!(!reloader.watches());
     states.send_replace(state(&[fixed, endpoint_row(1, good)]));
-    let watch = reloader.watch().unwrap();
+    let watch = reloader.watch();
     let stop = CancellationToken::new();
     let run = reloader.run(watch, stop.clone());
     let taken = async {
