@@ -392,7 +392,10 @@ impl Call<'_> {
         {
             // The app at this address is gone.
             resolver.failed(&key.authority);
-            self.worker.shared.fleet.left(&key.authority);
+            self.worker
+                .shared
+                .fleet
+                .left_by(self.callee, &key.authority);
             return Err(Failure::Unreachable(status));
         }
         Ok(response)

@@ -100,12 +100,27 @@ impl Fleet {
         replicas
     }
 
-    /// The sidecar at this address told its callers to go: calls go elsewhere at once.
+    /// The sidecar at this address told its callers to go: calls go elsewhere at once, to whatever app.
     pub(crate) fn left(&self, authority: &Authority) {
-        let until = self.clock.monotonic().since_start() + PASSED_OVER;
         let apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
-        for replicas in apps.values().flat_map(HashMap::values) {
-            replicas.lock().balancer.shun(authority, until);
+        let all = apps.values().flat_map(HashMap::values);
+        let all: Vec<Arc<Replicas>> = all.map(Arc::clone).collect();
+        // Every call's choice waits for the lock.
+        drop(apps);
+        for replicas in all {
+            replicas.pass_over(authority);
+        }
+    }
+
+    /// This app is gone from this address: its next calls go elsewhere. Other apps are not asked about it, since it
+    /// may happen with each call.
+    pub(crate) fn left_by(&self, callee: &Callee, authority: &Authority) {
+        let apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = apps.get(&callee.namespace);
+        let replicas = known.and_then(|apps| apps.get(&callee.app_id)).cloned();
+        drop(apps);
+        if let Some(replicas) = replicas {
+            replicas.pass_over(authority);
         }
     }
 
@@ -176,6 +191,11 @@ impl Replicas {
     pub(crate) fn has_other(&self, tried: &Tried) -> bool {
         let now = self.now();
         self.lock().balancer.has_other(now, tried)
+    }
+
+    fn pass_over(&self, authority: &Authority) {
+        let until = self.now() + PASSED_OVER;
+        self.lock().balancer.shun(authority, until);
     }
 
     fn respond(&self, ticket: &mut Ticket, outcome: Outcome) {
@@ -315,5 +335,54 @@ mod tests {
             .pick(&other, Choice::default(), &mut tried)
             .unwrap();
         assert!(authority.port() > 6);
+    }
+
+    /// Calls that one app did not get concern nobody who calls another one.
+    #[test]
+    fn an_app_that_is_gone_is_passed_over_alone() {
+        let metrics = Arc::new(Metrics::disabled());
+        let fleet = Arc::new(Fleet::new(Clock::system(), metrics));
+        let other = Callee {
+            app_id: AppId::parse("c").unwrap(),
+            ..callee()
+        };
+        let of = addresses(&[1, 2]);
+        let (ours, theirs) = (fleet.of(&callee(), &of), fleet.of(&other, &of));
+        let gone = Authority::new("127.0.0.1", 1).unwrap();
+        // A call to the other app is choosing its address right now.
+        let busy = theirs.lock();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let asked = Arc::clone(&fleet);
+        let at = gone.clone();
+        let thread = std::thread::spawn(move || {
+            asked.left_by(&callee(), &at);
+            let _late = done.send(());
+        });
+        let waited = is_done.recv_timeout(Duration::from_secs(30));
+        drop(busy);
+        thread.join().unwrap();
+        assert!(waited.is_ok(), "it waited for another app");
+        let picked = |replicas: &Arc<Replicas>| {
+            let picked = replicas.pick(&of, Choice::default(), &mut Tried::default());
+            picked.unwrap().0.port()
+        };
+        assert!((0..200).all(|_| picked(&ours) == 2));
+        assert!((0..200).any(|_| picked(&theirs) == 1), "it is there");
+        // A sidecar that ends is passed over by all, and one that is busy does not hold up who chooses.
+        let busy = theirs.lock();
+        let asked = Arc::clone(&fleet);
+        let thread = std::thread::spawn(move || asked.left(&gone));
+        let (done, is_done) = std::sync::mpsc::channel();
+        let (choosing, of_third) = (Arc::clone(&fleet), Arc::clone(&of));
+        let chooser = std::thread::spawn(move || {
+            let _replicas = choosing.of(&callee(), &of_third);
+            let _late = done.send(());
+        });
+        let waited = is_done.recv_timeout(Duration::from_secs(30));
+        drop(busy);
+        thread.join().unwrap();
+        chooser.join().unwrap();
+        assert!(waited.is_ok());
+        assert!((0..200).all(|_| picked(&theirs) == 2));
     }
 }

@@ -151,7 +151,8 @@ impl Hop<'_> {
         if !is_undelivered {
             return failure;
         }
-        self.worker.shared.fleet.left(&self.key.authority);
+        let fleet = &self.worker.shared.fleet;
+        fleet.left_by(self.callee, &self.key.authority);
         if let Failure::Final(InvokeError::Hop(status)) = failure {
             return Failure::Unreachable(*status);
         }
