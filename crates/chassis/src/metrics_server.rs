@@ -16,7 +16,7 @@ use crate::Tasks;
 use crate::http_serve::{self, Answer, Bounds};
 use crate::process_stats;
 
-/// A scraper that does not read holds a whole text: few may, and not for long.
+/// A scraper that does not read holds a whole text: few may, and not for long. None of them keeps another one out.
 const BOUNDS: Bounds = Bounds {
     connections: 8,
     life: Some(Duration::from_secs(30)),
