@@ -47,8 +47,9 @@ const LIMITS: Limits = Limits {
     bytes: 48 * 1024 * 1024,
     bytes_each: 12 * 1024 * 1024,
     // Some reviews of pods, which have a few KiB.
-    bytes_least: 64 * 1024,
+    bytes_least: 32 * 1024,
 };
+const _: () = assert!(LIMITS.shared() >= 2 * LIMITS.bytes_each);
 /// What a client may send on a connection before it is read.
 const WINDOW: u32 = 256 * 1024;
 /// Reviews under way on one connection.

@@ -36,11 +36,11 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one address.
     pub connections_each: usize,
-    /// Bytes of requests in all.
+    /// Bytes of requests in all, what each address may hold in any case among them.
     pub bytes: usize,
     /// Bytes of requests of one address.
     pub bytes_each: usize,
-    /// What an address may hold of them however much the others do.
+    /// What an address may hold of them however much the others do: so much is kept free for every connection.
     pub bytes_least: usize,
 }
 
@@ -59,6 +59,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Book {
     all: Share,
+    /// What addresses hold beyond the least that each may.
+    shared: usize,
     each: HashMap<IpAddr, Share>,
     /// Who has a place, by the turn at which it came.
     seats: HashMap<u64, Arc<Seat>>,
@@ -100,6 +102,28 @@ pub struct Visit {
     bytes: usize,
 }
 
+// === impl Limits ===
+
+impl Limits {
+    /// What of this many bytes of one address is more than the least.
+    const fn beyond(&self, bytes: usize) -> usize {
+        bytes.saturating_sub(self.bytes_least)
+    }
+
+    /// Bytes that are no address's own: no more addresses hold any than there are connections, leaving ones included.
+    #[must_use]
+    pub const fn shared(&self) -> usize {
+        let own = (self.connections + self.leaving()).saturating_mul(self.bytes_least);
+        self.bytes.saturating_sub(own)
+    }
+
+    /// Connections that may be on the way out beside the others.
+    const fn leaving(&self) -> usize {
+        let part = self.connections / LEAVING_PART;
+        if part == 0 { 1 } else { part }
+    }
+}
+
 // === impl Guests ===
 
 impl Guests {
@@ -123,11 +147,9 @@ impl Guests {
         if held.connections >= limits.connections_each {
             return None;
         }
-        if book.all.connections >= limits.connections {
-            let most = limits.connections / LEAVING_PART;
-            if book.leaving >= most.max(1) || !book.unseat(held.connections) {
-                return None;
-            }
+        let is_full = book.all.connections >= limits.connections;
+        if is_full && (book.leaving >= limits.leaving() || !book.unseat(held.connections)) {
+            return None;
         }
         let id = self.0.turn.fetch_add(1, Ordering::Relaxed);
         let seat = Arc::new(Seat {
@@ -152,22 +174,31 @@ impl Inner {
     }
 
     fn take(&self, address: IpAddr, bytes: usize) -> bool {
+        let limits = self.limits;
         let mut book = self.book();
-        let held = book.each.get(&address).copied().unwrap_or_default();
-        let fits =
-            |held: usize, limit: usize| held.checked_add(bytes).is_some_and(|sum| sum <= limit);
-        let is_little = fits(held.bytes, self.limits.bytes_least);
-        let is_room = fits(book.all.bytes, self.limits.bytes);
-        if !(is_little || is_room && fits(held.bytes, self.limits.bytes_each)) {
+        let held = book.each.get(&address).copied().unwrap_or_default().bytes;
+        let Some(sum) = held.checked_add(bytes) else {
+            return false;
+        };
+        let beyond = limits.beyond(sum) - limits.beyond(held);
+        if sum > limits.bytes_each.max(limits.bytes_least)
+            || book.shared.saturating_add(beyond) > limits.shared()
+        {
             return false;
         }
+        book.shared += beyond;
         book.all.bytes += bytes;
         book.each.entry(address).or_default().bytes += bytes;
         true
     }
 
     fn give(&self, address: IpAddr, back: Share) {
-        self.book().give(address, back);
+        let mut book = self.book();
+        let held = book.each.get(&address).copied().unwrap_or_default().bytes;
+        let left = held.saturating_sub(back.bytes);
+        let beyond = self.limits.beyond(held) - self.limits.beyond(left);
+        book.shared = book.shared.saturating_sub(beyond);
+        book.give(address, back);
     }
 }
 

@@ -47,10 +47,12 @@ const MAX_REVIEW: usize = 32 * 1024 * 1024;
 const LIMITS: Limits = Limits {
     connections: 64,
     connections_each: 16,
-    bytes: 2 * MAX_REVIEW,
+    bytes: 2 * MAX_REVIEW + 8 * 1024 * 1024,
     bytes_each: MAX_REVIEW,
-    bytes_least: 256 * 1024,
+    // Reviews of some objects, which have a few KiB.
+    bytes_least: 64 * 1024,
 };
+const _: () = assert!(LIMITS.shared() >= 2 * LIMITS.bytes_each);
 /// Reviews under way on one connection.
 const MAX_STREAMS: u32 = 4;
 /// What a client may send on a connection before it is read.
