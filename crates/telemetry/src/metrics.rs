@@ -34,7 +34,7 @@ pub use relabel::{RuleError, Rules};
 pub use resiliency::{
     AttemptsMeter, BreakerMeter, BreakerState, EndpointState, PolicyKind, PolicyLabels, PolicyMeter,
 };
-pub use security::{AclCaller, AclOutcome, AclScope, RotationFailure};
+pub use security::{AclCaller, AclOutcome, AclScope, ComponentFailure, RotationFailure};
 pub use traces::{SpanExporter, SpanLoss};
 pub use words::grpc_code_name;
 
@@ -378,6 +378,11 @@ impl Metrics {
     /// A component of this type was started.
     pub fn component_started(&self, kind: &str) {
         self.with(|inner| inner.security.component_started(kind));
+    }
+
+    /// A component of this type and name could not be started.
+    pub fn component_failed(&self, kind: &str, why: ComponentFailure, name: &str) {
+        self.with(|inner| inner.security.component_failed(kind, why, name));
     }
 
     /// An error was answered; counted only where the configuration says so.

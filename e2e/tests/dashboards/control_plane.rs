@@ -357,6 +357,14 @@ impl Cluster {
             "metadata": {"name": "late", "namespace": "shop", "generation": 1},
             "spec": {"policies": {"timeouts": {"t": "soon"}}, "targets": {"apps": {}}},
         }));
+        self.server.put(json!({
+            "apiVersion": "dapr.io/v1alpha1", "kind": "Resiliency",
+            "metadata": {"name": "good", "namespace": "shop", "generation": 3},
+            "spec": {"policies": {}, "targets": {"apps": {}}},
+        }));
+        sidecar
+            .until(&["dapr_runtime_resource_generation{", "name=\"good\"", "} 3"])
+            .await?;
         sidecar
             .until(&[
                 "dapr_runtime_resources_refused{",

@@ -29,6 +29,26 @@ const RULES: &str = "  accessControl:
       - {name: /secret, httpVerb: ['*'], action: deny}
 ";
 
+/// Nobody but an app that there is none of may call.
+const CLOSED: &str = "  accessControl:
+    defaultAction: deny
+    trustDomain: public
+    policies:
+    - {appId: friend, trustDomain: public, namespace: default, defaultAction: allow}
+";
+
+/// A component that is in service, and one of a kind that is not offered.
+const COMPONENTS: &str = "apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {name: upper}
+spec: {type: middleware.http.uppercase, version: v1}
+---
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {name: filter}
+spec: {type: middleware.http.wasm, version: v1}
+";
+
 /// A retry that gives up, and a breaker that opens.
 const POLICIES: &str = "apiVersion: dapr.io/v1alpha1
 kind: Resiliency
@@ -61,9 +81,12 @@ pub(crate) async fn scrape() -> Result<Vec<Page>> {
     let broken = app("broken", bad.port());
     let fragile = app("fragile", bad.port());
     let greeting = app("greeter", greeter.port()).protocol("grpc");
-    let sick = probed(app("sick", bad.port()));
+    let sick = probed(app("sick", bad.port())).configure(CLOSED);
     let mute = probed(app("mute", greeter.port()).protocol("grpc"));
-    let shop = Spec::new("shop").mtls(&sentry).resource("r.yaml", POLICIES);
+    let shop = Spec::new("shop")
+        .mtls(&sentry)
+        .resource("r.yaml", POLICIES)
+        .resource("c.yaml", COMPONENTS);
     // One exporter delivers, nobody listens where the other sends.
     let nobody = ports::free();
     let shop = shop.configure(&format!(
@@ -86,6 +109,13 @@ pub(crate) async fn scrape() -> Result<Vec<Page>> {
     // One of two addresses is dead.
     lose(&world, "orders")?;
     load(&shop).await?;
+    let denied = || async {
+        let request = Request::get("/v1.0/invoke/sick/method/x");
+        shop.send(&request).await.ok()?;
+        let name = "dapr_runtime_acl_global_policy_action_blocked_total{";
+        page(&sick).await.ok()?.says(&[name]).then_some(())
+    };
+    wait::until("a caller that nobody knows", wait::LONG, denied).await?;
     let all = [&orders, &broken, &fragile, &greeting, &sick, &mute, &shop];
     until(
         &sick,

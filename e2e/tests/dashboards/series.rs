@@ -54,6 +54,26 @@ impl Page {
         })
     }
 
+    /// A page of this text, for tests of what reads them.
+    pub(crate) fn of(text: &str, job: &str, target: &[(&str, &str)]) -> Self {
+        let all = [("job", job)].into_iter().chain(target.iter().copied());
+        Self {
+            text: text.to_owned(),
+            target: all
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
+        self.text.lines()
+    }
+
+    /// The labels of a line as the program wrote them, empty ones included, and its name.
+    pub(crate) fn written(line: &str) -> Result<Labels> {
+        written(line)
+    }
+
     /// Whether a line holds all of these.
     pub(crate) fn says(&self, parts: &[&str]) -> bool {
         let is_it = |line: &str| parts.iter().all(|part| line.contains(part));
@@ -117,24 +137,32 @@ impl Series {
 
 /// The labels of a line `name{label="value",…} number`, as scraped from `target`.
 fn sample(line: &str, target: &Labels) -> Result<Labels> {
+    let mut labels = target.clone();
+    for (label, value) in written(line)? {
+        let label = match target.contains_key(&label) {
+            true => format!("exported_{label}"),
+            false => label,
+        };
+        // An empty label is none.
+        if !value.is_empty() {
+            labels.insert(label, value);
+        }
+    }
+    Ok(labels)
+}
+
+/// The labels of a line as they are written, and its name.
+fn written(line: &str) -> Result<Labels> {
     let wrong = || format!("no sample: {line}");
     let end = line.find(['{', ' ']).with_context(wrong)?;
     let (name, mut rest) = line.split_at(end);
-    let mut labels = target.clone();
-    labels.insert(NAME.to_owned(), name.to_owned());
+    let mut labels = Labels::from([(NAME.to_owned(), name.to_owned())]);
     if let Some(inner) = rest.strip_prefix('{') {
         rest = inner;
         while !rest.starts_with('}') {
             let (label, after) = rest.split_once("=\"").with_context(wrong)?;
             let (value, after) = quoted(after).with_context(wrong)?;
-            let label = match target.contains_key(label) {
-                true => format!("exported_{label}"),
-                false => label.to_owned(),
-            };
-            // An empty label is none.
-            if !value.is_empty() {
-                labels.insert(label, value);
-            }
+            labels.insert(label.to_owned(), value);
             rest = after.strip_prefix(',').unwrap_or(after);
         }
         rest = rest.strip_prefix('}').with_context(wrong)?;

@@ -41,6 +41,7 @@ use crate::{
     sources::{
         access, advice,
         compile::Compiled,
+        components,
         disk::{Disk, DiskError, Snapshot},
         reload::{Reloader, Told},
         resiliency,
@@ -190,8 +191,9 @@ pub(super) async fn start(beginning: Beginning, tasks: &Tasks) -> Result<Running
     access::measure(&metrics, &compiled.live, &streamed, 0);
     resiliency::announce(&[], &snapshot.loaded.resiliencies, &metrics);
     let security = secured(held.as_ref(), &health, &metrics, &clock, tasks);
-    // One more than the components: the name resolver is one of its own.
-    (0..=compiled.components.len()).for_each(|_| metrics.component_loaded());
+    components::count(&[], &snapshot.loaded.components, &compiled.failed, &metrics);
+    // The name resolver is one of its own.
+    metrics.component_loaded();
     let resolver_tasks = tasks.scope();
     let announcing = Announcing {
         config: &config,

@@ -11,6 +11,7 @@ use ironside_resources::{
     Component, Configuration, EnvAccess, HttpEndpoint, NameValue, configuration as spec,
     http_endpoint::TlsDocument, loader::Loaded,
 };
+use ironside_telemetry::metrics::ComponentFailure;
 
 use super::{
     access::{self, AccessError},
@@ -60,6 +61,8 @@ pub(crate) struct Compiled {
     pub(crate) live: Live,
     /// Log names of the components that are in service.
     pub(crate) components: Vec<String>,
+    /// Names of those that are not, and why.
+    pub(crate) failed: Vec<(Box<str>, ComponentFailure)>,
     /// What was left out, one line each.
     pub(crate) warnings: Vec<String>,
     /// What cannot be used and does not stop the rest, one line each.
@@ -171,9 +174,11 @@ pub(crate) fn compile(inputs: &Inputs<'_>) -> Result<Compiled, CompileError> {
         .filter(|c| c.built.is_ok())
         .map(|c| c.component.log_name().to_string())
         .collect();
+    let failed = handlers.iter().filter_map(Candidate::failure).collect();
     Ok(Compiled {
         live,
         components,
+        failed,
         warnings,
         errors: resiliency.errors,
     })
@@ -215,6 +220,14 @@ struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
+    fn failure(&self) -> Option<(Box<str>, ComponentFailure)> {
+        let why = match self.built.as_ref().err()? {
+            HandlerError::NotOffered(_) => ComponentFailure::Creation,
+            HandlerError::Missing(_) | HandlerError::Invalid { .. } => ComponentFailure::Init,
+        };
+        Some((self.component.name.as_str().into(), why))
+    }
+
     fn view(&self) -> Option<ComponentView> {
         self.built.as_ref().ok()?;
         Some(ComponentView {

@@ -18,6 +18,7 @@ use super::{
     access::{self, AccessError},
     cluster::{Kind, News},
     compile::Compiled,
+    components,
     disk::{Bytes, Disk, DiskError, Snapshot},
     operator::State,
     resiliency,
@@ -351,6 +352,7 @@ impl Reloader {
             Ok(Compiled {
                 mut live,
                 components: _,
+                failed,
                 warnings,
                 errors,
             }) => {
@@ -358,6 +360,7 @@ impl Reloader {
                 let (before, after) = (&self.last.loaded, &next.loaded);
                 let metrics = &self.told.metrics;
                 resiliency::announce(&before.resiliencies, &after.resiliencies, metrics);
+                components::count(&before.components, &after.components, &failed, metrics);
                 for text in errors.iter().filter(|one| !self.told.said.contains(one)) {
                     error!(target: LOG, "{text}; its last good state stays in force");
                 }

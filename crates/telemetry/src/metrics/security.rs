@@ -35,6 +35,15 @@ pub enum RotationFailure {
     JwtAudience,
 }
 
+/// Why a component is not in service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ComponentFailure {
+    /// There is no such type here.
+    Creation,
+    /// It cannot be used as written.
+    Init,
+}
+
 /// Whose default action decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AclScope {
@@ -71,6 +80,8 @@ pub(super) struct SecurityFamilies {
     component_loaded: Counts,
     component_started: Counts,
     started: Bounded<(), Count>,
+    component_failed: Counts,
+    failed: Bounded<ComponentFailure, Count>,
     errors: Option<Counts>,
 }
 
@@ -109,6 +120,17 @@ impl RotationFailure {
             Self::InvalidTime => "invalid_ts",
             Self::JwtParse => "jwt_parse",
             Self::JwtAudience => "jwt_aud",
+        }
+    }
+}
+
+// === impl ComponentFailure ===
+
+impl ComponentFailure {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Creation => "creation",
+            Self::Init => "init",
         }
     }
 }
@@ -167,6 +189,16 @@ impl SecurityFamilies {
                 (OTHER, ()),
                 families.governor("runtime_component_init_total"),
             ),
+            component_failed: families.counts(
+                "runtime_component_init_fail_total",
+                "The number of component initialization failures",
+                &["component", "reason", "componentName"],
+            ),
+            failed: Bounded::new(
+                MAX_TYPES,
+                (OTHER, ComponentFailure::Init),
+                families.governor("runtime_component_init_fail_total"),
+            ),
             errors,
         }
     }
@@ -201,6 +233,16 @@ impl SecurityFamilies {
     pub(super) fn component_started(&self, kind: &str) {
         let make = |kind: &str, ()| self.component_started.series(&[kind]);
         self.started.with(kind, (), make, Count::inc);
+    }
+
+    pub(super) fn component_failed(&self, kind: &str, why: ComponentFailure, name: &str) {
+        // Names and types hold no line feed.
+        let make = |text: &str, why: ComponentFailure| {
+            let (kind, name) = text.split_once('\n').unwrap_or((text, text));
+            self.component_failed.series(&[kind, why.as_str(), name])
+        };
+        self.failed
+            .with(&format!("{kind}\n{name}"), why, make, Count::inc);
     }
 
     pub(super) fn error_answered(&self, category: &'static str, code: &'static str) {

@@ -238,6 +238,8 @@ fn security_and_components_are_counted() {
     metrics.certificate_rotation_failed(RotationFailure::SentryConnection);
     metrics.component_loaded();
     metrics.component_started("middleware.http.uppercase");
+    metrics.component_failed("state.redis", ComponentFailure::Creation, "store");
+    metrics.component_failed("state.redis", ComponentFailure::Creation, "store");
     metrics.error_answered("service-invocation", "ERR_DIRECT_INVOKE");
     check(
         &metrics,
@@ -252,6 +254,7 @@ fn security_and_components_are_counted() {
             r#"dapr_runtime_mtls_workload_cert_rotated_fail_total{app_id="appa",reason="sentry_conn"} 1"#,
             r#"dapr_runtime_component_loaded{app_id="appa"} 1"#,
             r#"dapr_runtime_component_init_total{app_id="appa",component="middleware.http.uppercase"} 1"#,
+            r#"dapr_runtime_component_init_fail_total{app_id="appa",component="state.redis",reason="creation",componentName="store"} 2"#,
         ],
     );
 }

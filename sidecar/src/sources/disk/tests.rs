@@ -3,6 +3,7 @@
 use std::fs;
 
 use ironside_chassis::{Clock, Tasks};
+use ironside_telemetry::metrics::ComponentFailure;
 use tempfile::TempDir;
 
 use super::*;
@@ -77,6 +78,10 @@ fn the_first_load_compiles_what_is_there() {
         &component("upper", "middleware.http.uppercase", ""),
     );
     folder.write("state.yaml", &component("st", "state.redis", ""));
+    folder.write(
+        "filter.yaml",
+        &component("filter", "middleware.http.wasm", ""),
+    );
     folder.write("note.txt", "not read");
     let config = other.write(
         "config.yaml",
@@ -93,6 +98,7 @@ fn the_first_load_compiles_what_is_there() {
     let Compiled {
         live,
         components,
+        failed,
         warnings,
         errors,
     } = read(&folder.disk(&words, env)).unwrap();
@@ -106,6 +112,8 @@ fn the_first_load_compiles_what_is_there() {
     assert!(errors.is_empty(), "{errors:?}");
     assert!(!live.app_pipeline.is_empty() && live.http_pipeline.is_empty());
     assert_eq!(components, ["upper (middleware.http.uppercase/v1)"]);
+    let failed: Vec<_> = failed.iter().map(|(name, why)| (&**name, *why)).collect();
+    assert_eq!(failed, [("filter", ComponentFailure::Creation)]);
     assert_eq!(
         live.components.len(),
         1,
