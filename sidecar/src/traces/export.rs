@@ -16,15 +16,16 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Export, sender::Sender, stdout};
+use super::{Export, queue, sender::Sender, stdout};
 use crate::live::Live;
 
 /// Spans that are sent together (resiliency-observability 2.6).
 const BATCH: usize = 512;
 /// Longest time that a span waits for others (resiliency-observability 2.6).
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Batches that wait for one exporter: as many spans as the queue holds.
-const WAITING: usize = 4;
+/// Batches that wait for one exporter: as many spans as the queue holds, and those that wait for others to fill a
+/// batch. At the end of the process they all come at once.
+const WAITING: usize = queue::ROOM.div_ceil(BATCH) + 1;
 /// Time for one batch, attempts and pauses together (resiliency-observability 2.6).
 const LIMIT: Duration = Duration::from_secs(30);
 /// Attempts at one batch.
@@ -90,13 +91,7 @@ pub(crate) async fn run(parts: Parts) {
             () = &mut due, if !batch.is_empty() => lanes.send(&mut batch, &metrics),
         }
     }
-    while let Ok(span) = spans.try_recv() {
-        batch.push(span);
-        if batch.len() >= BATCH {
-            lanes.send(&mut batch, &metrics);
-        }
-    }
-    lanes.send(&mut batch, &metrics);
+    lanes.finish(&mut spans, batch, &metrics);
 }
 
 // === impl Lanes ===
@@ -143,12 +138,27 @@ impl Lanes {
         };
     }
 
+    /// Hands all that waits to all, in a batch begun already and others.
+    fn finish(&self, spans: &mut mpsc::Receiver<Span>, mut batch: Vec<Span>, metrics: &Metrics) {
+        while let Ok(span) = spans.try_recv() {
+            batch.push(span);
+            if batch.len() >= BATCH {
+                self.send(&mut batch, metrics);
+            }
+        }
+        self.send(&mut batch, metrics);
+    }
+
     /// Hands the batch to all.
     fn send(&self, batch: &mut Vec<Span>, metrics: &Metrics) {
         if batch.is_empty() {
             return;
         }
         let batch: Arc<[Span]> = std::mem::take(batch).into();
+        if self.all.is_empty() {
+            // They were begun when somebody received them.
+            metrics.spans_dropped(SpanExporter::All, SpanLoss::NoExporter, batch.len() as u64);
+        }
         for lane in &self.all {
             if lane.batches.try_send(Arc::clone(&batch)).is_err() {
                 metrics.spans_dropped(lane.name, SpanLoss::QueueFull, batch.len() as u64);
@@ -245,5 +255,51 @@ async fn send(sender: &Sender, batch: &[Span], stop: &CancellationToken) -> Resu
             () = stop.cancelled() => {}
         }
         (attempt, pause) = (attempt + 1, pause * 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ironside_telemetry::metrics::Settings;
+
+    use super::*;
+    use crate::traces::recording::tests::span;
+
+    fn metrics() -> Metrics {
+        Metrics::new("a", Settings::default())
+    }
+
+    /// A collector that takes all of it loses nothing at the end, however much waited.
+    #[test]
+    fn a_full_queue_is_sent_whole_at_the_end() {
+        let metrics = Arc::new(metrics());
+        let (queue, mut spans) = queue::new(&metrics, &ironside_chassis::Clock::system());
+        (0..queue::ROOM).for_each(|_| queue.push(span()));
+        let begun = vec![span(); BATCH - 1];
+        let (batches, mut taken) = mpsc::channel(WAITING);
+        let mut lanes = Lanes::none();
+        lanes.all.push(Lane {
+            name: SpanExporter::Otlp,
+            batches,
+        });
+        lanes.finish(&mut spans, begun, &metrics);
+        let mut count = 0;
+        while let Ok(batch) = taken.try_recv() {
+            count += batch.len();
+        }
+        assert_eq!(count, queue::ROOM + BATCH - 1);
+        let text = metrics.exposition();
+        assert!(!text.contains("trace_spans_dropped_total{"), "{text}");
+    }
+
+    #[test]
+    fn spans_that_nobody_receives_any_more_are_counted() {
+        let metrics = metrics();
+        Lanes::none().send(&mut vec![span(); 3], &metrics);
+        let text = metrics.exposition();
+        let mut lines = text.lines();
+        let is_counted =
+            |line: &str| line.contains("reason=\"no_exporter\"") && line.ends_with(" 3");
+        assert!(lines.any(is_counted), "{text}");
     }
 }

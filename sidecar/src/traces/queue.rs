@@ -12,7 +12,7 @@ use ironside_telemetry::{
 use tokio::sync::mpsc;
 
 /// Spans that may wait (resiliency-observability 2.6).
-const ROOM: usize = 2048;
+pub(super) const ROOM: usize = 2048;
 
 /// Where spans go when they end.
 #[derive(Debug)]

@@ -25,6 +25,8 @@ pub enum SpanLoss {
     QueueFull,
     /// The collector did not take it.
     ExportFailed,
+    /// Nobody receives spans any more.
+    NoExporter,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl SpanLoss {
         match self {
             Self::QueueFull => "queue_full",
             Self::ExportFailed => "export_failed",
+            Self::NoExporter => "no_exporter",
         }
     }
 }
