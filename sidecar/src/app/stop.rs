@@ -26,7 +26,7 @@ const SIGNALS: &str = "dapr.signals";
 const FORCED_AFTER: Duration = Duration::from_millis(100);
 /// Time that is left for taking back what was announced, and for control tasks; both need milliseconds.
 const TIDY: Duration = Duration::from_secs(2);
-/// Time that collectors have for the last spans.
+/// Time that collectors have for the last spans, as far as it is left.
 const FLUSH: Duration = Duration::from_secs(3);
 /// How often the data threads are looked at.
 const THREAD_POLL: Duration = Duration::from_millis(2);
@@ -226,12 +226,29 @@ async fn drained(
         fatal!(target: LOG, "Graceful shutdown timeout exceeded, forcing shutdown");
         return ExitCode::from(FAILED);
     }
-    // Nobody makes spans any more; a collector that does not take the last ones holds nothing up for long.
-    let _late = exporting.shutdown(FLUSH).await;
+    let left = grace.saturating_sub(shared.clock.monotonic() - began);
+    if let Some(code) = flushed(&exporting, left, signals, &mut requests).await {
+        return code;
+    }
     let _late = tasks.shutdown(TIDY).await;
     drop(sockets);
     info!(target: LOG, "Daprd shutdown gracefully");
     ExitCode::SUCCESS
+}
+
+/// Nobody makes spans any more; a collector that does not take the last ones holds nothing up for long, not beyond
+/// what is left of the grace period, and not at all if the end is asked for again.
+async fn flushed(
+    exporting: &Tasks,
+    left: Duration,
+    signals: &mut Signals,
+    requests: &mut ShutdownRequests,
+) -> Option<ExitCode> {
+    tokio::select! {
+        _late = exporting.shutdown(FLUSH.min(left.max(TIDY))) => None,
+        signal = stop_signal(signals) => Some(immediate(signal)),
+        () = asked_to_force(requests) => Some(forced().await),
+    }
 }
 
 /// Waits until the data threads have ended; one that panicked has been reported. To join would block the control
@@ -255,4 +272,52 @@ async fn forced() -> ExitCode {
 fn immediate(signal: Signal) -> ExitCode {
     fatal!(target: SIGNALS, "Received signal '{signal}' during shutdown; exiting immediately");
     ExitCode::from(FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+    use ironside_chassis::Clock;
+
+    use super::*;
+    use crate::api::shutdown;
+
+    /// An exporter whose collector never answers.
+    fn stuck() -> Tasks {
+        let exporting = Tasks::new();
+        exporting.spawn("trace-exporter", std::future::pending());
+        exporting
+    }
+
+    #[tokio::test]
+    async fn a_second_signal_ends_the_wait_for_collectors() {
+        let mut signals = Signals::install(&[Signal::Terminate]).unwrap();
+        let (_handle, mut requests) = shutdown::channel();
+        let own = rustix::process::getpid();
+        rustix::process::kill_process(own, rustix::process::Signal::TERM).unwrap();
+        let exporting = stuck();
+        let code = flushed(&exporting, FOR_EVER, &mut signals, &mut requests).await;
+        assert_eq!(code, Some(ExitCode::from(FAILED)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_collectors_is_part_of_the_grace_period() {
+        let mut signals = Signals::install(&[]).unwrap();
+        let (handle, mut requests) = shutdown::channel();
+        let clock = Clock::system();
+        for (left, want) in [(Duration::ZERO, TIDY), (FOR_EVER, FLUSH)] {
+            let (exporting, began) = (stuck(), clock.monotonic());
+            let code = flushed(&exporting, left, &mut signals, &mut requests).await;
+            assert_eq!(code, None);
+            let took = clock.monotonic() - began;
+            assert!(took >= want && took < want + FORCED_AFTER, "{took:?}");
+        }
+        let force = HeaderValue::from_static("true");
+        handle.request(&HeaderMap::from_iter([(
+            http::HeaderName::from_static("dapr-force-shutdown"),
+            force,
+        )]));
+        let code = flushed(&stuck(), FOR_EVER, &mut signals, &mut requests).await;
+        assert_eq!(code, Some(ExitCode::from(FAILED)));
+    }
 }
