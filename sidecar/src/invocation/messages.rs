@@ -103,7 +103,7 @@ pub(crate) struct Back {
 }
 
 /// Time for the rest of a message when a call is revoked: clients take half a message for a protocol error.
-const REST: Duration = Duration::from_secs(1);
+pub(crate) const REST: Duration = Duration::from_secs(1);
 
 impl Messages {
     /// A request body; `limit` bounds each message, in bytes.

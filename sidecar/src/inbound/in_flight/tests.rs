@@ -239,7 +239,16 @@ impl Reign {
 
 const A: &str = "{name: /a, action: allow}";
 
-/// KL-01: a call under way when the rules change has three seconds to finish as it began.
+/// Fact K198: the rules arrive, the call has its time, and the message under way ends, all within five seconds.
+/// Security 4.8: rules are in force within a second at the median.
+#[test]
+fn a_stream_ends_within_five_seconds_of_the_change() {
+    let distribution = Duration::from_secs(2);
+    let worst = distribution + GRACE + crate::invocation::messages::REST;
+    assert!(worst <= Duration::from_secs(5), "{worst:?}");
+}
+
+/// KL-01: a call under way when the rules change has two seconds to finish as it began.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_ends_in_time_ends_as_it_began() {
     let reign = Reign::new(A);
@@ -278,7 +287,7 @@ async fn each_call_has_the_time_since_it_was_denied() {
     let mut second = entry(&reign.register, "web", "b");
     let start = Clock::system().monotonic();
     reign.publish("{name: /b, action: allow}");
-    for _ in 0..4 {
+    for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         reign.publish("{name: /b, action: allow}");
     }
@@ -289,7 +298,7 @@ async fn each_call_has_the_time_since_it_was_denied() {
     let one = clock.monotonic() - start;
     assert!(second.during(pin!(never())).await.is_err());
     let other = clock.monotonic() - start;
-    for (took, want) in [(one, GRACE), (other, GRACE + Duration::from_secs(2))] {
+    for (took, want) in [(one, GRACE), (other, GRACE + Duration::from_millis(1500))] {
         assert!(
             (want..want + Duration::from_millis(10)).contains(&took),
             "{took:?}, not {want:?}"
