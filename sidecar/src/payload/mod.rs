@@ -3,7 +3,7 @@
 //! The one exception to the rule that bodies are never logged: off unless `--log-payloads` is given, said once at the
 //! start while it is on. A body is copied as it passes, up to the maximum and no further, and written when it has
 //! ended; it is neither held back nor read ahead. Names decide what is left out ([`redact`]). Proxied gRPC calls and
-//! bodies that are no text are told by their size alone. Source: resiliency-observability 4.
+//! bodies that are neither JSON nor a form are told by their size alone. Source: resiliency-observability 4.
 
 use std::{
     pin::Pin,
@@ -133,12 +133,14 @@ impl Payloads {
         let media = content_type.split(';').next().unwrap_or_default().trim();
         let media = media.to_ascii_lowercase();
         let text = String::from_utf8_lossy(kept);
-        let looks_like_json = text.trim_start().starts_with(['{', '[']);
+        // Names are known by the syntax around them: of other text nobody can say what in it is secret.
+        let is_json = text.trim_start().starts_with(['{', '[']);
         match media.as_str() {
             "application/x-www-form-urlencoded" => self.names.form(&text),
-            json if json.ends_with("json") => self.names.json(&text),
-            "" if looks_like_json => self.names.json(&text),
-            plain if plain.starts_with("text/") => self.names.json(&text),
+            json if is_json && json.ends_with("json") => self.names.json(&text),
+            plain if is_json && (plain.is_empty() || plain.starts_with("text/")) => {
+                self.names.json(&text)
+            }
             _ => String::new(),
         }
     }
@@ -257,6 +259,24 @@ mod tests {
         ] {
             let shown = payloads(99).shown(content_type, br#"{"token":"x"}"#);
             assert_eq!(shown, want, "{content_type}");
+        }
+    }
+
+    /// What does not begin as JSON has no names by which its secrets could be known.
+    #[test]
+    fn text_that_is_no_json_is_not_shown() {
+        for content_type in ["text/plain", "", "application/json", "text/html"] {
+            for text in [
+                "password=hunter2",
+                "Authorization: Bearer x",
+                r#"5" {"token":"x"}"#,
+                r#""hunter2""#,
+            ] {
+                let shown = payloads(99).shown(content_type, text.as_bytes());
+                assert_eq!(shown, "", "{content_type}: {text}");
+            }
+            let shown = payloads(99).shown(content_type, br#" [{"token":"x"}]"#);
+            assert_eq!(shown, r#" [{"token":"<redacted>"}]"#, "{content_type}");
         }
     }
 
