@@ -18,6 +18,9 @@ pub const MAX_EVENTS: usize = 128;
 /// Bytes of one value at most; the rest is cut. A queue of spans is bounded in bytes by it.
 pub const MAX_VALUE: usize = 4096;
 
+/// Bytes of one key at most, where it is made of a name that a client chose; the rest is cut.
+pub const MAX_KEY: usize = 256;
+
 /// Keys of attributes.
 pub mod keys {
     /// What is called: `ServiceInvocation`.
@@ -167,6 +170,13 @@ fn put(attributes: &mut Vec<Attribute>, key: Cow<'static, str>, value: &str) {
         return;
     }
     let value = Box::from(cut(value));
+    let key = match key {
+        Cow::Owned(mut key) => {
+            key.truncate(key.floor_char_boundary(MAX_KEY));
+            Cow::Owned(key)
+        }
+        fixed @ Cow::Borrowed(_) => fixed,
+    };
     if let Some((_, have)) = attributes.iter_mut().find(|(have, _)| *have == key) {
         *have = value;
     } else if attributes.len() < MAX_ATTRIBUTES {
@@ -247,6 +257,9 @@ pub(crate) mod tests {
         assert_eq!(span.get("a"), Some("2"));
         span.set("long", &"é".repeat(MAX_VALUE));
         assert_eq!(span.get("long").map(str::len), Some(MAX_VALUE));
+        span.set("é".repeat(MAX_KEY), "v");
+        let keys = span.attributes.iter().map(|(key, _)| key.len());
+        assert_eq!(keys.max(), Some(MAX_KEY));
         for number in 0..2 * MAX_ATTRIBUTES {
             span.set(format!("k{number}"), "v");
             span.event("e", span.start, &[("k", "v"), ("none", "")]);
