@@ -33,6 +33,9 @@ use crate::{
     },
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Bound of one dial of the app: TCP, TLS and HTTP/2 together (service-invocation 5.1).
 const DIAL_LIMIT: Duration = Duration::from_secs(20);
 const ON_INVOKE: PathAndQuery =
@@ -46,15 +49,26 @@ pub(crate) const USER_AGENT: HeaderValue =
 pub(crate) struct NoAnswer {
     /// Unavailable, in the words of the reference.
     pub(crate) status: Status,
-    /// The app knows nothing of the request.
-    pub(crate) is_undelivered: bool,
+    /// How far the request came.
+    pub(crate) reach: Reach,
+}
+
+/// How far a request came that found no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To the app, perhaps.
+    Perhaps,
+    /// Not to the app, which is not spoken to in its protocol: any other replica is not either.
+    Nowhere,
+    /// Not to the app, which is not there.
+    Gone,
 }
 
 impl NoAnswer {
-    fn undelivered(text: String) -> Self {
+    fn new(reach: Reach, text: String) -> Self {
         Self {
             status: Status::unavailable(text),
-            is_undelivered: true,
+            reach,
         }
     }
 }
@@ -160,7 +174,7 @@ impl GrpcApp {
             let connection = self
                 .connection()
                 .await
-                .map_err(|error| NoAnswer::undelivered(error.to_string()))?;
+                .map_err(|error| NoAnswer::new(reach(&error), error.to_string()))?;
             match connection.send(request).await {
                 Ok(response) => return Ok(response),
                 Err(SendError::Unsent(unsent, _)) => {
@@ -168,17 +182,16 @@ impl GrpcApp {
                     request = *unsent;
                 }
                 Err(SendError::Refused(cause)) => {
-                    return Err(NoAnswer::undelivered(preface_text(&cause)));
+                    return Err(NoAnswer::new(Reach::Gone, preface_text(&cause)));
                 }
                 Err(SendError::Lost(cause)) => {
-                    return Err(NoAnswer {
-                        status: Status::unavailable(preface_text(&cause)),
-                        is_undelivered: false,
-                    });
+                    return Err(NoAnswer::new(Reach::Perhaps, preface_text(&cause)));
                 }
             }
         }
-        Err(NoAnswer::undelivered(
+        // It takes connections, and does not speak HTTP/2 on them.
+        Err(NoAnswer::new(
+            Reach::Nowhere,
             "connection error: desc = \"connection closed before the request was sent\"".to_owned(),
         ))
     }
@@ -216,11 +229,10 @@ impl GrpcApp {
         let mut received = 0;
         let reply = match self.send(request).await {
             Ok(response) => Ok(self.read(response, &mut received).await),
-            Err(NoAnswer {
-                status,
-                is_undelivered: true,
-            }) => Err(status),
-            Err(NoAnswer { status, .. }) => Ok(failed(&status, HeaderMap::new(), HeaderMap::new())),
+            Err(NoAnswer { status, reach }) => match reach {
+                Reach::Perhaps | Reach::Nowhere => Ok(unreached(&status)),
+                Reach::Gone => Err(status),
+            },
         };
         metrics.rpc_called(&Rpc {
             method: ON_INVOKE.as_str(),
@@ -330,6 +342,16 @@ impl GrpcApp {
                 }
             }
             Err(status) => failed(&status, parts.headers, trailers),
+        }
+    }
+}
+
+/// Whether the app is not there, or cannot be spoken to. The latter is its configuration, or that of its port.
+fn reach(error: &DialError) -> Reach {
+    match error {
+        DialError::Tcp { .. } => Reach::Gone,
+        DialError::Tls { .. } | DialError::OwnExpired { .. } | DialError::Preface { .. } => {
+            Reach::Nowhere
         }
     }
 }

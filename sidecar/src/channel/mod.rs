@@ -72,7 +72,7 @@ pub(crate) enum ChannelError {
     /// A gRPC app's connection.
     #[error("rpc error: code = Unavailable desc = {0}")]
     Unavailable(Box<str>),
-    /// There is no connection to a gRPC app: it knows nothing of the request. [`grpc::unreached`] says so.
+    /// A gRPC app is not there: it knows nothing of the request. [`grpc::unreached`] says so.
     #[error("{0}")]
     NoConnection(#[source] Box<tonic::Status>),
     /// The app's answer broke off.

@@ -18,7 +18,11 @@ use super::{
 };
 use crate::{
     body::Body,
-    channel::{busy::Busy, grpc::preface_text, http::set_token},
+    channel::{
+        busy::Busy,
+        grpc::{Reach, preface_text},
+        http::set_token,
+    },
     decisions::{Asked, record::Protocol},
     invocation::{
         context::CallContext,
@@ -197,7 +201,7 @@ pub(crate) async fn deliver(
         let sent = app.proxy.send(Request::from_parts(parts, body)).await;
         sent.map_err(|failed| {
             let status = no_http2(failed.status);
-            if failed.is_undelivered && is_told {
+            if failed.reach == Reach::Gone && is_told {
                 undelivered::marked(status)
             } else {
                 status
