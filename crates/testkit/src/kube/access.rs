@@ -67,6 +67,7 @@ pub(super) fn check(rules: Option<&[Rule]>, seen: &Seen) -> Result<(), Refusal> 
         resource,
         namespace,
         name,
+        query: _,
         body: _,
     } = seen;
     let object = match name {

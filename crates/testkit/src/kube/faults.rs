@@ -3,6 +3,7 @@
 //! A [`When`] picks requests by their verb and what they are about; a [`Fault`] says what becomes of them. Faults are
 //! used up one by one, so that a test can say "the first two updates fail".
 
+use super::exec::Ran;
 use super::route::Target;
 use serde_json::Value;
 use std::sync::Arc;
@@ -32,6 +33,10 @@ pub enum Fault {
     Hold(Hold),
     /// It is not done, and answered with 200 and this text.
     Answer(String),
+    /// It is not done, and answered with 200 and this text, after which the connection breaks.
+    Cut(String),
+    /// It runs a command in a container, which does this.
+    Exec(Ran),
 }
 
 /// Keeps requests waiting until it is released.
@@ -51,6 +56,8 @@ pub struct Seen {
     pub namespace: Option<String>,
     /// The name in the path, or the one that a field selector asks for.
     pub name: Option<String>,
+    /// What stands behind the question mark.
+    pub query: String,
     /// The body; null if there is none.
     pub body: Value,
 }
@@ -125,7 +132,7 @@ impl Default for Hold {
 // === impl Seen ===
 
 impl Seen {
-    pub(super) fn new(target: &Target, selected: Option<&str>, body: Value) -> Self {
+    pub(super) fn new(target: &Target, query: &str, selected: Option<&str>, body: Value) -> Self {
         let name = target.name.as_deref().or(selected);
         Self {
             verb: target.verb,
@@ -136,6 +143,7 @@ impl Seen {
             },
             namespace: target.namespace.clone(),
             name: name.map(str::to_owned),
+            query: query.to_owned(),
             body,
         }
     }

@@ -5,6 +5,7 @@
 //! what it was asked. It runs on a thread of its own, so that a test may block.
 
 mod access;
+mod exec;
 mod faults;
 mod review;
 mod route;
@@ -13,6 +14,7 @@ mod serve;
 mod store;
 
 pub use access::Rule;
+pub use exec::Ran;
 pub use faults::{Fault, Hold, Seen, When};
 pub use review::Token;
 
@@ -385,7 +387,8 @@ async fn accept(listener: TcpListener, wrap: Option<Arc<Wrap>>, shared: Arc<Shar
             let service = service_fn(|request| serve::answer(Arc::clone(&shared), request));
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(io), service);
+                .serve_connection(TokioIo::new(io), service)
+                .with_upgrades();
             // A connection that ends early is the client's matter, or an injected fault.
             let _ended = served.await;
         });

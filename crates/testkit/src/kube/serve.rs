@@ -4,16 +4,17 @@
 //! is recorded, refused, delayed and done.
 
 use super::access;
+use super::exec;
 use super::faults::{Fault, Seen};
 use super::route::Target;
 use super::select::Selector;
 use super::store::{Expired, Key, Refusal};
 use super::{Inner, Shared};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::{Request, Response, header};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
 use std::convert::Infallible;
@@ -21,7 +22,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) type Body = BoxBody<Bytes, Infallible>;
+pub(super) type Body = BoxBody<Bytes, io::Error>;
 
 /// Objects of one page when the client names no limit of its own.
 const PAGE: usize = 500;
@@ -44,8 +45,9 @@ struct Watch {
 /// Answers one request; an error ends the connection without an answer.
 pub(super) async fn answer(
     shared: Arc<Shared>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, io::Error> {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let metadata_only = accepts_metadata(&head.headers);
     let is_json_patch = is_json_patch(&head.headers);
@@ -61,7 +63,7 @@ pub(super) async fn answer(
         Ok(read) => read,
         Err(refusal) => return Ok(refused(&refusal)),
     };
-    let seen = Seen::new(&target, selector.name(), body.clone());
+    let seen = Seen::new(&target, query, selector.name(), body.clone());
     let fault = shared.record(&seen);
     let _flight = shared.fly(&seen);
     if let Err(refusal) = access::check(shared.lock().rules.as_deref(), &seen) {
@@ -76,6 +78,8 @@ pub(super) async fn answer(
         Some(Fault::Slow(delay)) => tokio::time::sleep(delay).await,
         Some(Fault::Hold(hold)) => hold.pass().await,
         Some(Fault::Answer(text)) => return Ok(response(200, text.into())),
+        Some(Fault::Cut(text)) => return Ok(cut(text)),
+        Some(Fault::Exec(ran)) => return Ok(exec::answer(ran, &head.headers, upgrade)),
     }
     if target.verb == "watch" {
         return Ok(watch(shared, target, selector, metadata_only));
@@ -227,7 +231,7 @@ fn watch(
         };
         Some((Ok(Frame::data(Bytes::from(lines))), (watch, end)))
     });
-    let mut response = Response::new(StreamBody::new(frames).boxed());
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames)));
     json_header(&mut response);
     response
 }
@@ -337,10 +341,25 @@ fn refused(refusal: &Refusal) -> Response<Body> {
 }
 
 fn response(code: u16, text: Bytes) -> Response<Body> {
-    let mut response = Response::new(Full::new(text).boxed());
+    let mut response = Response::new(
+        Full::new(text)
+            .map_err(|never: Infallible| match never {})
+            .boxed(),
+    );
     *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
     json_header(&mut response);
     response
+}
+
+/// An answer that never comes to its end.
+fn cut(text: String) -> Response<Body> {
+    let text = stream::iter([Ok(Frame::data(Bytes::from(text)))]);
+    let end = stream::once(async {
+        // What was said so far goes out first.
+        tokio::task::yield_now().await;
+        Err(io::ErrorKind::ConnectionAborted.into())
+    });
+    Response::new(BodyExt::boxed(StreamBody::new(text.chain(end))))
 }
 
 fn json_header(response: &mut Response<Body>) {
