@@ -95,6 +95,55 @@ fn apps_of_a_template_come_and_go_with_the_command() {
     }
 }
 
+/// A log that breaks off, and one that a container goes on with, go on where they were; what forbids it is said once.
+#[test]
+fn a_log_goes_on_where_it_broke_off() {
+    let cluster = ClusterWorld::new();
+    cluster.template();
+    // One container, so that the answers come in their order.
+    cluster.put(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web-1", "namespace": "shop", "labels": {"dapr.io/app-id": "web"}},
+        "spec": {"containers": [{"name": "web", "image": "r/app:1"}]},
+    }));
+    let log = When::new("get", "pods/log").named("web-1");
+    let inject = |fault: Fault, times: usize| cluster.api.inject(log.clone(), fault, times);
+    let line = |second: u8, text: &str| format!("2026-11-22T04:16:{second:02}.25Z {text}\n");
+    inject(Fault::Status(403), 2);
+    let first = [
+        line(1, "one"),
+        line(2, "two"),
+        "2026-11-22T04:16:03Z thr".to_owned(),
+    ]
+    .concat();
+    inject(Fault::Cut(first), 1);
+    let again = [line(2, "two"), line(3, "three")].concat();
+    inject(Fault::Answer(again), 1);
+    inject(
+        Fault::Answer([line(3, "three"), line(4, "four")].concat()),
+        usize::MAX,
+    );
+    let mut running = cluster.run();
+    running.wait_for("== APP - web == four");
+    running.signal(Signal::INT);
+    running.wait_for("Received signal to stop");
+    cluster.api.heal();
+    cluster.ends("web");
+    cluster.ends("job");
+    assert_eq!(running.end().code(), Some(0), "{}", running.stderr());
+    let text = running.stdout();
+    let shown: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("== APP - web == "))
+        .collect();
+    assert_eq!(shown, ["one", "two", "three", "four"], "{text}");
+    let refused = running.stderr() + &text;
+    let told = refused
+        .matches("The log of container web of pod web-1 cannot be read")
+        .count();
+    assert_eq!(told, 1, "{refused}");
+}
+
 /// Cli-and-clients 1.11: `stop -k -f` ends what `run -k -f` follows; a second one finds nothing, which is no failure.
 #[test]
 fn apps_of_a_template_are_stopped_from_elsewhere() {
