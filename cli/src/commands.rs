@@ -634,8 +634,17 @@ const LOG_LEVEL: Command = Command::new(
         what: "Go back to the level of its start",
         how: "log-level orders reset",
     },
+    Example {
+        what: "See every request of all its sidecars in a cluster",
+        how: "log-level orders debug -k --namespace shop",
+    },
 ])
-.flags(&[KUBERNETES]);
+.flags(&[
+    KUBERNETES,
+    Flag::text("namespace", "The namespace of the application")
+        .short('n')
+        .or("default"),
+]);
 
 const LOGS: Command = Command::new("logs", "Print the logs of a sidecar (Kubernetes)")
     .examples(&[

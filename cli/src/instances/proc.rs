@@ -77,17 +77,6 @@ pub(crate) fn ancestors(pid: Pid) -> impl Iterator<Item = Pid> {
     .take_while(|&pid| pid > 1)
 }
 
-/// Whether a process has a handler for the signal; without one it would end it.
-pub(crate) fn catches(pid: Pid, signal: i32) -> bool {
-    let status = fs::read_to_string(file(pid, "status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    let bit = u32::try_from(signal - 1).ok();
-    let mask = bit.and_then(|bit| 1_u64.checked_shl(bit));
-    let both = caught.zip(mask);
-    both.is_some_and(|(caught, mask)| caught & mask != 0)
-}
-
 /// When the machine was booted, to turn ticks into a time.
 pub(crate) fn boot() -> Option<SystemTime> {
     let stat = fs::read_to_string("/proc/stat").ok()?;

@@ -148,7 +148,6 @@ fn the_level_of_a_running_sidecar() {
             &["log-level", "nobody", "debug"],
             "couldn't find app id nobody",
         ),
-        (&["log-level", &id, "debug", "-k"], "kubectl exec"),
     ] {
         let refused = world.ironside(words);
         let said = format!("{}{}", refused.stdout, refused.stderr);

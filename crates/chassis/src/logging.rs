@@ -16,12 +16,14 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing_subscriber::layer::SubscriberExt as _;
 
+mod change;
 mod layer;
 mod level;
 mod line;
 mod live;
 mod sink;
 
+pub use change::{ChangeError, LevelChange};
 pub use level::{Level, LevelError};
 pub use live::LevelSwitch;
 

@@ -1,28 +1,14 @@
 //! `daprd log-level debug|reset`: the level of the sidecar beside which this runs, in its container.
 //!
-//! Finds the one sidecar of this very file that this user may signal and sends SIGUSR1 or SIGUSR2. One that does not
-//! listen for them is left alone: they would end it. Several are refused: which one is meant can be said to
-//! `ironside log-level`. Source: resiliency-observability 4.1.
+//! Finds the one sidecar of this very file that this user may signal and asks it. Several are refused: which one is
+//! meant can be said to `ironside log-level`. Source: resiliency-observability 4.1.
 
-use std::{
-    ffi::OsString,
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{ffi::OsString, fs, os::unix::fs::MetadataExt as _, path::Path, process::ExitCode};
 
-use rustix::process::{Pid, Signal, kill_process};
+use ironside_chassis::logging::{ChangeError, LevelChange};
 
 /// The word that makes the command line mean this.
 const WORD: &str = "log-level";
-
-/// What the level becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
-    Debug,
-    Reset,
-}
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +19,8 @@ enum Refused {
     Nobody,
     #[error("{0} sidecars run here: name the app to `ironside log-level`")]
     Several(usize),
-    #[error("process {0} does not listen for a change of its level yet")]
-    Deaf(i32),
-    #[error("process {pid} cannot be signalled: {cause}")]
-    Signal { pid: i32, cause: rustix::io::Errno },
+    #[error(transparent)]
+    Process(#[from] ChangeError),
 }
 
 /// Does it, if that is what the command line, with or without the program's name, asks for.
@@ -66,23 +50,17 @@ fn is_flag(word: &OsString) -> bool {
 
 fn change(words: &[OsString]) -> Result<String, Refused> {
     let change = match words {
-        [word] if word == "debug" => Change::Debug,
-        [word] if word == "reset" => Change::Reset,
-        _ => return Err(Refused::Word),
+        [word] => word.to_str().and_then(LevelChange::of),
+        _ => None,
     };
+    let change = change.ok_or(Refused::Word)?;
     let found = sidecars();
     let pid = match found.as_slice() {
         [pid] => *pid,
         [] => return Err(Refused::Nobody),
         several => return Err(Refused::Several(several.len())),
     };
-    let signal = change.signal();
-    let folder = PathBuf::from(format!("/proc/{pid}"));
-    if !listens(&folder, signal) {
-        return Err(Refused::Deaf(pid));
-    }
-    let process = Pid::from_raw(pid).ok_or(Refused::Nobody)?;
-    kill_process(process, signal).map_err(|cause| Refused::Signal { pid, cause })?;
+    change.ask(pid)?;
     Ok(format!(
         "log level of the sidecar (process {pid}): {}",
         change.told()
@@ -115,36 +93,6 @@ fn names_an_app(line: &[u8]) -> bool {
         let flag = word.strip_prefix(b"--").or_else(|| word.strip_prefix(b"-"));
         flag.is_some_and(|flag| flag == b"app-id" || flag.starts_with(b"app-id="))
     })
-}
-
-/// Whether a process has a handler for the signal, by its folder in `/proc`.
-fn listens(folder: &Path, signal: Signal) -> bool {
-    let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    let bit = u32::try_from(signal.as_raw() - 1).ok();
-    let mask = bit.and_then(|bit| 1_u64.checked_shl(bit));
-    caught
-        .zip(mask)
-        .is_some_and(|(caught, mask)| caught & mask != 0)
-}
-
-// === impl Change ===
-
-impl Change {
-    const fn signal(self) -> Signal {
-        match self {
-            Self::Debug => Signal::USR1,
-            Self::Reset => Signal::USR2,
-        }
-    }
-
-    const fn told(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Reset => "that of its start",
-        }
-    }
 }
 
 #[cfg(test)]
@@ -182,19 +130,5 @@ mod tests {
         ] {
             assert_eq!(names_an_app(line.as_bytes()), want, "{line:?}");
         }
-    }
-
-    #[test]
-    fn a_process_without_handler_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        for (mask, want) in [
-            ("0000000000000200", true),
-            ("0000000000000800", false),
-            ("x", false),
-        ] {
-            fs::write(folder.path().join("status"), format!("SigCgt:\t{mask}\n")).unwrap();
-            assert_eq!(listens(folder.path(), Signal::USR1), want, "{mask}");
-        }
-        assert!(!listens(Path::new("/proc/none"), Signal::USR1));
     }
 }

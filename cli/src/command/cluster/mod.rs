@@ -3,6 +3,7 @@
 //! One module a command; each makes its own connection, and none changes anything but those that say so.
 
 pub(crate) mod list;
+pub(crate) mod log_level;
 pub(crate) mod logs;
 pub(crate) mod resources;
 pub(crate) mod status;

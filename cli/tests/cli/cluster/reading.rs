@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ironside_testkit::certs::{self, Ca};
-use ironside_testkit::kube::{Fault, When};
+use ironside_testkit::kube::{Fault, Ran, When};
 use serde_json::{Value, json};
 
 use super::{ClusterWorld, rows};
@@ -277,4 +277,61 @@ fn a_cluster_that_cannot_be_asked_is_a_clear_failure() {
         seen.stderr
             .contains("required flag(s) \"kubernetes\" not set")
     );
+}
+
+/// Resiliency-observability 4.1: `/daprd log-level` runs in every sidecar of the app, and in no other.
+#[test]
+fn the_level_of_all_sidecars_of_an_app_is_changed() {
+    let cluster = ClusterWorld::new();
+    cluster.app("shop", "orders", true);
+    cluster.app("shop", "web", false);
+    let when = |pod: &str| When::new("get", "pods/exec").named(pod);
+    let ran = |stderr: &str, code: u8| {
+        let stderr = stderr.to_owned();
+        Fault::Exec(Ran { stderr, code })
+    };
+    let deaf = "process 1 does not listen for it".repeat(400);
+    for (fault, code, told) in [
+        (
+            ran("", 0),
+            0,
+            "log level of orders in pod shop/orders-1: debug",
+        ),
+        (
+            ran("no sidecar runs here\n", 1),
+            1,
+            "failed to change the log level in pod shop/orders-1: no sidecar runs here",
+        ),
+        (
+            ran("", 1),
+            1,
+            "shop/orders-1: command terminated with non-zero exit code",
+        ),
+        (ran(&deaf, 1), 1, "process 1 does not listen for it"),
+        (
+            Fault::Status(403),
+            1,
+            "failed to change the log level in pod shop/orders-1",
+        ),
+    ] {
+        cluster.api.inject(when("orders-1"), fault, 1);
+        let seen = cluster.ironside(&["log-level", "orders", "debug", "-k", "-n", "shop"]);
+        let said = format!("{}{}", seen.stdout, seen.stderr);
+        assert_eq!(seen.code, Some(code), "{said}");
+        assert!(said.contains(told), "{said}");
+    }
+    let asked = cluster.api.seen(&when("orders-1"));
+    assert_eq!(asked.len(), 5);
+    for part in [
+        "command=%2Fdaprd&command=log-level&command=debug",
+        "container=daprd",
+        "stderr=true",
+    ] {
+        assert!(asked[0].query.contains(part), "{}", asked[0].query);
+    }
+    assert!(cluster.api.seen(&when("web-1")).is_empty());
+    let seen = cluster.ironside(&["log-level", "orders", "reset", "-k"]);
+    assert_eq!(seen.code, Some(1), "another namespace");
+    let told = "couldn't find app id orders in namespace default";
+    assert!(seen.stderr.contains(told), "{}", seen.stderr);
 }
