@@ -10,7 +10,7 @@ use ironside_proto::{
 };
 use ironside_testkit::{
     grpc::{BareClient, GrpcClient},
-    http::Request,
+    http::{self, Request},
     tls,
 };
 use prost::Message as _;
@@ -232,7 +232,7 @@ async fn odd_paths(mesh: &Mesh, callee: &Callee) -> Result<()> {
 async fn a_caller_is_who_its_certificate_says() {
     let mesh = Mesh::start().await.unwrap();
     let open = mesh.open_callees().await.unwrap();
-    let [http, grpc] = open.as_slice() else {
+    let [plain, grpc] = open.as_slice() else {
         panic!("two callees");
     };
     let mut rows = Rows::of("security");
@@ -302,10 +302,14 @@ async fn a_caller_is_who_its_certificate_says() {
         ];
         let reply = peer.call(&fields(b"/x.Y/Z", &named), &[b""]).await?;
         same("proxied", Some(0), reply.code())?;
-        web_alone(grpc)
+        web_alone(grpc)?;
+        for callee in &open {
+            web_is_counted(callee).await?;
+        }
+        Ok(())
     })
     .await;
-    drop(http.probe.hits());
+    drop(plain.probe.hits());
     rows.close();
 }
 
@@ -324,6 +328,21 @@ fn web_alone(callee: &Callee) -> Result<()> {
             .any(|(_, value)| value.contains("admin-")),
         "{hit:?}"
     );
+    Ok(())
+}
+
+/// The series name the genuine caller, and nobody else.
+async fn web_is_counted(callee: &Callee) -> Result<()> {
+    let reply = http::send(callee.sidecar.metrics(), &Request::get("/")).await?;
+    let text = reply.text();
+    let is_web = |line: &str| {
+        line.starts_with("dapr_runtime_service_invocation_req_recv_total")
+            && line.contains("src_app_id=\"web\"")
+    };
+    ensure!(text.lines().any(is_web), "{text}");
+    for name in ["\"admin-app", "\"admin-ns", "\"another\""] {
+        ensure!(!text.contains(name), "{name}: {text}");
+    }
     Ok(())
 }
 
