@@ -233,7 +233,7 @@ async fn labels_of_requests() {
         let a = set.caller(rule).await?;
         a.send(&get("status/200")).await?;
         counts(&a, REQUESTS, &["path=\"/x\"", "status=\"200\""], 1).await?;
-        a.program.logged("a metric rule is left out: metric rule").await
+        a.program.logged("a metric rule is left out").await
     })
     .await;
     rows.row("M-30", "error codes are counted", async {

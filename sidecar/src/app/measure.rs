@@ -75,7 +75,7 @@ fn rules(metric: &Metric) -> Rules {
             for (replacement, expression) in &label.regex {
                 let added = rules.add(&rule.name, &label.name, expression, replacement);
                 if let Err(problem) = added {
-                    error!(target: LOG, "a metric rule is left out: {problem}");
+                    error!(target: LOG, err = %problem, "a metric rule is left out");
                 }
             }
         }

@@ -81,9 +81,9 @@ impl Payloads {
     pub(crate) fn warn(&self) {
         warn!(
             target: LOG,
-            "payloads are logged: requests and answers with up to {} bytes of their bodies, which may hold personal data; \
-             remove --log-payloads (annotation dapr.io/log-payloads) to end this",
-            self.max
+            max_bytes = self.max,
+            "payloads are logged: requests and answers with the beginning of their bodies, which may hold personal data; \
+             remove --log-payloads (annotation dapr.io/log-payloads) to end this"
         );
     }
 

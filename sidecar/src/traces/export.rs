@@ -224,13 +224,18 @@ async fn lane_task(
             Ok(()) => {
                 metrics.spans_exported(name, spans);
                 if std::mem::replace(&mut is_failing, false) {
-                    info!(target: LOG, "the {} exporter delivers spans again", name.as_str());
+                    info!(target: LOG, exporter = name.as_str(), "spans are delivered again");
                 }
             }
             Err(cause) => {
                 metrics.spans_dropped(name, SpanLoss::ExportFailed, spans);
                 if !std::mem::replace(&mut is_failing, true) {
-                    warn!(target: LOG, "the {} exporter cannot deliver spans: {cause}; they are dropped until its collector takes them", name.as_str());
+                    warn!(
+                        target: LOG,
+                        exporter = name.as_str(),
+                        err = %cause,
+                        "spans cannot be delivered: they are dropped until the collector takes them"
+                    );
                 }
             }
         }
