@@ -55,7 +55,7 @@ enum Mode {
 
 /// The parent of this sidecar's span: what came with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum Source {
     /// Over HTTP: `traceparent`.
     Http,
     /// Over gRPC: `grpc-trace-bin`, else `traceparent`.
@@ -79,17 +79,19 @@ impl CallTrace {
     pub(crate) fn start(
         sampling: Sampling,
         headers: &HeaderMap,
-        from: From,
+        from: Source,
     ) -> (Self, Option<TraceParent>) {
         let mode = match (sampling, from) {
             (Sampling::Off, _) => return (Self::default(), None),
             (Sampling::PassThrough, _) => Mode::PassThrough,
-            (Sampling::ParentBased(_), From::Http | From::Grpc) => Mode::Edge,
-            (Sampling::ParentBased(_), From::Sidecar) => Mode::Hop,
+            (Sampling::ParentBased(_), Source::Http | Source::Grpc) => Mode::Edge,
+            (Sampling::ParentBased(_), Source::Sidecar) => Mode::Hop,
         };
         let parent = match from {
-            From::Http => text_parent(headers),
-            From::Grpc | From::Sidecar => binary_parent(headers).or_else(|| text_parent(headers)),
+            Source::Http => text_parent(headers),
+            Source::Grpc | Source::Sidecar => {
+                binary_parent(headers).or_else(|| text_parent(headers))
+            }
         };
         let mut rng = rand::rng();
         let span = sampling.span(parent.as_ref(), &mut rng);

@@ -1,8 +1,9 @@
 //! Stage 3, `observe`: trace and baggage of a request; its series and its log line when the *body* ends.
 //!
-//! Owns [`Record`], which starts with the request head and writes when the last byte of the answer has gone,
-//! or when the client goes away before that, and [`Observed`], the response body that carries it. The span of a
-//! recorded request begins and ends here. Owns the refusal of invalid baggage (E15). Refuses to own what a trace header looks like: telemetry does.
+//! Owns [`Record`], which starts with the request head and writes when the last byte of the answer has gone, or when
+//! the client goes away before that, and [`Observed`], the response body that carries it. The span of a recorded
+//! request begins and ends here. Owns the refusal of invalid baggage (E15). Refuses to own what a trace header looks
+//! like: telemetry does.
 
 use std::{
     pin::Pin,
@@ -34,7 +35,7 @@ use crate::{
     inbound::SERVICE as INTERNAL,
     invocation::{
         chunks::PREFIX,
-        context::{CallContext, CallTrace, From},
+        context::{CallContext, CallTrace, Source},
         grpc,
         headers::{APP_ID, BAGGAGE, CALLEE_APP_ID},
     },
@@ -62,7 +63,7 @@ pub(super) fn http_context(
     if path.contains("/healthz") {
         return Ok(CallContext::default());
     }
-    let begun = context(&shared.spans, live, &head.headers, From::Http, || {
+    let begun = context(&shared.spans, live, &head.headers, Source::Http, || {
         (path, Kind::Client)
     });
     let context = begun.map_err(|cause| {
@@ -103,7 +104,7 @@ pub(super) fn grpc_context(
             Kind::Client
         }
     };
-    let begun = context(&shared.spans, live, &head.headers, From::Grpc, || {
+    let begun = context(&shared.spans, live, &head.headers, Source::Grpc, || {
         (path, kind())
     });
     let context = begun
@@ -128,7 +129,7 @@ pub(super) fn hop_context(
     record: &mut Record,
 ) -> CallContext {
     let path = head.uri.path();
-    let (trace, parent) = CallTrace::start(live.trace, &head.headers, From::Sidecar);
+    let (trace, parent) = CallTrace::start(live.trace, &head.headers, Source::Sidecar);
     let span = begin(&shared.spans, live, &trace, parent, || (path, Kind::Server));
     if let Some(span) = &span {
         attributes::hop(span, path, &head.headers, path.starts_with(INTERNAL));
@@ -146,7 +147,7 @@ fn context<'a>(
     spans: &Arc<Queue>,
     live: &Live,
     headers: &HeaderMap,
-    from: From,
+    from: Source,
     about: impl FnOnce() -> (&'a str, Kind),
 ) -> Result<CallContext, baggage::BaggageError> {
     if !live.trace.is_installed() {

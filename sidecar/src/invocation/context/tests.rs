@@ -28,7 +28,7 @@ fn binary(text: &str) -> String {
 }
 
 /// What an app behind this sidecar gets of these headers.
-fn through(sampling: Sampling, from: From, fields: &[(&'static str, &str)]) -> HeaderMap {
+fn through(sampling: Sampling, from: Source, fields: &[(&'static str, &str)]) -> HeaderMap {
     let mut headers = headers(fields);
     let (trace, _) = CallTrace::start(sampling, &headers, from);
     trace.take_from(&mut headers);
@@ -56,7 +56,7 @@ fn a_span_goes_below_what_was_sent() {
         (format!("fe-{TRACE}-{SPAN}-01"), "01"),
     ];
     for (text, flags) in joined {
-        let found = parts(&through(ON, From::Http, &[("traceparent", &text)]));
+        let found = parts(&through(ON, Source::Http, &[("traceparent", &text)]));
         assert_eq!((&*found.0, &*found.2), (TRACE, flags), "{text}");
         assert_ne!(found.1, SPAN);
     }
@@ -70,7 +70,7 @@ fn a_span_goes_below_what_was_sent() {
         String::new(),
     ];
     for text in absent {
-        let found = parts(&through(ON, From::Http, &[("traceparent", &text)]));
+        let found = parts(&through(ON, Source::Http, &[("traceparent", &text)]));
         assert_ne!(found.0, TRACE, "{text}");
         assert_eq!(found.2, "01");
     }
@@ -80,11 +80,11 @@ fn a_span_goes_below_what_was_sent() {
 #[test]
 fn without_spans_the_context_goes_through() {
     let same = [("traceparent", &*parent("01")), ("tracestate", "what ever")];
-    let found = through(Sampling::PassThrough, From::Http, &same);
+    let found = through(Sampling::PassThrough, Source::Http, &same);
     assert_eq!(found, headers(&same));
     for broken in [None, Some("nonsense")] {
         let fields = broken.map(|text| ("traceparent", text));
-        let found = through(Sampling::PassThrough, From::Http, fields.as_slice());
+        let found = through(Sampling::PassThrough, Source::Http, fields.as_slice());
         let (trace, span, flags) = parts(&found);
         assert!(trace != "0".repeat(32) && span != "0".repeat(16));
         assert_eq!(flags, "00");
@@ -100,9 +100,9 @@ fn rate_0_touches_nothing() {
         ("tracestate", "a=b"),
         ("grpc-trace-bin", "x"),
     ];
-    let found = through(Sampling::Off, From::Http, &fields);
+    let found = through(Sampling::Off, Source::Http, &fields);
     assert_eq!(found, headers(&fields));
-    let (trace, _) = CallTrace::start(Sampling::Off, &found, From::Grpc);
+    let (trace, _) = CallTrace::start(Sampling::Off, &found, Source::Grpc);
     let mut empty = HeaderMap::new();
     trace.to_grpc(&mut empty);
     trace.to_hop_error(&mut empty);
@@ -117,26 +117,26 @@ fn over_grpc_the_binary_form_wins() {
     let unpadded = coded.trim_end_matches('=').to_owned();
     let other = OTHER.split('-').nth(1).unwrap();
     for (from, fields, trace) in [
-        (From::Grpc, vec![("grpc-trace-bin", &*coded)], other),
-        (From::Grpc, vec![("grpc-trace-bin", &*unpadded)], other),
-        (From::Grpc, vec![("traceparent", &*text)], TRACE),
+        (Source::Grpc, vec![("grpc-trace-bin", &*coded)], other),
+        (Source::Grpc, vec![("grpc-trace-bin", &*unpadded)], other),
+        (Source::Grpc, vec![("traceparent", &*text)], TRACE),
         (
-            From::Grpc,
+            Source::Grpc,
             vec![("traceparent", &*text), ("grpc-trace-bin", &*coded)],
             other,
         ),
         (
-            From::Grpc,
+            Source::Grpc,
             vec![("traceparent", &*text), ("grpc-trace-bin", "AA")],
             TRACE,
         ),
         (
-            From::Sidecar,
+            Source::Sidecar,
             vec![("traceparent", &*text), ("grpc-trace-bin", &*coded)],
             other,
         ),
         (
-            From::Http,
+            Source::Http,
             vec![("traceparent", &*text), ("grpc-trace-bin", &*coded)],
             TRACE,
         ),
@@ -151,8 +151,11 @@ fn over_grpc_the_binary_form_wins() {
         base64::engine::general_purpose::STANDARD_NO_PAD.encode(bytes)
     };
     let fields = [("grpc-trace-bin", &*short)];
-    assert_eq!(parts(&through(ON, From::Grpc, &fields)).0, "07".repeat(16));
-    let (_, span, _) = parts(&through(Sampling::PassThrough, From::Grpc, &fields));
+    assert_eq!(
+        parts(&through(ON, Source::Grpc, &fields)).0,
+        "07".repeat(16)
+    );
+    let (_, span, _) = parts(&through(Sampling::PassThrough, Source::Grpc, &fields));
     assert_ne!(span, "0".repeat(16));
 }
 
@@ -172,11 +175,11 @@ fn a_trace_state_goes_with_its_context() {
         if with {
             fields.push(("traceparent", &*context));
         }
-        let found = through(ON, From::Http, &fields);
+        let found = through(ON, Source::Http, &fields);
         let found: Vec<_> = found.get_all(TRACESTATE).iter().collect();
         assert_eq!(found, want.as_slice(), "{states:?}");
         // Behind another sidecar it was looked at already.
-        let found = through(ON, From::Sidecar, &fields);
+        let found = through(ON, Source::Sidecar, &fields);
         assert_eq!(found.get_all(TRACESTATE).iter().count(), states.len());
     }
 }
@@ -187,7 +190,7 @@ fn a_client_hears_of_one_span() {
     let (context, fields) = (parent("01"), |text| {
         [("traceparent", text), ("tracestate", "a=b")]
     });
-    let (trace, above) = CallTrace::start(ON, &headers(&fields(&context)), From::Http);
+    let (trace, above) = CallTrace::start(ON, &headers(&fields(&context)), Source::Http);
     assert_eq!(above.unwrap().to_string(), context);
     let mut none = HeaderMap::new();
     trace.to_http_client(&mut none);
@@ -204,7 +207,7 @@ fn a_client_hears_of_one_span() {
 /// T-18: both forms say the same.
 #[test]
 fn both_forms_are_one_span() {
-    let (trace, _) = CallTrace::start(ON, &HeaderMap::new(), From::Grpc);
+    let (trace, _) = CallTrace::start(ON, &HeaderMap::new(), Source::Grpc);
     let mut found = headers(&[
         ("traceparent", OTHER),
         ("grpc-trace-bin", "AA"),
@@ -234,14 +237,14 @@ proptest! {
         fields.extend(text.as_deref().map(|text| ("traceparent", text)));
         fields.extend(coded.as_deref().map(|text| ("grpc-trace-bin", text)));
         fields.extend(state.as_deref().map(|text| ("tracestate", text)));
-        let from = [From::Http, From::Grpc, From::Sidecar][mode];
+        let from = [Source::Http, Source::Grpc, Source::Sidecar][mode];
         for sampling in [ON, Sampling::PassThrough, Sampling::ParentBased(-1.0)] {
             let mut headers = headers(&fields);
             let (trace, _) = CallTrace::start(sampling, &headers, from);
             trace.take_from(&mut headers);
             trace.to_grpc(&mut headers);
             prop_assert_eq!(headers.get_all(TRACEPARENT).iter().count(), 1);
-            let (next, above) = CallTrace::start(ON, &headers, From::Sidecar);
+            let (next, above) = CallTrace::start(ON, &headers, Source::Sidecar);
             prop_assert_eq!(above, Some(trace.span()));
             prop_assert!(trace.span().is_valid());
             prop_assert_eq!(next.span().trace_id, trace.span().trace_id);

@@ -34,7 +34,7 @@ const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00
 
 fn begun(live: &Live, head: &Parts, spans: &Arc<Queue>) -> CallContext {
     let about = || (head.uri.path(), Kind::Client);
-    context(spans, live, &head.headers, From::Http, about).unwrap()
+    context(spans, live, &head.headers, Source::Http, about).unwrap()
 }
 
 /// Resiliency-observability 2.1, T-03, T-09, T-10: a call that is not sampled, or that nobody receives, has no span
