@@ -80,11 +80,9 @@ fn sidecar(given: &Given) -> ExitCode {
         Ok(runtime) => runtime,
         Err(cause) => return failed(&format!("cannot start the control runtime: {cause}")),
     };
-    let code = runtime.block_on(lifetime(
-        startup,
-        Environment::of_process(),
-        (&log, given.text("log-level")),
-    ));
+    let env = Environment::of_process();
+    let level = given.text("log-level");
+    let code = runtime.block_on(lifetime(startup, env, &log, level));
     // What the control runtime still holds is not waited for.
     runtime.shutdown_background();
     drop(log);
@@ -129,11 +127,7 @@ fn failed(cause: &str) -> ExitCode {
 }
 
 /// From the first log line to the last.
-async fn lifetime(
-    startup: Startup,
-    env: Environment,
-    (log, level): (&LogHandle, &str),
-) -> ExitCode {
+async fn lifetime(startup: Startup, env: Environment, log: &LogHandle, level: &str) -> ExitCode {
     let clock = Clock::system();
     let began = clock.monotonic();
     // First of all: a stop signal from now on is a clean end.

@@ -254,8 +254,7 @@ impl Call<'_> {
             tally: way.tally.take(),
         };
         let until = way.until.map(Deadline::at);
-        let (call, response) = (way.call, response);
-        let mut response = answer(response, asked, back, until, call.worker);
+        let mut response = answer(response, asked, back, until, way.call.worker);
         let body = std::mem::replace(response.body_mut(), crate::body::empty());
         *response.body_mut() = debts.onto_grpc(body);
         Ok(response)
