@@ -1,7 +1,7 @@
 //! The environment of this process, read once.
 //!
-//! The only place of the command line that reads it; everything else takes an [`Environment`], so tests bring their own.
-//! Facts: cli-and-clients 1.1 (table of variables).
+//! The only place of the command line that reads it; everything else takes an [`Environment`], so tests bring their
+//! own. Facts: cli-and-clients 1.1 (table of variables).
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

@@ -97,8 +97,8 @@ pub(crate) fn link(folder: &Path) -> anyhow::Result<PathBuf> {
 
 /// Returns this user's private folder, making it when it is missing.
 ///
-/// `$XDG_RUNTIME_DIR/ironside`, else `<tmp>/ironside-<uid>`; refused when it belongs to somebody else or others may write
-/// to it.
+/// `$XDG_RUNTIME_DIR/ironside`, else `<tmp>/ironside-<uid>`; refused when it belongs to somebody else or others may
+/// write to it.
 pub(crate) fn private(environment: &Environment) -> anyhow::Result<PathBuf> {
     let runtime = environment
         .path("XDG_RUNTIME_DIR")

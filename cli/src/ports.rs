@@ -1,8 +1,8 @@
 //! Free ports for sidecars, held until the sidecar binds them.
 //!
 //! Random ports lie below the range from which the system takes the local ends of connections, and are distinct across
-//! parallel runs: each run locks a small file per port for as long as it lives, and keeps the port itself busy until just
-//! before the sidecar starts. Facts: cli-and-clients 1.4, CH11, CL-27, CL-28.
+//! parallel runs: each run locks a small file per port for as long as it lives, and keeps the port itself busy until
+//! just before the sidecar starts. Facts: cli-and-clients 1.4, CH11, CL-27, CL-28.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};

@@ -1,9 +1,9 @@
 //! Tables of rows: where each row of a fact sheet is held, by tests of this workspace or not at all.
 //!
 //! A line is `ROW file::function` below the workspace root, further tests of a row follow on indented lines; `ROW needs
-//! ...` is held outside of this workspace's tests, `ROW open ...` by nothing yet. A table is complete, names no row that
-//! does not exist, and every test that it names is one and says of which rows: in its name, its comment, or a row that
-//! it runs. What a test asserts is its own business.
+//! ...` is held outside of this workspace's tests, `ROW open ...` by nothing yet. A table is complete, names no row
+//! that does not exist, and every test that it names is one and says of which rows: in its name, its comment, or a row
+//! that it runs. What a test asserts is its own business.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,7 +1,8 @@
 //! Do sidecars use mutual TLS?
 //!
-//! Owns the answer for new pods: `spec.mtls.enabled` of the system's Configuration, `daprsystem` unless the
-//! command line names another (kubernetes 2.9). It is watched, not read for each pod. Whenever nothing is known, the answer is yes.
+//! Owns the answer for new pods: `spec.mtls.enabled` of the system's Configuration, `daprsystem` unless the command
+//! line names another (kubernetes 2.9). It is watched, not read for each pod. Whenever nothing is known, the answer is
+//! yes.
 
 use ironside_cluster::follow_one;
 use kube::core::{NamespaceResourceScope, ObjectMeta};

@@ -3,9 +3,9 @@
 //! Owns the contract of kubernetes 2.4 and the bounds: how many connections there are, in all and of one address, how
 //! long a request may take to arrive, how much of all of them is held at once. Anybody may connect, so nothing is set
 //! aside for what is only announced, and nobody waits behind somebody else: a request that finds no room is told so,
-//! and the API server does what its failure policy says. At the end new connections are still served for a moment, because whoever
-//! sends them learns late that this instance is going; then everything under way is answered. What is answered is
-//! decided in `admission`.
+//! and the API server does what its failure policy says. At the end new connections are still served for a moment,
+//! because whoever sends them learns late that this instance is going; then everything under way is answered. What is
+//! answered is decided in `admission`.
 
 use crate::admission::caller::Callers;
 use crate::admission::review::Question;

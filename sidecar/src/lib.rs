@@ -1,8 +1,9 @@
 //! The sidecar: `daprd`.
 //!
-//! One process beside one app. `config` reads what it was told, `sources` what it may be told anew, `server`
-//! takes connections, `api` answers for the sidecar itself, `outbound` and `inbound` are the two halves of an
-//! invocation, `channel` speaks to the app, `traces` tells collectors of calls. `app` wires all of it. See ARCHITECTURE.md for a request's way.
+//! One process beside one app. `config` reads what it was told, `sources` what it may be told anew, `server` takes
+//! connections, `api` answers for the sidecar itself, `outbound` and `inbound` are the two halves of an invocation,
+//! `channel` speaks to the app, `traces` tells collectors of calls. `app` wires all of it. See ARCHITECTURE.md for a
+//! request's way.
 
 use std::{ffi::OsString, process::ExitCode};
 

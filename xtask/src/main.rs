@@ -1,9 +1,9 @@
 //! The recipe book: every command that a person or CI runs over the whole workspace.
 //!
-//! `cargo xtask check` judges the tree, `gen` writes generated files, `e2e` runs the tests with real
-//! parts, `soak` the long ones, `fuzz` parsers with
-//! made inputs; `cluster` runs a Kubernetes for them, `images` makes what runs in it. It owns the order of the steps and the messages about missing
-//! tools; what is tested lives in `e2e/`, what is generated lives beside its source.
+//! `cargo xtask check` judges the tree, `gen` writes generated files, `e2e` runs the tests with real parts, `soak` the
+//! long ones, `fuzz` parsers with made inputs; `cluster` runs a Kubernetes for them, `images` makes what runs in it. It
+//! owns the order of the steps and the messages about missing tools; what is tested lives in `e2e/`, what is generated
+//! lives beside its source.
 
 mod chart;
 mod check;

@@ -1,6 +1,7 @@
 //! `init` and `uninstall`: the folder `.dapr` and what is in it.
 //!
-//! Always offline and without containers; repeating either is no error. On a cluster they are `install`'s. Facts: cli-and-clients 1.17.
+//! Always offline and without containers; repeating either is no error. On a cluster they are `install`'s. Facts:
+//! cli-and-clients 1.17.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};

@@ -1,8 +1,8 @@
 //! `invoke`: calls a method of an app through a sidecar of this machine, or with `-k` of a cluster.
 //!
 //! Without `--from` this is a call of the target's own sidecar to itself, as in the reference: no discovery, no mutual
-//! TLS, no policy. With `--from` another app's sidecar makes the call, and all of them apply. A sidecar in a pod listens
-//! on the pod's loopback alone and is reached by a port-forward. Facts: cli-and-clients 1.13, CL-47 to CL-50.
+//! TLS, no policy. With `--from` another app's sidecar makes the call, and all of them apply. A sidecar in a pod
+//! listens on the pod's loopback alone and is reached by a port-forward. Facts: cli-and-clients 1.13, CL-47 to CL-50.
 
 use std::fs;
 use std::path::Path;

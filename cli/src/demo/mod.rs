@@ -1,8 +1,8 @@
 //! `demo`: two apps call each other through two sidecars, in front of the viewer.
 //!
-//! One process tree: Sentry, two sidecars, an HTTP app and a gRPC app, all on the loopback interface. Every line that is
-//! shown was just observed; the SPIFFE IDs are those that the sidecars themselves report as verified. Whatever fails ends
-//! the demo with exit code 1 and the last lines of the log that explains it.
+//! One process tree: Sentry, two sidecars, an HTTP app and a gRPC app, all on the loopback interface. Every line that
+//! is shown was just observed; the SPIFFE IDs are those that the sidecars themselves report as verified. Whatever fails
+//! ends the demo with exit code 1 and the last lines of the log that explains it.
 
 mod actor;
 mod calls;

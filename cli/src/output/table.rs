@@ -1,7 +1,7 @@
 //! The plain table of the listing commands.
 //!
-//! Facts: cli-and-clients 1.1 "Tables": upper-case header, columns aligned left and two spaces apart, trailing spaces, no
-//! rules, columns without any content left out.
+//! Facts: cli-and-clients 1.1 "Tables": upper-case header, columns aligned left and two spaces apart, trailing spaces,
+//! no rules, columns without any content left out.
 
 use comfy_table::{ContentArrangement, Table, presets};
 

@@ -1,7 +1,7 @@
 //! One child process and its group.
 //!
-//! Children are reaped here by process id, not by tokio, because a stopped child (one that wants the terminal) has to be
-//! noticed as well as one that ended.
+//! Children are reaped here by process id, not by tokio, because a stopped child (one that wants the terminal) has to
+//! be noticed as well as one that ended.
 
 use std::ffi::OsString;
 use std::io;

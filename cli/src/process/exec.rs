@@ -1,7 +1,7 @@
 //! The hidden `exec` subcommand: become another program, tied to the life of the parent.
 //!
-//! A child of the command line runs this first. It asks the kernel to kill it when its parent dies (CH4), makes sure the
-//! parent has not died meanwhile, and then becomes the program, so the process id stays and no process is added.
+//! A child of the command line runs this first. It asks the kernel to kill it when its parent dies (CH4), makes sure
+//! the parent has not died meanwhile, and then becomes the program, so the process id stays and no process is added.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;

@@ -2,8 +2,8 @@
 //!
 //! The app runs in a group of its own, so that its whole tree can be ended; but a background group that reads the
 //! terminal is stopped by the kernel. That stop is the sign that the app is interactive: the command line then gives it
-//! the foreground and continues it (CH2). An app that never reads leaves the foreground, and so Ctrl-C, with the command
-//! line, which ends everything in order.
+//! the foreground and continues it (CH2). An app that never reads leaves the foreground, and so Ctrl-C, with the
+//! command line, which ends everything in order.
 
 use std::io::{self, IsTerminal as _, stdin};
 

@@ -1,8 +1,8 @@
 //! How the API server is reached.
 //!
 //! Owns the choice between the pod's own service account and a kubeconfig, for programs and for people, the user agent,
-//! and the time that a connection may take to open. There is no limit of the rate on this side: a throttled client delays admissions
-//! (kubernetes 2.1).
+//! and the time that a connection may take to open. There is no limit of the rate on this side: a throttled client
+//! delays admissions (kubernetes 2.1).
 
 use http::HeaderValue;
 use http::header::{InvalidHeaderValue, USER_AGENT};

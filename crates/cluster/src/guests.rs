@@ -272,7 +272,8 @@ impl Guest {
         }
     }
 
-    /// Returns when the connection is better ended: its place was given to somebody else, or nothing was asked for long.
+    /// Returns when the connection is better ended: its place was given to somebody else, or nothing was asked for
+    /// long.
     pub async fn over(&self) {
         tokio::select! {
             () = self.lost() => {}

@@ -1,12 +1,12 @@
 //! The attempts of one call: what comes next, given how the last one ended.
 //!
-//! Two loops, as in the reference: a policy's retries around a breaker and a limit, and inside each of those
-//! attempts the built-in retries of the hop between sidecars. The driver asks [`Attempts::admit`] before it
-//! sends and [`Attempts::next`] after; in between it sends, in between those it waits. Neither allocates.
-//! A peer that was never reached is no attempt of either loop while another address is left: the call goes
-//! there at once. Where this differs from the reference: a request that may have arrived is not repeated by the built-in
-//! retries unless that does no harm, nothing is repeated once a part of a response went on, and denials are
-//! final. Source: resiliency-observability 1.3, 1.7 to 1.10, 6.2.
+//! Two loops, as in the reference: a policy's retries around a breaker and a limit, and inside each of those attempts
+//! the built-in retries of the hop between sidecars. The driver asks [`Attempts::admit`] before it sends and
+//! [`Attempts::next`] after; in between it sends, in between those it waits. Neither allocates. A peer that was never
+//! reached is no attempt of either loop while another address is left: the call goes there at once. Where this differs
+//! from the reference: a request that may have arrived is not repeated by the built-in retries unless that does no
+//! harm, nothing is repeated once a part of a response went on, and denials are final. Source: resiliency-observability
+//! 1.3, 1.7 to 1.10, 6.2.
 
 mod decide;
 mod step;

@@ -1,10 +1,11 @@
 //! Which of several addresses gets the next attempt.
 //!
 //! Two addresses are drawn at random and the less loaded one is taken: load is the moving average of latency
-//! (`load.rs`) times the calls under way. Refusals count as slow however fast they come. Addresses that failed
-//! too often are left out for a while (`health.rs`), those that this call tried are avoided while others remain,
-//! those that sent their callers elsewhere as well, and a header can tie calls to an address. Drawing takes constant time; only when nothing usable is drawn are
-//! all addresses looked at. Owns no connection and finds no address. Source: resiliency-observability 6.2.
+//! (`load.rs`) times the calls under way. Refusals count as slow however fast they come. Addresses that failed too
+//! often are left out for a while (`health.rs`), those that this call tried are avoided while others remain, those that
+//! sent their callers elsewhere as well, and a header can tie calls to an address. Drawing takes constant time; only
+//! when nothing usable is drawn are all addresses looked at. Owns no connection and finds no address. Source:
+//! resiliency-observability 6.2.
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher as _};

@@ -1,7 +1,7 @@
 //! URLs without their user and password, as labels, lines and spans may show them.
 //!
-//! A client may write the target of an invocation as a URL, in the path of the request too, as it is or percent-encoded.
-//! Only what is shown is changed; where a call goes is decided by the text as written.
+//! A client may write the target of an invocation as a URL, in the path of the request too, as it is or
+//! percent-encoded. Only what is shown is changed; where a call goes is decided by the text as written.
 
 use std::borrow::Cow;
 

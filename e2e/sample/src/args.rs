@@ -58,7 +58,8 @@ pub(crate) struct Serve {
     /// A load that runs from the start: the JSON of `PUT /load`.
     #[arg(long)]
     pub(crate) load: Option<String>,
-    /// A call at SIGTERM, when nothing else is called any more: the JSON of `POST /call`. Without success `serve` fails.
+    /// A call at SIGTERM, when nothing else is called any more: the JSON of `POST /call`. Without success `serve`
+    /// fails.
     #[arg(long)]
     pub(crate) last: Option<String>,
     /// How long after SIGTERM connections are still accepted, in milliseconds.

@@ -1,7 +1,7 @@
 //! The command line on a real cluster: what it reads, explains, installs and runs there. Rows CL-80 to CL-93.
 //!
-//! Tables, texts and refusals have their tests beside the command line, against an API server of the tests' own; here it
-//! is asked whether a real cluster understands what it is asked.
+//! Tables, texts and refusals have their tests beside the command line, against an API server of the tests' own; here
+//! it is asked whether a real cluster understands what it is asked.
 
 mod run;
 

@@ -1,5 +1,5 @@
-//! What each program may do on a real cluster, whatever gives it the right: the list in docs/kubernetes.md, and no more.
-//! Row KH-17.
+//! What each program may do on a real cluster, whatever gives it the right: the list in docs/kubernetes.md, and no
+//! more. Row KH-17.
 
 use std::{collections::BTreeSet, fs};
 

@@ -1,9 +1,9 @@
 //! The cluster that Sentry runs in: how it is reached, and what is known of it.
 //!
 //! Owns the connection ([`Cluster::connect`]: the pod's own service account, else a kubeconfig), calls with a deadline
-//! that never log what they carry (`calls`), what is kept of watched objects (`cache`, `views`), watches that never end (`watching`), and the name of the
-//! cluster's domain (`domain`). What follows from all this for a workload is `validator`'s matter, for the authority
-//! `store`'s.
+//! that never log what they carry (`calls`), what is kept of watched objects (`cache`, `views`), watches that never end
+//! (`watching`), and the name of the cluster's domain (`domain`). What follows from all this for a workload is
+//! `validator`'s matter, for the authority `store`'s.
 
 mod cache;
 mod calls;

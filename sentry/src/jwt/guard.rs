@@ -1,9 +1,10 @@
 //! What keeps the key of JWTs the right one: its store, and changes of it.
 //!
-//! Owns how a key begins (both parts are made where neither is there, the set is made where only the key is) and how
-//! it changes: another key and set are verified and swapped in place, bad ones are reported and the old ones kept
-//! (fact O-S8). It looks once a minute even if nobody says that something changed: a watch may be dead without a word,
-//! and a read that failed is made up for. What cannot be read is never replaced (fact O-S9), and nothing is shown to others before it was judged.
+//! Owns how a key begins (both parts are made where neither is there, the set is made where only the key is) and how it
+//! changes: another key and set are verified and swapped in place, bad ones are reported and the old ones kept (fact
+//! O-S8). It looks once a minute even if nobody says that something changed: a watch may be dead without a word, and a
+//! read that failed is made up for. What cannot be read is never replaced (fact O-S9), and nothing is shown to others
+//! before it was judged.
 
 use super::issuer::{IssuerError, JwtIssuer, Terms};
 use crate::guard::{LOOK, SETTLE};

@@ -1,8 +1,8 @@
 //! Is the app there, and is it well?
 //!
-//! Owns the wait for the app's port, the health probes of HTTP and gRPC apps, and the one call of
-//! `/dapr/config` (service-invocation 5.3, 5.4). Runs on the control thread with a client of its own; what it
-//! finds reaches requests through [`super::admission::Admission`]. Failures count in a row: a success starts the count anew (H4).
+//! Owns the wait for the app's port, the health probes of HTTP and gRPC apps, and the one call of `/dapr/config`
+//! (service-invocation 5.3, 5.4). Runs on the control thread with a client of its own; what it finds reaches requests
+//! through [`super::admission::Admission`]. Failures count in a row: a success starts the count anew (H4).
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,7 +1,8 @@
 //! gRPC proxying, the callee's half: a call to the own app over its gRPC listener.
 //!
-//! Owns the local leg of service-invocation 3. The app gets the path that policy judged: another spelling of it
-//! is refused, where the reference judges the cleaned one and hands on the raw one. App health and concurrency are not asked, as in the reference.
+//! Owns the local leg of service-invocation 3. The app gets the path that policy judged: another spelling of it is
+//! refused, where the reference judges the cleaned one and hands on the raw one. App health and concurrency are not
+//! asked, as in the reference.
 
 use std::{pin::pin, sync::Arc};
 

@@ -1,7 +1,8 @@
 //! Files of a self-hosted sidecar, as they are now, and the objects of one in a cluster.
 //!
-//! Owns the reading of `--config` files and resource directories (process-interface 6), what of the operator's
-//! objects can be used, and what was seen at one time ([`Snapshot`]). What follows from it is `compile.rs`, when it is read again `reload.rs`.
+//! Owns the reading of `--config` files and resource directories (process-interface 6), what of the operator's objects
+//! can be used, and what was seen at one time ([`Snapshot`]). What follows from it is `compile.rs`, when it is read
+//! again `reload.rs`.
 
 use std::{
     io,

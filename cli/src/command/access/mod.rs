@@ -1,8 +1,8 @@
 //! `accesscontrol`: rules tried out, explained, checked, converted and compared before they are in force.
 //!
-//! Owns the words and forms and the exit codes; every answer is the policy crate's, over the files that a sidecar
-//! would read, or over the objects of a cluster. Exit codes: 0 as it should be, 1 failed, 2 the answer is no (denied, findings, changes), 3 too much
-//! to try.
+//! Owns the words and forms and the exit codes; every answer is the policy crate's, over the files that a sidecar would
+//! read, or over the objects of a cluster. Exit codes: 0 as it should be, 1 failed, 2 the answer is no (denied,
+//! findings, changes), 3 too much to try.
 
 mod call;
 mod check;

@@ -1,8 +1,8 @@
 //! Any bytes as a method, and as a file of access control: load, compile, decide.
 //!
 //! The two targets of this crate for `ironside_testkit::fuzz`. A method stays what it is when it is cleaned again. A
-//! file that may hold rules and cannot be used closes the app; one that can be used decides as the naive evaluator does;
-//! and where nobody wrote `allow`, nobody is allowed.
+//! file that may hold rules and cannot be used closes the app; one that can be used decides as the naive evaluator
+//! does; and where nobody wrote `allow`, nobody is allowed.
 
 use ironside_identity::SpiffeId;
 use ironside_resources::{

@@ -1,7 +1,7 @@
 //! Which objects a list or a watch is about.
 //!
-//! Owns field selectors on name, namespace, phase and address, and label selectors (`a=b`, `a!=b`, `a`, `!a`). Anything else is
-//! refused as the real server refuses it.
+//! Owns field selectors on name, namespace, phase and address, and label selectors (`a=b`, `a!=b`, `a`, `!a`). Anything
+//! else is refused as the real server refuses it.
 
 use super::store::Refusal;
 use serde_json::Value;

@@ -103,7 +103,8 @@ impl World {
         workload
     }
 
-    /// Who learns roots believes a leaf by its issuer alone; who does not needs what old roots have signed for new ones.
+    /// Who learns roots believes a leaf by its issuer alone; who does not needs what old roots have signed for new
+    /// ones.
     fn believes(&mut self, (bundle, learns): &(TrustBundle, bool), leaf: &Leaf) {
         self.checks += 1;
         let chain = match learns {

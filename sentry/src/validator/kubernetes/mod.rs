@@ -1,8 +1,8 @@
 //! The validator that asks the cluster: whose token is this, in which pod, and what may that pod be called?
 //!
 //! Owns the order of security 1.7 and the bound on what one flood can ask of the API server (fact O-S12): so many
-//! claims are judged at once, so many wait in `turns`, and each has three seconds. `review` asks for the owner of a token,
-//! `token` reads the claim of a token that the server says too little of, `workload` decides on names, purely.
+//! claims are judged at once, so many wait in `turns`, and each has three seconds. `review` asks for the owner of a
+//! token, `token` reads the claim of a token that the server says too little of, `workload` decides on names, purely.
 
 mod review;
 mod token;
@@ -22,8 +22,8 @@ use workload::{Expected, Role};
 
 /// Time that a judgement may take, waiting included (fact O-S12).
 const LIMIT: Duration = Duration::from_secs(3);
-/// Time that a claim waits for the cluster to be known: longer than a sidecar's patience of three seconds, for a sidecar
-/// asks again after silence and ends after a refusal (security 2.2).
+/// Time that a claim waits for the cluster to be known: longer than a sidecar's patience of three seconds, for a
+/// sidecar asks again after silence and ends after a refusal (security 2.2).
 const SYNC_LIMIT: Duration = Duration::from_secs(5);
 /// Claims that are judged at once: so many calls to the API server are under way at most.
 const MAX_JUDGED: usize = 16;

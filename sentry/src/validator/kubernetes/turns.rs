@@ -1,8 +1,9 @@
 //! Whose turn is it to be judged?
 //!
 //! Owns fact O-S12 for the API server: how many claims are judged at once, how many wait, and in which order. Sources
-//! take turns, so that a crowd from a few addresses waits for itself and not its neighbours for it; and where all places
-//! are taken, the longest queue gives one up for whoever has fewer. Time is the caller's: who waits too long goes.
+//! take turns, so that a crowd from a few addresses waits for itself and not its neighbours for it; and where all
+//! places are taken, the longest queue gives one up for whoever has fewer. Time is the caller's: who waits too long
+//! goes.
 
 use crate::serve::limit::Source;
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
 //! From a template to apps with every setting decided.
 //!
-//! Pure but for looking whether paths exist, which a caller may answer from a table. Facts: cli-and-clients 1.9, CL-63 to
-//! CL-69, CH8.
+//! Pure but for looking whether paths exist, which a caller may answer from a table. Facts: cli-and-clients 1.9, CL-63
+//! to CL-69, CH8.
 
 use std::path::{Path, PathBuf};
 
