@@ -29,7 +29,7 @@ pub(crate) use failure::send_error;
 use failure::title;
 use framing::{Framing, framing};
 
-use super::{ChannelError, deadline::Deadline, expect::AwaitContinue, url};
+use super::{ChannelError, deadline::Deadline, expect::AwaitContinue, stale::StaleCheck, url};
 use crate::{
     body::{self, Body},
     config::{AppProtocol, AppTarget},
@@ -54,8 +54,8 @@ const MAX_HEADERS: usize = 1024;
 /// Room for the app's response head, in bytes (H27: larger than the reference's).
 const READ_BUFFER: usize = 1024 * 1024;
 
-/// A client of the app: it gives up on a connection after [`CONNECT_LIMIT`].
-pub(crate) type AppClient = Client<Deadline<HttpsConnector<HttpConnector>>, Body>;
+/// A client of the app: it gives up on a connection after [`CONNECT_LIMIT`], and begins no request on a closed one.
+pub(crate) type AppClient = Client<Deadline<StaleCheck<HttpsConnector<HttpConnector>>>, Body>;
 
 /// An app that speaks HTTP.
 pub(crate) struct HttpApp {
@@ -243,7 +243,10 @@ pub(crate) fn client(tasks: &Group, h2c: bool) -> AppClient {
         .http2_only(h2c)
         .http2_initial_stream_window_size(crate::peers::connection::STREAM_WINDOW)
         .http2_initial_connection_window_size(crate::peers::connection::CONNECTION_WINDOW)
-        .build(Deadline::new(connector, CONNECT_LIMIT))
+        .build(Deadline::new(
+            StaleCheck::new(connector, !h2c),
+            CONNECT_LIMIT,
+        ))
 }
 
 fn fallback_config() -> rustls::ClientConfig {

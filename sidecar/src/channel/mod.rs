@@ -21,6 +21,7 @@ pub(crate) mod expect;
 pub(crate) mod grpc;
 pub(crate) mod health;
 pub(crate) mod http;
+pub(crate) mod stale;
 pub(crate) mod tls;
 pub(crate) mod url;
 
@@ -59,7 +60,7 @@ pub(crate) enum ChannelError {
         /// Why.
         cause: Box<str>,
     },
-    /// There is no connection to the app: it knows nothing of the request.
+    /// There is no connection to the app, or it ended before the request was begun: the app knows nothing of it.
     #[error("{verb} {url:?}: {cause}")]
     Unreached {
         /// `Get`, `Post`, ...

@@ -7,7 +7,11 @@ use std::{error::Error, io};
 use hyper_util::client::legacy;
 use ironside_policy::Verb;
 
-use crate::{body::BodyError, channel::ChannelError, peers::io_text};
+use crate::{
+    body::BodyError,
+    channel::{ChannelError, stale::Stale},
+    peers::io_text,
+};
 
 /// A failed request in the words of the reference.
 pub(crate) fn send_error(
@@ -18,11 +22,18 @@ pub(crate) fn send_error(
 ) -> ChannelError {
     let mut cause: &(dyn Error + 'static) = error;
     let mut text = None;
+    let mut never_begun = error.is_connect();
     loop {
         if let Some(body) = cause.downcast_ref::<BodyError>() {
             text = Some(body.to_string());
         } else if let Some(refused) = tls_refusal(cause) {
             text = Some(format!("tls: failed to verify certificate: {refused}"));
+        } else if let Some(io) = cause.downcast_ref::<io::Error>()
+            && Stale::is(io)
+        {
+            never_begun = true;
+            text = Some("EOF".to_owned());
+            break;
         } else if let Some(io) = cause.downcast_ref::<io::Error>() {
             let text_of_io = io_text(io);
             text = Some(if error.is_connect() {
@@ -42,7 +53,7 @@ pub(crate) fn send_error(
     }
     let (verb, url) = (title(verb), url.into());
     let cause = text.unwrap_or_else(|| cause.to_string()).into();
-    if error.is_connect() {
+    if never_begun {
         ChannelError::Unreached { verb, url, cause }
     } else {
         ChannelError::Send { verb, url, cause }
