@@ -136,6 +136,14 @@ async fn rules_change_live_and_never_by_accident() {
     drop(operator);
 }
 
+/// As the log names the stream that ended.
+const KINDS: [&str; 4] = [
+    ": Configuration: ",
+    ": Component: ",
+    ": HTTPEndpoint: ",
+    ": Resiliency: ",
+];
+
 /// KL-04, K124: what changed while the operator was away counts once it is back; with one of the reference, too.
 #[tokio::test]
 async fn edits_in_the_operators_absence_are_not_missed() {
@@ -163,6 +171,13 @@ async fn edits_in_the_operators_absence_are_not_missed() {
         let _operator = cluster.operator().await;
         web.knows("generation.Configuration.plain", "2").await;
         web.knows("generation.HTTPEndpoint.out", "7").await;
+        // One loss, though each of its streams ended: each would make the pause longer.
+        let log = web.program.log();
+        let streams = log.lines().filter(|line| {
+            line.contains("cannot follow the operator")
+                && KINDS.iter().any(|kind| line.contains(kind))
+        });
+        assert_eq!(streams.count(), 1, "{log}");
     }
 }
 

@@ -184,10 +184,11 @@ impl Source {
                 Some(status) => format!("{kind}: {:?}: {}", status.code(), status.message()),
                 None => format!("{kind}: the operator ended the stream"),
             };
-            // One kind that cannot be had is no reason to leave the others alone.
-            if link.is_closed() {
+            // One loss of the connection, not one for each kind: the pause would grow with each.
+            if link.has_ended().await {
                 return cause;
             }
+            // One kind that cannot be had is no reason to leave the others alone.
             let pause = self.lost(&cause);
             followers.push(follower(kind, pause));
         }

@@ -18,6 +18,7 @@ use ironside_proto::operator::{
 };
 use ironside_transport::{ConnectError, TlsClient};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue};
 
 use crate::{
@@ -32,6 +33,8 @@ pub(super) const DIAL_LIMIT: Duration = Duration::from_secs(10);
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes of one answer: all objects of a kind in one namespace.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// How long after a stream its connection may end of the same cause.
+const END_PATIENCE: Duration = Duration::from_millis(100);
 /// Names this pod to the operator.
 const POD_NAME: &str = "ironside-pod-name";
 /// Asks for a snapshot at the beginning of a stream; the answer says the same if there is one.
@@ -63,7 +66,8 @@ pub(super) enum DialError {
 #[derive(Clone)]
 pub(super) struct Link {
     client: OperatorClient<Sender>,
-    sender: http2::SendRequest<tonic::body::Body>,
+    /// Cancelled when the connection has ended.
+    ended: CancellationToken,
     namespace: String,
     pod_name: Option<MetadataValue<tonic::metadata::Ascii>>,
 }
@@ -135,25 +139,31 @@ impl Link {
             .keep_alive_while_idle(true)
             .handshake(TokioIo::new(io))
             .await?;
-        // Its end is seen by every call.
-        tasks.spawn(async { drop(connection.await) });
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        tasks.spawn(async move {
+            // Its cause is seen by every call.
+            drop(connection.await);
+            drop(end);
+        });
         let origin = http::Uri::builder()
             .scheme("https")
             .authority(&**operator_address)
             .path_and_query("/");
         let origin = origin.build().unwrap_or_default();
-        let client = OperatorClient::with_origin(Sender(sender.clone()), origin);
+        let client = OperatorClient::with_origin(Sender(sender), origin);
         Ok(Self {
-            sender,
+            ended,
             client: client.max_decoding_message_size(MAX_ANSWER),
             namespace: namespace.to_owned(),
             pod_name: pod_name.as_deref().and_then(|name| name.parse().ok()),
         })
     }
 
-    /// True once nothing can be asked over it.
-    pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+    /// True if the connection has ended, or does so now: its streams are told before the rest of the process is.
+    pub(super) async fn has_ended(&self) -> bool {
+        let ended = tokio::time::timeout(END_PATIENCE, self.ended.cancelled());
+        ended.await.is_ok()
     }
 
     /// The Configuration of this name.
