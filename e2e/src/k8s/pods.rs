@@ -97,12 +97,14 @@ impl Place {
                 body,
             })
         };
+        let mut exchange = std::pin::pin!(exchange);
         let answer = tokio::select! {
-            answer = exchange => answer,
-            ended = connection => Err(match ended {
-                Ok(()) => anyhow::anyhow!("the connection ended"),
-                Err(error) => error.into(),
-            }),
+            answer = &mut exchange => answer,
+            ended = connection => match ended {
+                // It may have ended after the answer.
+                Ok(()) => exchange.await,
+                Err(error) => Err(error.into()),
+            },
         };
         forward.abort();
         answer
