@@ -3,6 +3,7 @@
 
 mod rig;
 
+use futures_util::future::join_all;
 use ironside_testkit::certs::Ca;
 use ironside_testkit::kube::{Fault, When};
 use rig::{Cluster, Injector, base, by_admin, daprd, handshake, patched, review, roots, until};
@@ -231,6 +232,25 @@ async fn who_announces_much_and_sends_nothing_stops_nobody() {
         let mut begin = [0; 12];
         stream.read_exact(&mut begin).await.unwrap();
         assert_eq!(&begin, b"HTTP/1.1 408");
+    }
+}
+
+/// An API server sends one review at a time over each connection: a burst of pods comes over as many.
+#[tokio::test]
+async fn a_burst_over_many_connections_is_answered() {
+    let cluster = Cluster::new();
+    let injector = cluster.ready().await;
+    let mut asked = Vec::new();
+    for _ in 0..300 {
+        asked.push(async {
+            let mut client = cluster.connect(&injector).await;
+            let answer = client.review(&by_admin(&base())).await;
+            (client, answer)
+        });
+    }
+    // All connections stay open.
+    for (_client, answer) in join_all(asked).await {
+        assert!(answer.get("patch").is_some(), "{answer}");
     }
 }
 
