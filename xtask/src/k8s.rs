@@ -125,7 +125,7 @@ fn on(around: &Surroundings, steps: &mut Steps, wish: &Wish, host: &Host) -> Res
         .env("IRONSIDE_E2E_IMAGES", &folder)
         .env("IRONSIDE_E2E_PROGRAMS", cluster::programs(around)?)
         .args(["test", "--package", "ironside-e2e", "--test", "k8s", "--"])
-        .args(["--ignored", "--test-threads", "4"]);
+        .args(["--ignored", "--test-threads", "6"]);
     if wish.full {
         tests.env("IRONSIDE_E2E_FULL", "1");
     }

@@ -74,7 +74,7 @@ impl Place {
     /// If the port does not answer in time.
     pub async fn request(&self, pod: &str, port: u16, request: Request<Bytes>) -> Result<Answer> {
         let what = format!("{} of port {port} of pod {pod}", request.uri());
-        let attempt = self.attempt(pod, port, request);
+        let attempt = Box::pin(self.attempt(pod, port, request));
         wait::within(&what, REQUEST, attempt).await?.context(what)
     }
 
