@@ -34,7 +34,7 @@ pub use helm::Helm;
 pub use machine::{Machine, built};
 pub use own::{test_on_bare, test_on_own};
 pub use place::{Place, Said};
-pub use pods::Answer;
+pub use pods::{Answer, Followed};
 pub use sample::Sample;
 
 use crate::{binaries::setting, wait::Stopwatch};

@@ -3,7 +3,10 @@
 //! Ports are reached as `kubectl port-forward` reaches them, so those that listen on a pod's loopback alone (a
 //! sidecar's API) are reached as well.
 
-use std::time::Duration;
+use std::{
+    process::{Child, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -15,7 +18,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, ListParams, LogParams};
 use tokio::io::AsyncReadExt as _;
 
-use super::Place;
+use super::{PATIENCE, Place};
 use crate::wait;
 
 /// The deadline of one request into a pod.
@@ -40,6 +43,26 @@ impl Answer {
     pub fn json(&self) -> Result<serde_json::Value> {
         serde_json::from_slice(&self.body)
             .with_context(|| format!("{}: {}", self.status, String::from_utf8_lossy(&self.body)))
+    }
+}
+
+/// A log that is listened to.
+#[derive(Debug)]
+pub struct Followed(Child);
+
+impl Followed {
+    /// All of it, when the container has ended.
+    ///
+    /// # Errors
+    /// If the log could not be followed.
+    pub async fn to_the_end(self) -> Result<String> {
+        let read = tokio::task::spawn_blocking(move || self.0.wait_with_output());
+        let read = wait::within("the end of a log", PATIENCE, read).await?;
+        let output = read.context("reading a log")?.context("kubectl logs")?;
+        if !output.status.success() {
+            bail!("kubectl logs: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 
@@ -132,6 +155,21 @@ impl Place {
             .logs(pod, &of)
             .await
             .with_context(|| format!("log of {container} in {pod}"))
+    }
+
+    /// Listens to a container from its start to its end, which outlives the pod.
+    ///
+    /// # Errors
+    /// If there is no `kubectl`.
+    pub fn follow(&self, pod: &str, container: &str) -> Result<Followed> {
+        let mut command = self.cluster().kubectl();
+        command
+            .args(["--namespace", self.namespace(), "logs", "--follow"])
+            .args([pod, "--container", container])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Ok(Followed(command.spawn().context("starting kubectl")?))
     }
 
     /// Runs a command in a container; returns what it wrote to stdout.

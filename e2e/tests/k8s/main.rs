@@ -27,6 +27,7 @@ mod outages;
 mod pods;
 mod reviews;
 mod rights;
+mod rollouts;
 mod roots;
 mod sdk;
 mod services;
