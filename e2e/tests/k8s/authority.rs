@@ -223,17 +223,32 @@ async fn kill(machine: &Machine, place: &Place, name: &str, knows: &Ca) -> Resul
     Ok(())
 }
 
+/// What `ironside status -k` says of a root that ends soon.
+fn warned(place: &Place) -> Result<Option<String>> {
+    let mut command = place.cluster().ironside();
+    let output = command.args(["status", "-k"]).output();
+    let output = output.context("starting ironside")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{said}");
+    let is_it =
+        |line: &&str| line.contains("Dapr root certificate of your Kubernetes cluster expires in");
+    Ok(said.lines().find(is_it).map(str::to_owned))
+}
+
 async fn replaced(machine: &Machine, place: &Place) -> Result<()> {
-    let old = Authority::make("old", 365)?;
-    let new = Authority::make("new", 365)?;
+    let old = Authority::make("old", 20)?;
+    let new = Authority::make("new", 40)?;
     let helm = old.given(Helm::new(place.cluster()));
     helm.install(&SHORT)?;
     holds(place, &old.ca).await?;
+    ensure!(warned(place)?.is_some(), "no warning of 20 days");
     let load = Load::start(place).await?;
     let caller = load.pod().to_owned();
     replace(place, &old, &new).await?;
     load.goes_on().await?;
     load.end("the user's authority replaced").await?;
+    let warned = warned(place)?;
+    ensure!(warned.is_none(), "{warned:?}");
 
     for pod in place.pods("").await? {
         let name = pod.metadata.name.context("a pod has a name")?;
@@ -249,7 +264,7 @@ async fn replaced(machine: &Machine, place: &Place) -> Result<()> {
     reaches(place, &caller, "late").await
 }
 
-/// Decision 4, KH-13, KH-14: no call fails while the user's authority is replaced by `renew-certificate -k`; pods that
+/// Decision 4, KH-13, KH-14, CL-84, CL-86: no call fails while the user's authority is replaced by `renew-certificate -k`; pods that
 /// were started with the withdrawn root survive the crash of their sidecar; an upgrade does not put the old one back.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask e2e k8s"]

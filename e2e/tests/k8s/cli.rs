@@ -3,6 +3,7 @@
 //! Tables, texts and refusals have their tests beside the command line, against an API server of the tests' own; here
 //! it is asked whether a real cluster understands what it is asked.
 
+mod install;
 mod run;
 
 use std::{os::unix::fs::PermissionsExt as _, process::Command};
