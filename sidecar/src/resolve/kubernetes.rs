@@ -1,6 +1,6 @@
 //! The `kubernetes` resolver: an app's headless Service, asked for through DNS.
 //!
-//! Owns the table that look-ups read and its keeper: apps in use are asked for again every second, because the
+//! Owns the table that look-ups read and its keeper: apps in use are asked for again twice a second, because the
 //! reference's 20 s cache sends calls to pods that are gone; those at rest less often, and then forgotten. A server
 //! that does not answer takes nothing away. An address at which a connection failed, or that told its callers to go,
 //! is passed over at once, and its app asked for again. The library is hickory's: the system's own look-up tells

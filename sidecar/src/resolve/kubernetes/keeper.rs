@@ -22,8 +22,9 @@ use super::{
 
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_millis(250);
-/// An app in use is asked for again after this: a pod that leaves is gone from DNS within the second.
-const REFRESH: Duration = Duration::from_secs(1);
+/// An app in use is asked for again after this, so that calls leave a pod within the second in which it is told to go:
+/// a look is up to [`TICK`] late, and it takes the rest for the Service and DNS to hear of it.
+const REFRESH: Duration = Duration::from_millis(500);
 /// An app that was not called for this long is at rest.
 const AT_REST_AFTER: Duration = Duration::from_secs(5);
 /// One at rest is asked for again after this, so that its next call goes to pods of today.
