@@ -1,19 +1,16 @@
 //! An invocation as a peer's sidecar sends it: decode, authorise, deliver, answer.
 //!
-//! The last file of this half that sees the generated types. Owns service-invocation 4.2 on the callee's side
-//! and its error texts. Stages 17 to 22.
+//! The last place of this half that sees the generated types: `call/decode.rs` reads them, `call/answer.rs` writes
+//! them. Owns service-invocation 4.2 on the callee's side. Stages 17 to 22.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body_util::BodyExt as _;
 use ironside_identity::VerifiedPeer;
-use ironside_policy::{Method, OVERRIDE_HEADERS, Operation, Verb, VerbSet};
+use ironside_policy::Operation;
 use ironside_proto::{
-    common::{InvokeRequest, StreamPayload},
-    google::protobuf::Any,
-    internals::{ApiVersion, InternalInvokeRequest, InternalInvokeRequestStream},
+    common::StreamPayload,
+    internals::{ApiVersion, InternalInvokeRequest},
 };
 use ironside_telemetry::{TraceState, span::keys};
 use tonic::{Code, Status};
@@ -24,25 +21,28 @@ use super::{
     unread::Room,
 };
 use crate::{
-    body::{self, Body, BodyError},
+    body::{self, Body},
     channel::{self, AppChannel, ChannelError, http::EVENT_STREAM},
     decisions::{Asked, record::Protocol},
     invocation::{
-        AppStatus, Invocation, Length, Origin, Reply, chunks,
+        AppStatus, Invocation, Reply, chunks,
         context::CallContext,
         grpc, headers,
-        stream::{Direction, Ending, Outgoing, Pieces},
+        stream::{Direction, Pieces},
         tally::caller_of,
-        undelivered, wire,
+        undelivered,
     },
     live::Live,
     payload::Way,
     traces::attributes,
     worker::Worker,
 };
+use answer::{channel_status, refusal, streamed, whole};
+use decode::{decode, leading, overrides, parsing, state_length};
 
-/// Time that a peer has for its leading message.
-const LEADING_LIMIT: Duration = Duration::from_secs(10);
+mod answer;
+mod decode;
+
 /// Room for metadata above the message limit in one internal message, in bytes.
 const HEAD_ROOM: usize = 4 * 1024 * 1024;
 
@@ -112,55 +112,6 @@ pub(crate) async fn unary(
     };
     let result: Result<Response<Body>, Status> = work.await;
     result.unwrap_or_else(|status| refusal(&status, &trace))
-}
-
-/// A unary call knows its length, so the app is told (golden 25); what the caller wrote does not count.
-fn state_length(message: &mut InternalInvokeRequest, length: usize) {
-    let verb = message
-        .message
-        .as_ref()
-        .and_then(|message| message.http_extension.as_ref())
-        .map(|http| wire::verb_from_wire(http.verb));
-    let bodiless = matches!(
-        verb,
-        Some(Verb::Get | Verb::Head | Verb::Delete | Verb::Options)
-    );
-    let metadata = &mut message.metadata;
-    let stated = metadata.len();
-    metadata.retain(|key, _| !key.eq_ignore_ascii_case("content-length"));
-    let stated = metadata.len() < stated;
-    if length > 0 || stated || !bodiless {
-        let values = vec![length.to_string()];
-        metadata.insert(
-            "content-length".to_owned(),
-            ironside_proto::internals::ListStringValue { values },
-        );
-    }
-}
-
-async fn leading(
-    pieces: &mut Pieces,
-) -> Result<(InternalInvokeRequest, Option<StreamPayload>), Status> {
-    const MISSING: &str = "request does not contain the required fields in the leading chunk";
-    let leading = tokio::time::timeout(LEADING_LIMIT, pieces.leading())
-        .await
-        .map_err(|_elapsed| Status::deadline_exceeded("no leading message within 10 s"))?
-        .map_err(|error| parsing(&error.to_string()))?;
-    let Some(leading) = leading else {
-        return Err(Status::unknown("EOF"));
-    };
-    let InternalInvokeRequestStream { request, payload } =
-        grpc::decode(leading).map_err(|status| parsing(status.message()))?;
-    match request {
-        Some(request) if !request.metadata.is_empty() && request.message.is_some() => {
-            Ok((request, payload))
-        }
-        _ => Err(parsing(MISSING)),
-    }
-}
-
-fn parsing(text: &str) -> Status {
-    Status::invalid_argument(format!("parsing InternalInvokeRequest error: {text}"))
 }
 
 /// What came from a peer.
@@ -324,75 +275,6 @@ fn is_success(reply: &Reply) -> bool {
     matches!(reply.status, AppStatus::Http(code) if (200..300).contains(&code))
 }
 
-/// Wire to invocation, and the path as it was written.
-fn decode(
-    message: InternalInvokeRequest,
-    body: Body,
-    app: &AppChannel,
-) -> Result<(Invocation, String), Status> {
-    let InternalInvokeRequest {
-        ver: _,
-        metadata,
-        message,
-        actor: _,
-    } = message;
-    let InvokeRequest {
-        method: raw,
-        data,
-        content_type,
-        http_extension,
-    } = message.unwrap_or_default();
-    let Any { type_url, .. } = data.unwrap_or_default();
-    let method = Method::parse(&raw)
-        .map_err(|error| Status::invalid_argument(format!("invalid method: {error}")))?;
-    let wire::Mapped {
-        mut headers,
-        pseudo,
-        canonical,
-    } = wire::from_map(metadata).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    headers.remove(headers::API_TOKEN);
-    headers.remove(headers::APP_ID);
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map_or(Length::Streaming, Length::Fixed);
-    let verb = http_extension
-        .as_ref()
-        .map_or(Verb::None, |extension| wire::verb_from_wire(extension.verb));
-    let origin = if canonical {
-        Origin::Http
-    } else {
-        Origin::Grpc
-    };
-    if !app.is_http() && origin == Origin::Grpc {
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    let call = Invocation {
-        method,
-        verb,
-        has_http: http_extension.is_some(),
-        query: http_extension
-            .map(|extension| extension.querystring)
-            .unwrap_or_default()
-            .into(),
-        origin,
-        headers,
-        pseudo,
-        content_type: content_type.into(),
-        type_url: type_url.into(),
-        length,
-        body: body.into(),
-    };
-    Ok((call, raw))
-}
-
-/// Verbs that the app may take the request for (fact O-A4).
-fn overrides(headers: &HeaderMap) -> VerbSet {
-    let values = OVERRIDE_HEADERS.iter();
-    let values = values.flat_map(|name| headers.get_all(*name));
-    VerbSet::overrides(values.filter_map(|value| value.to_str().ok()))
-}
-
 /// Who calls is what the certificate says, whatever the message does (O-C9).
 pub(crate) fn name_caller(headers: &mut HeaderMap, peer: &VerifiedPeer) {
     let callee = headers.remove(headers::CALLEE_APP_ID);
@@ -409,86 +291,4 @@ pub(crate) fn name_caller(headers: &mut HeaderMap, peer: &VerifiedPeer) {
             headers.insert(name, value);
         }
     }
-}
-
-fn channel_status(error: &ChannelError) -> Status {
-    if let ChannelError::Denied(status) = error {
-        return Status::clone(status);
-    }
-    if matches!(error, ChannelError::Body(BodyError::MessageTooLarge { .. })) {
-        return Status::resource_exhausted(error.to_string());
-    }
-    Status::internal(format!("error invoking app channel: {error}"))
-}
-
-/// A refusal: headers with our span, then the status.
-fn refusal(status: &Status, trace: &crate::invocation::context::CallTrace) -> Response<Body> {
-    let mut headers = HeaderMap::new();
-    trace.to_hop_error(&mut headers);
-    undelivered::mark(&mut headers, status);
-    grpc::answer(headers, None, status, HeaderMap::new())
-}
-
-/// A reply as an internal stream.
-fn streamed(reply: Reply) -> Response<Body> {
-    let Reply {
-        status,
-        headers,
-        trailers,
-        content_type,
-        type_url,
-        body,
-    } = reply;
-    let message = wire::response(
-        &status,
-        &headers,
-        &trailers,
-        &content_type,
-        &type_url,
-        Bytes::new(),
-    );
-    let (outgoing, _fault) = Outgoing::new(&message, body, Ending::Response);
-    let mut response = Response::new(outgoing.boxed());
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, grpc::CONTENT_TYPE);
-    response
-}
-
-/// A reply as one message.
-async fn whole(
-    reply: Reply,
-    limit: usize,
-    trace: &crate::invocation::context::CallTrace,
-) -> Result<Response<Body>, Status> {
-    let Reply {
-        status,
-        headers,
-        trailers,
-        content_type,
-        type_url,
-        body,
-    } = reply;
-    let data = http_body_util::Limited::new(body, limit)
-        .collect()
-        .await
-        .map_err(|error| match error.downcast_ref::<BodyError>() {
-            Some(broken) => channel_status(&ChannelError::NoAnswer(broken.to_string().into())),
-            None => {
-                Status::resource_exhausted(format!("response body is larger than {limit} bytes"))
-            }
-        })?;
-    let data = match &status {
-        AppStatus::Grpc { code, .. } if *code != Code::Ok => Bytes::new(),
-        AppStatus::Grpc { .. } | AppStatus::Http(_) => data.to_bytes(),
-    };
-    let message = wire::response(&status, &headers, &trailers, &content_type, &type_url, data);
-    let mut initial = HeaderMap::new();
-    trace.to_hop_error(&mut initial);
-    Ok(grpc::answer(
-        initial,
-        Some(chunks::message(&message)),
-        &Status::new(Code::Ok, ""),
-        HeaderMap::new(),
-    ))
 }
