@@ -2,10 +2,18 @@
 
 use http::Request;
 use ironside_chassis::Clock;
-use ironside_telemetry::{Sampling, metrics::Metrics, span::Resource};
+use ironside_telemetry::{
+    Sampling,
+    metrics::Metrics,
+    span::{Kind, Resource},
+};
 
-use super::*;
-use crate::traces::{Export, queue};
+use super::{begin::context, *};
+use crate::{
+    invocation::context::{CallContext, Source},
+    live::Live,
+    traces::{Export, Queue, queue},
+};
 
 fn live(sampling: Sampling, is_exported: bool) -> Live {
     let export = Export {
