@@ -11,13 +11,20 @@ use std::{
 };
 
 use ironside_identity::{AppId, Namespace};
-use ironside_proto::discovery::{Ack, ObjectError, Stats};
+use ironside_proto::discovery::{Ack, Stats};
 
 use crate::{
-    ACK_LIMIT,
-    report::{Cursor, News, Ran, Refusal, Sidecar},
+    report::{Cursor, News, Sidecar},
     world::{App, Indexed, Known, View},
 };
+
+mod hour;
+mod seat;
+#[cfg(test)]
+mod tests;
+
+use hour::Hour;
+use seat::{Seat, Standing};
 
 /// Snapshots of one session that may be unanswered; older ones are given up.
 const MAX_OPEN: usize = 8;
@@ -25,12 +32,6 @@ const MAX_OPEN: usize = 8;
 const MAX_APPS: usize = 64;
 /// Rejections and instances that one status names.
 const MAX_NAMED: usize = 5;
-/// Longest text of a client that is kept, in bytes.
-const MAX_TEXT: usize = 256;
-/// Minutes of an hour.
-const MINUTES: usize = 60;
-const MINUTE: Duration = Duration::from_secs(60);
-
 /// Bounds on sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -56,44 +57,6 @@ pub struct Book {
 /// No session fits any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
-
-/// One session.
-#[derive(Debug)]
-struct Seat {
-    app: App,
-    instance: Box<str>,
-    since: Duration,
-    /// The revision of the book at its last change.
-    changed: u64,
-    /// What was sent and not answered, the oldest first.
-    open: VecDeque<(u64, Generations)>,
-    /// What the sidecar made of each object it was sent last.
-    running: HashMap<Arc<str>, (i64, Outcome)>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Outcome {
-    Applied,
-    Rejected { code: Box<str>, message: Box<str> },
-}
-
-/// UIDs and generations of one snapshot.
-type Generations = Vec<(Arc<str>, i64)>;
-
-/// How a sidecar stands to an object.
-enum Standing<'a> {
-    Applied,
-    Rejected { code: &'a str, message: &'a str },
-    Pending,
-    Outdated,
-}
-
-/// Counts of the last hour, by minute.
-#[derive(Debug)]
-struct Hour {
-    minutes: [Counts; MINUTES],
-    newest: u64,
-}
 
 /// Decisions of sidecars by one object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -391,155 +354,3 @@ impl Book {
         totals
     }
 }
-
-// === impl Seat ===
-
-impl Seat {
-    /// Returns whether it says anything that was not known.
-    fn acked(&mut self, ack: Ack) -> bool {
-        let Ack {
-            snapshot,
-            accepted,
-            errors,
-        } = ack;
-        let Some(at) = self.open.iter().position(|(number, _)| *number == snapshot) else {
-            return false;
-        };
-        // What came before it will not be answered any more.
-        let Some((_, objects)) = self.open.drain(..=at).next_back() else {
-            return false;
-        };
-        let whole = errors.iter().find(|error| error.uid.is_empty());
-        let is_refused = !accepted && (whole.is_some() || errors.is_empty());
-        let mut running = HashMap::with_capacity(objects.len());
-        for (uid, generation) in objects {
-            let own = errors.iter().find(|error| error.uid == *uid);
-            let outcome = match (own, is_refused) {
-                (Some(error), _) => Outcome::of(error),
-                (None, true) => match self.running.get(&uid) {
-                    // It runs this generation since an earlier snapshot.
-                    Some((known, Outcome::Applied)) if *known == generation => Outcome::Applied,
-                    _ => whole.map_or_else(Outcome::unexplained, Outcome::of),
-                },
-                (None, false) => Outcome::Applied,
-            };
-            running.insert(uid, (generation, outcome));
-        }
-        let is_new = self.running != running;
-        self.running = running;
-        is_new
-    }
-
-    fn report(&self) -> Sidecar {
-        let objects = self.running.iter().map(|(uid, (generation, outcome))| Ran {
-            uid: Arc::clone(uid),
-            generation: *generation,
-            refusal: match outcome {
-                Outcome::Applied => None,
-                Outcome::Rejected { code, message } => Some(Refusal {
-                    code: code.clone(),
-                    message: message.clone(),
-                }),
-            },
-        });
-        Sidecar {
-            app: self.app.clone(),
-            instance: self.instance.clone(),
-            objects: objects.collect(),
-        }
-    }
-
-    fn standing(&self, known: &Known, now: Duration) -> Standing<'_> {
-        match self.running.get(&known.object.uid) {
-            Some((generation, outcome)) if *generation == known.object.generation => {
-                match outcome {
-                    Outcome::Applied => Standing::Applied,
-                    Outcome::Rejected { code, message } => Standing::Rejected { code, message },
-                }
-            }
-            _ if now.saturating_sub(known.since.max(self.since)) > ACK_LIMIT => Standing::Outdated,
-            _ => Standing::Pending,
-        }
-    }
-}
-
-// === impl Outcome ===
-
-impl Outcome {
-    fn of(error: &ObjectError) -> Self {
-        Self::Rejected {
-            code: bounded(&error.code),
-            message: bounded(&error.message),
-        }
-    }
-
-    fn unexplained() -> Self {
-        Self::Rejected {
-            code: "Refused".into(),
-            message: "".into(),
-        }
-    }
-}
-
-/// The start of a client's text, fit to be shown.
-fn bounded(text: &str) -> Box<str> {
-    let mut kept = String::new();
-    for c in text.chars().filter(|c| !c.is_control()) {
-        if kept.len() + c.len_utf8() > MAX_TEXT {
-            break;
-        }
-        kept.push(c);
-    }
-    kept.into()
-}
-
-// === impl Hour ===
-
-impl Default for Hour {
-    fn default() -> Self {
-        Self {
-            minutes: [Counts::default(); MINUTES],
-            newest: 0,
-        }
-    }
-}
-
-impl Hour {
-    /// The place of the present minute.
-    fn minute(&mut self, now: Duration) -> &mut Counts {
-        let minute = now.as_secs() / MINUTE.as_secs();
-        let gone = minute.saturating_sub(self.newest).min(MINUTES as u64);
-        for step in 0..gone {
-            *self.place(minute - step) = Counts::default();
-        }
-        self.newest = self.newest.max(minute);
-        self.place(minute)
-    }
-
-    fn sum(&self, now: Duration) -> Counts {
-        let minute = now.as_secs() / MINUTE.as_secs();
-        let oldest = minute.saturating_sub(MINUTES as u64 - 1);
-        let mut sum = Counts::default();
-        for each in oldest..=self.newest.min(minute) {
-            let counts = self.minutes.get(index(each)).copied().unwrap_or_default();
-            sum.denied = sum.denied.saturating_add(counts.denied);
-            sum.would_deny = sum.would_deny.saturating_add(counts.would_deny);
-        }
-        sum
-    }
-
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the index is a remainder of the length"
-    )]
-    fn place(&mut self, minute: u64) -> &mut Counts {
-        &mut self.minutes[index(minute)]
-    }
-}
-
-fn index(minute: u64) -> usize {
-    usize::try_from(minute % MINUTES as u64).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests;

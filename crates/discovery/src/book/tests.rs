@@ -5,7 +5,7 @@ use crate::world::{
     StoredObject,
     tests::{app, object, world},
 };
-use ironside_proto::discovery::ObjectStats;
+use ironside_proto::discovery::{ObjectError, ObjectStats};
 
 const BOUNDS: Bounds = Bounds {
     sessions: 100,

@@ -1,6 +1,6 @@
 //! Both ends over pipes in memory, with time that passes by itself when nothing else happens.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::UNIX_EPOCH};
 
 use super::*;
 use crate::{
