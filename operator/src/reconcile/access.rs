@@ -5,46 +5,40 @@
 //! whose results come back here. What is decided is in `index`: [`Objects`], [`Sidecars`], [`analysis`], [`status`].
 
 mod analyses;
+mod facts;
+mod source;
 mod told;
 mod writer;
 
 use crate::cluster::calls::{Calls, Place};
-use crate::cluster::watching::{Nothing, Told, Which, watch};
-use crate::index::access::{Definition, KIND, Object, Objects, Publish};
-use crate::index::mirror::{Change, Fact, Mirror};
-use crate::index::sidecars::{INJECTED, Pod, RUNNING, Sidecars};
+use crate::index::access::{Definition, Object, Objects};
+use crate::index::mirror::{Fact, Mirror};
+use crate::index::sidecars::{Pod, Sidecars};
 use crate::index::status::Mtls;
 use crate::lease::Leadership;
 use analyses::{Analysed, Analyses};
-use futures_util::stream::{BoxStream, FuturesUnordered};
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt as _, future::BoxFuture};
 use ironside_chassis::Clock;
 use ironside_cluster::Recorder;
 use ironside_discovery::{Counts, Cursor, Discovery, News};
 use ironside_resources::configuration;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch as live};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
 use writer::{Kept, Written};
 
+use facts::drain;
 pub(crate) use told::AccessMetrics;
 
 /// The logger of this part.
 pub(crate) const SCOPE: &str = "dapr.operator.accesscontrol";
-/// Name of the definition of the kind.
-const DEFINITION: &str = "accesscontrols.dapr.io";
 /// The kind, as paths spell it.
 pub(crate) const PLACE: Place = Place::named("apis/dapr.io/v1alpha1", "accesscontrols");
-/// Facts that are taken before anything is done about them.
-const BURST: usize = 1000;
 /// Changes of sidecars within so long are looked at once.
 const COALESCE: Duration = Duration::from_millis(50);
-/// Pause between two looks for the definition.
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// Least time between two whole reads for the sake of doubts.
 const READ_PAUSE: Duration = Duration::from_secs(2);
 /// How often counts and gauges are taken.
@@ -267,94 +261,6 @@ impl Reconciler {
         next
     }
 
-    fn watch_objects(&self) -> BoxStream<'static, Fact<Object>> {
-        let which = Which {
-            namespace: self.parts.only.as_deref(),
-            ..Which::default()
-        };
-        let view = |told: Told<Value>| Object::of(told.rest);
-        watch::<Value, _>(self.parts.calls.client(), (PLACE, KIND), &which, view)
-    }
-
-    fn watch_pods(&self) -> BoxStream<'static, Fact<Pod>> {
-        let which = Which {
-            namespace: self.parts.only.as_deref(),
-            labels: Some(INJECTED),
-            fields: Some(RUNNING),
-        };
-        let view = |told: Told<Nothing>| Pod::of(&told.meta);
-        watch::<Nothing, _>(
-            self.parts.calls.client(),
-            (Place::PODS, "Pod"),
-            &which,
-            view,
-        )
-    }
-
-    fn watch_blocks(&self) -> BoxStream<'static, Fact<Arc<configuration::AccessControl>>> {
-        let which = Which {
-            namespace: self.parts.only.as_deref(),
-            ..Which::default()
-        };
-        let view = |told: Told<Value>| analyses::block(&told.rest).map(Arc::new);
-        let kind = (Place::CONFIGURATIONS, "Configuration");
-        watch::<Value, _>(self.parts.calls.client(), kind, &which, view)
-    }
-
-    fn object(&mut self, fact: Fact<Object>) {
-        match &fact {
-            Fact::Listing => self.listing = Some(self.now()),
-            Fact::Complete => self.listed = self.listing.take(),
-            Fact::Is(..) | Fact::Gone(_) | Fact::NoKind => {}
-        }
-        let is_turn = matches!(fact, Fact::Complete | Fact::NoKind);
-        let changes = self.objects.take(fact);
-        let is_news = changes.iter().any(is_news_to_sidecars);
-        if is_news || is_turn {
-            self.is_stale = true;
-            self.found = None;
-        }
-        for change in changes {
-            self.changed(change);
-        }
-    }
-
-    fn changed(&mut self, change: Change<Object>) {
-        let Change { key, before, after } = change;
-        let namespace = Arc::clone(&key.0);
-        if is_new_content(before.as_deref(), after.as_deref()) {
-            self.analyses.doubt(&namespace);
-        }
-        if let Some(before) = before
-            && after
-                .as_ref()
-                .is_none_or(|after| after.stored.uid != before.stored.uid)
-        {
-            self.kept.remove(&before.stored.uid);
-            self.removed.push(before);
-        }
-        if let Some(after) = after {
-            let now = self.now();
-            let kept = self.kept.entry(Arc::clone(&after.stored.uid)).or_default();
-            kept.saw(after.stored.generation, now);
-        }
-        self.touch(namespace);
-    }
-
-    fn pod(&mut self, fact: Fact<Pod>) {
-        let now = self.now();
-        for namespace in self.sidecars.pod(fact, now) {
-            self.analyses.doubt(&namespace);
-            self.touch(namespace);
-        }
-    }
-
-    fn block(&mut self, fact: Fact<Arc<configuration::AccessControl>>) {
-        for change in self.blocks.take(fact) {
-            self.analyses.doubt(&change.key.0);
-        }
-    }
-
     fn sessions(&mut self) {
         let news = self.parts.discovery.news(&mut self.cursor);
         let (own, now) = (Arc::clone(&self.parts.instance), self.now());
@@ -411,87 +317,6 @@ impl Reconciler {
         }
     }
 
-    /// Gives sidecars what has changed.
-    fn publish(&mut self) {
-        if !self.is_stale || self.is_looking {
-            return;
-        }
-        match self.objects.publish(self.found, self.parts.deny_by_default) {
-            Publish::Wait => self.is_stale = false,
-            Publish::Look => self.look(),
-            Publish::Whole(world) => {
-                self.is_stale = false;
-                if std::mem::replace(&mut self.is_lost, false) {
-                    info!(target: SCOPE, "the definition {DEFINITION} is there again");
-                }
-                self.parts.metrics.show_source(told::Source::Synced);
-                self.parts.metrics.show_objects(&self.objects);
-                self.parts.discovery.publish(world);
-                if let Some(listed) = self.listed {
-                    self.parts.discovery.confirm(listed);
-                }
-                self.tell_removed();
-            }
-            Publish::Lost(world) => {
-                if !std::mem::replace(&mut self.is_lost, true) {
-                    error!(target: SCOPE, "there is no definition {DEFINITION}, or it is being removed: sidecars keep the rules that they have, and new ones wait for theirs; install it");
-                    self.parts.metrics.show_source(told::Source::Lost);
-                    if let Some(world) = world {
-                        self.parts.discovery.publish(world);
-                    }
-                }
-                if self.found == Some(Definition::Going) {
-                    // It may come back without a word of the watch.
-                    self.look();
-                } else {
-                    self.is_stale = false;
-                }
-            }
-        }
-    }
-
-    /// Looks whether the definition of the kind is there.
-    fn look(&mut self) {
-        let now = self.now();
-        if self.look_at > now {
-            return;
-        }
-        self.look_at = now + LOOK_PAUSE;
-        self.is_looking = true;
-        let (calls, only) = (self.parts.calls.clone(), self.parts.only.clone());
-        self.jobs.push(
-            async move {
-                let definition = match calls.get(Place::CRDS, None, DEFINITION).await {
-                    Ok(Some(found)) => match found.pointer("/metadata/deletionTimestamp") {
-                        Some(_) => Definition::Going,
-                        None => Definition::Served,
-                    },
-                    Ok(None) => Definition::Going,
-                    // Where nobody may look, the watch has the only word.
-                    Err(cause) if cause.is_forbidden() => Definition::Served,
-                    Err(cause) => {
-                        warn!(target: SCOPE, "cannot read the definition {DEFINITION}, trying again: {cause}");
-                        Definition::Unknown
-                    }
-                };
-                let revision = calls.revision(PLACE, only.as_deref()).await.ok().flatten();
-                Done::Looked(definition, revision)
-            }
-            .boxed(),
-        );
-    }
-
-    fn looked(&mut self, definition: Definition, revision: Option<u64>) {
-        self.is_looking = false;
-        self.found = Some(definition);
-        if let Some(revision) = revision {
-            self.objects.reached(revision);
-        }
-        if definition != Definition::Served {
-            self.look_at = self.now() + LOOK_PAUSE;
-        }
-    }
-
     /// Counts and gauges, now and then.
     fn tick(&mut self) {
         let now = self.now();
@@ -510,25 +335,6 @@ impl Reconciler {
             self.touch_all();
         }
     }
-}
-
-/// Takes what is there already, without waiting.
-fn drain<T>(facts: &mut BoxStream<'static, T>, mut take: impl FnMut(T)) {
-    for _ in 0..BURST {
-        match facts.next().now_or_never() {
-            Some(Some(fact)) => take(fact),
-            Some(None) | None => return,
-        }
-    }
-}
-
-/// Whether sidecars have to be told: not of a new status.
-fn is_news_to_sidecars(change: &Change<Object>) -> bool {
-    is_new_content(change.before.as_deref(), change.after.as_deref())
-}
-
-fn is_new_content(before: Option<&Object>, after: Option<&Object>) -> bool {
-    before.map(|object| &object.stored) != after.map(|object| &object.stored)
 }
 
 #[cfg(test)]

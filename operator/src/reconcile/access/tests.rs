@@ -1,6 +1,9 @@
 //! Whole replicas against a fake API server, and sidecars that speak the protocol over real mutual TLS.
 
+use super::source::DEFINITION;
 use super::*;
+use crate::index::access::KIND;
+use crate::index::sidecars::INJECTED;
 use crate::metrics::Metrics;
 use crate::relay::Follower;
 use crate::serve::api::{Api, Parts as ApiParts, Shelves};
@@ -16,7 +19,7 @@ use ironside_proto::discovery::{Ack, Hello, ObjectError, WatchResponse, watch_re
 use ironside_testkit::certs::{Ca, now};
 use ironside_testkit::kube::{ApiServer, Fault, When};
 use ironside_transport::{Identity, IdentityRx, TlsClient, TlsServer};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 
