@@ -4,20 +4,19 @@
 //! first moment; anchors, certificate and the webhook's configuration come when they come, and readiness says which of
 //! them is missing. Decides nothing.
 
+use crate::PROGRAM;
 use crate::bundle::Keeper;
-use crate::config::{Address, Config, Identity};
+use crate::config::{Config, Identity};
 use crate::metrics::Metrics;
 use crate::mtls;
 use crate::serve::{Server, Webhook};
-use ironside_chassis::health::{self, Health, Target};
-use ironside_chassis::listen::{self, BindError, Binding};
+use ironside_chassis::health::{Health, Target};
 use ironside_chassis::logging::LogHandle;
-use ironside_chassis::signals::{Signal, Signals};
-use ironside_chassis::{Clock, Tasks, build_info, fatal, metrics_server};
+use ironside_chassis::program::{Failure, FrameError, Life};
+use ironside_chassis::{Clock, Tasks, build_info, fatal};
 use ironside_cluster::{ConnectError, Recorder, connect};
 use ironside_transport::sentry_client::Event;
 use ironside_transport::{AnchorsRx, ControlPlane, IdentityRx, Now, OneSidedTlsServer};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -26,40 +25,26 @@ use tracing::info;
 
 const SCOPE: &str = "dapr.injector";
 const SCOPE_SERVICE: &str = "dapr.injector.service";
-const SCOPE_SIGNALS: &str = "dapr.signals";
 /// What is in flight at the stop has so long to end.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// The wall clock may be set, so it is looked at this often.
 const LOOK: Duration = Duration::from_secs(30);
 /// The own name as a reporter.
-const PROGRAM: &str = "dapr-injector";
+const REPORTER: &str = "dapr-injector";
 
 /// Why the injector ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    #[error("cannot handle signals: {0}")]
-    Signals(io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error("{what}: {cause}")]
-    Bind {
-        what: &'static str,
-        cause: BindError,
-    },
-    #[error("{what}: {cause}")]
-    Listener {
-        what: &'static str,
-        cause: io::Error,
-    },
-    #[error("task {task} failed: {message}")]
-    Panic {
-        task: &'static str,
-        message: Box<str>,
-    },
-    #[error("tasks did not end in time: {0}")]
-    Stuck(String),
-    #[error("stopped by a second signal")]
-    Interrupted,
+}
+
+impl Failure for RunError {
+    fn is_told(&self) -> bool {
+        matches!(self, Self::Frame(FrameError::Interrupted))
+    }
 }
 
 /// Runs until a signal.
@@ -67,24 +52,18 @@ pub(crate) enum RunError {
 /// # Errors
 /// [`RunError`] for what ended the process before its time; it is logged by the caller.
 pub(crate) async fn run(config: Config, log: &LogHandle) -> Result<(), RunError> {
-    let levels = log.follow_signals().map_err(RunError::Signals)?;
-    let mut signals =
-        Signals::install(&[Signal::Interrupt, Signal::Terminate]).map_err(RunError::Signals)?;
-    let tasks = Tasks::new();
+    let mut life = Life::begin(log)?;
+    let tasks = life.tasks().clone();
     let stop = tasks.token();
-    tasks.spawn("log-level", levels.run(tasks.token()));
     tokio::select! {
         started = Box::pin(start(config, &tasks)) => started?,
-        signal = signals.next() => {
-            tell(signal);
-            return stop_all(&tasks, &mut signals).await;
-        }
+        () = life.signal() => return stop_all(life).await,
     }
     tokio::select! {
-        signal = signals.next() => tell(signal),
+        () = life.signal() => {}
         () = stop.cancelled() => {}
     }
-    stop_all(&tasks, &mut signals).await
+    stop_all(life).await
 }
 
 /// Starts everything; what it leaves behind are tasks.
@@ -107,16 +86,20 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
     let setup = Setup {
         clock: clock.clone(),
         metrics: metrics.clone(),
-        health: health.clone(),
         tasks,
     };
     // All parts are named before the first answer, so that none is healthy by omission.
     let security = health.register("security-provider");
     let service = health.register("injector-service");
     let configuration = health.register("webhook-configuration");
-    setup.serve_metrics(metrics_address).await?;
-    setup.serve_health(healthz).await?;
-    let listener = bind("failed to start the webhook server", &webhook).await?;
+    let exposition = metrics.exposition();
+    let metrics_address = metrics_address.as_ref();
+    PROGRAM
+        .serve_metrics(metrics_address, &health, exposition, tasks)
+        .await?;
+    PROGRAM.serve_health(&healthz, &health, tasks).await?;
+    let webhook_port = webhook.listen("failed to start the webhook server");
+    let listener = webhook_port.await?.listener;
 
     let (publish, roots) = watch::channel(None);
     setup.spawn("trust-anchors", anchors.follow(client.clone(), publish));
@@ -130,7 +113,7 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
     setup.spawn("mtls", async move {
         mtls::follow(client_of_mtls, (&namespace, &configuration_name), publish).await;
     });
-    let (recorder, writing) = Recorder::new(client.clone(), PROGRAM, &instance);
+    let (recorder, writing) = Recorder::new(client.clone(), REPORTER, &instance);
     setup.spawn("events", writing);
     let keeper = Keeper {
         client,
@@ -156,7 +139,6 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
 struct Setup<'a> {
     clock: Clock,
     metrics: Metrics,
-    health: Health,
     tasks: &'a Tasks,
 }
 
@@ -194,37 +176,6 @@ impl Setup<'_> {
             fatal!(target: SCOPE, "No identity: {cause}");
         });
         obtained
-    }
-
-    async fn serve_metrics(&self, address: Option<Address>) -> Result<(), RunError> {
-        let Some(address) = address else {
-            return Ok(());
-        };
-        let target = self.health.register("metrics-exporter");
-        let listener = bind("failed to start the metrics server", &address).await?;
-        let (host, port) = (&address.host, local(&listener, &address));
-        info!(target: SCOPE, "metrics server started on {host}:{port}/");
-        target.ready();
-        let (exposition, tasks) = (self.metrics.exposition(), self.tasks.clone());
-        self.tasks.spawn("metrics", async move {
-            metrics_server::serve(listener, exposition, &tasks).await;
-            drop(target);
-        });
-        Ok(())
-    }
-
-    async fn serve_health(&self, address: Address) -> Result<(), RunError> {
-        let target = self.health.register("healthz-server");
-        let listener = bind("failed to start the healthz server", &address).await?;
-        let port = local(&listener, &address);
-        info!(target: SCOPE, "Healthz server is listening on {}:{port}", address.host);
-        target.ready();
-        let (health, tasks) = (self.health.clone(), self.tasks.clone());
-        self.tasks.spawn("healthz", async move {
-            health::serve(listener, health, &tasks).await;
-            drop(target);
-        });
-        Ok(())
     }
 
     fn serve_webhook(
@@ -289,43 +240,8 @@ async fn watch_validity(mut identity: IdentityRx, target: Target, metrics: Metri
 }
 
 /// Ends all tasks; a second signal ends the wait.
-async fn stop_all(tasks: &Tasks, signals: &mut Signals) -> Result<(), RunError> {
-    let stuck = tokio::select! {
-        stuck = tasks.shutdown(STOP_LIMIT) => stuck,
-        signal = signals.next() => {
-            fatal!(target: SCOPE_SIGNALS, "Received signal '{signal}' during shutdown; exiting immediately");
-            return Err(RunError::Interrupted);
-        }
-    };
-    if let Some(panic) = tasks.panic() {
-        return Err(RunError::Panic {
-            task: panic.task,
-            message: panic.message.clone(),
-        });
-    }
-    if !stuck.is_empty() {
-        return Err(RunError::Stuck(stuck.join(", ")));
-    }
+async fn stop_all(life: Life) -> Result<(), RunError> {
+    life.end_whole(STOP_LIMIT).await?;
     info!(target: SCOPE, "Dapr sidecar injector shut down gracefully");
     Ok(())
-}
-
-fn tell(signal: Signal) {
-    info!(target: SCOPE_SIGNALS, "Received signal '{signal}'; beginning shutdown");
-}
-
-async fn bind(what: &'static str, address: &Address) -> Result<TcpListener, RunError> {
-    let hosts = [address.host.clone()];
-    let bound = listen::bind(&Binding::new(&hosts, address.port)).await;
-    let bound = bound.map_err(|cause| RunError::Bind { what, cause })?;
-    let listener = bound.workers.into_iter().flatten().next();
-    let listener = listener
-        .ok_or_else(|| io::Error::other("no listener"))
-        .and_then(TcpListener::from_std);
-    listener.map_err(|cause| RunError::Listener { what, cause })
-}
-
-/// The port that was bound, which differs from the one asked for when that was 0.
-fn local(listener: &TcpListener, address: &Address) -> u16 {
-    listener.local_addr().map_or(address.port, |at| at.port())
 }

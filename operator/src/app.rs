@@ -4,9 +4,8 @@
 //! own certificate are awaited; watches and the gRPC port begin on every replica, and what writes to the cluster acts
 //! where the lease is held. The process is ready when everything was read once.
 
-use crate::SCOPE;
 use crate::cluster::Calls;
-use crate::config::{Address, Config};
+use crate::config::Config;
 use crate::convert::Webhook;
 use crate::index::status::Mtls;
 use crate::lease::{Election, Leadership};
@@ -19,11 +18,11 @@ use crate::serve::assigned::LivePods;
 use crate::serve::secrets::Secrets;
 use crate::serve::{self, AccessControl, Server, relay, sources};
 use crate::system::System;
+use crate::{PROGRAM, SCOPE};
 use ironside_chassis::health::{self, Health};
-use ironside_chassis::listen::{self, BindError, Binding};
 use ironside_chassis::logging::LogHandle;
-use ironside_chassis::signals::{Signal, Signals};
-use ironside_chassis::{Clock, Tasks, fatal, metrics_server};
+use ironside_chassis::program::{Failure, FrameError, Life, Port};
+use ironside_chassis::{Clock, Tasks};
 use ironside_cluster::Recorder;
 use ironside_discovery::Discovery;
 use ironside_identity::{AppId, AppIdError, SpiffeId};
@@ -32,14 +31,11 @@ use ironside_transport::sentry_client::{TokenSource, Validator};
 use ironside_transport::{
     AnchorsRx, ControlPlane, IdentityRx, Now, OneSidedTlsServer, TlsClient, TlsServer,
 };
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
-const SCOPE_SIGNALS: &str = "dapr.signals";
 /// Who this program is.
 const APP_ID: &str = "dapr-operator";
 /// What the API server sees of this program.
@@ -52,31 +48,20 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Why the operator ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    #[error("cannot handle signals: {0}")]
-    Signals(io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
     #[error(transparent)]
     Connect(#[from] ironside_cluster::ConnectError),
     #[error("the own name: {0}")]
     AppId(#[from] AppIdError),
     #[error(transparent)]
     Name(#[from] NameError),
-    #[error("{what}: {cause}")]
-    Bind {
-        what: &'static str,
-        cause: BindError,
-    },
-    #[error("{what}: {cause}")]
-    Listener {
-        what: &'static str,
-        cause: io::Error,
-    },
-    #[error("task {task} failed: {message}")]
-    Panic {
-        task: &'static str,
-        message: Box<str>,
-    },
-    #[error("stopped by a second signal")]
-    Interrupted,
+}
+
+impl Failure for RunError {
+    fn is_told(&self) -> bool {
+        matches!(self, Self::Frame(FrameError::Interrupted))
+    }
 }
 
 /// Runs until a signal.
@@ -84,27 +69,21 @@ pub(crate) enum RunError {
 /// # Errors
 /// [`RunError`] for what ended the process before its time; it is logged by the caller.
 pub(crate) async fn run(config: Config, log: &LogHandle) -> Result<(), RunError> {
-    let levels = log.follow_signals().map_err(RunError::Signals)?;
-    let mut signals =
-        Signals::install(&[Signal::Interrupt, Signal::Terminate]).map_err(RunError::Signals)?;
-    let tasks = Tasks::new();
+    let mut life = Life::begin(log)?;
+    let tasks = life.tasks().clone();
     let stop = tasks.token();
-    tasks.spawn("log-level", levels.run(tasks.token()));
     info!(target: SCOPE, "Dapr Operator is starting");
     tokio::select! {
         started = Box::pin(start(config, &tasks)) => started?,
-        signal = signals.next() => {
-            tell(signal);
-            return stop_all(&tasks, &mut signals).await;
-        }
-        () = stop.cancelled() => return stop_all(&tasks, &mut signals).await,
+        () = life.signal() => return stop_all(life).await,
+        () = stop.cancelled() => return stop_all(life).await,
     }
     info!(target: SCOPE, "Dapr Operator started");
     tokio::select! {
-        signal = signals.next() => tell(signal),
+        () = life.signal() => {}
         () = stop.cancelled() => {}
     }
-    stop_all(&tasks, &mut signals).await
+    stop_all(life).await
 }
 
 /// What the steps of the start have in common.
@@ -131,8 +110,10 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
     let cache = setup.health.register("operator-cache");
     let webhook = setup.config.webhook.is_some();
     let webhook = webhook.then(|| setup.health.register("operator-webhook"));
-    setup.serve_health().await?;
     let config = &setup.config;
+    PROGRAM
+        .serve_health(&config.healthz, &setup.health, tasks)
+        .await?;
     let client = ironside_cluster::connect(config.kubeconfig.as_deref(), USER_AGENT).await?;
     let (recorder, events) = Recorder::new(client.clone(), APP_ID, &config.instance);
     setup.spawn("events", events);
@@ -152,7 +133,10 @@ async fn start(config: Config, tasks: &Tasks) -> Result<(), RunError> {
     let shown = gauges.clone();
     setup.metrics.register(move |all| shown.register(all));
     // Metrics of all parts are registered by now.
-    setup.serve_metrics().await?;
+    let exposition = setup.metrics.exposition();
+    PROGRAM
+        .serve_metrics(config.metrics.as_ref(), &setup.health, exposition, tasks)
+        .await?;
     let shelves = Arc::new(Shelves::new(&setup.clock, &setup.metrics));
     let pods = Arc::new(LivePods::default());
     setup.follow(&common, &shelves, &pods, cache);
@@ -380,50 +364,18 @@ impl Setup<'_> {
         let Some(address) = &self.config.webhook else {
             return Ok(());
         };
-        let listener = bind("failed to start the webhook server", address).await?;
+        let port = address.listen("failed to start the webhook server").await?;
         let webhook = Webhook {
             calls: calls.clone(),
             namespace: self.config.namespace.clone(),
             anchors,
             tls: OneSidedTlsServer::web(identity, now(&self.clock)),
-            listener,
+            listener: port.listener,
             ready,
             connections: self.tasks.group("webhook-connection"),
             stop: self.tasks.token(),
         };
         self.tasks.spawn("webhook", webhook.run());
-        Ok(())
-    }
-
-    async fn serve_metrics(&self) -> Result<(), RunError> {
-        let Some(address) = &self.config.metrics else {
-            return Ok(());
-        };
-        let target = self.health.register("metrics-exporter");
-        let listener = bind("failed to start the metrics server", address).await?;
-        let (host, port) = (&address.host, local_port(&listener, address.port));
-        info!(target: SCOPE, "metrics server started on {host}:{port}/");
-        target.ready();
-        let (exposition, tasks) = (self.metrics.exposition(), self.tasks.clone());
-        self.tasks.spawn("metrics", async move {
-            metrics_server::serve(listener, exposition, &tasks).await;
-            drop(target);
-        });
-        Ok(())
-    }
-
-    async fn serve_health(&self) -> Result<(), RunError> {
-        let target = self.health.register("healthz-server");
-        let address = &self.config.healthz;
-        let listener = bind("failed to start the healthz server", address).await?;
-        let port = local_port(&listener, address.port);
-        info!(target: SCOPE, "Healthz server is listening on {}:{port}", address.host);
-        target.ready();
-        let (health, tasks) = (self.health.clone(), self.tasks.clone());
-        self.tasks.spawn("healthz", async move {
-            health::serve(listener, health, &tasks).await;
-            drop(target);
-        });
         Ok(())
     }
 
@@ -435,9 +387,8 @@ impl Setup<'_> {
         target: health::Target,
     ) -> Result<(), RunError> {
         let address = &self.config.grpc;
-        let listener = bind("failed to start the gRPC server", address).await?;
-        let port = local_port(&listener, address.port);
-        info!(target: serve::SCOPE, "Running gRPC server on port {port}");
+        let Port { listener, number } = address.listen("failed to start the gRPC server").await?;
+        info!(target: serve::SCOPE, "Running gRPC server on port {number}");
         target.ready();
         let tls = TlsServer::new(identity, now(&self.clock));
         let server = Server::new(tls, api, access, self.clock.clone(), self.tasks);
@@ -461,46 +412,14 @@ impl Setup<'_> {
 
 /// Ends all tasks; a second signal ends the wait. What does not end in time is cut off, as the reference does with
 /// streams that stay open.
-async fn stop_all(tasks: &Tasks, signals: &mut Signals) -> Result<(), RunError> {
-    let stuck = tokio::select! {
-        stuck = tasks.shutdown(STOP_LIMIT) => stuck,
-        signal = signals.next() => {
-            fatal!(target: SCOPE_SIGNALS, "Received signal '{signal}' during shutdown; exiting immediately");
-            return Err(RunError::Interrupted);
-        }
-    };
-    if let Some(panic) = tasks.panic() {
-        return Err(RunError::Panic {
-            task: panic.task,
-            message: panic.message.clone(),
-        });
-    }
+async fn stop_all(life: Life) -> Result<(), RunError> {
+    let stuck = life.end(STOP_LIMIT).await?;
     if stuck.is_empty() {
         info!(target: SCOPE, "operator shut down gracefully");
     } else {
         info!(target: SCOPE, "operator shut down; cut off after {STOP_LIMIT:?}: {}", stuck.join(", "));
     }
     Ok(())
-}
-
-fn tell(signal: Signal) {
-    info!(target: SCOPE_SIGNALS, "Received signal '{signal}'; beginning shutdown");
-}
-
-async fn bind(what: &'static str, address: &Address) -> Result<TcpListener, RunError> {
-    let hosts = [address.host.clone()];
-    let bound = listen::bind(&Binding::new(&hosts, address.port)).await;
-    let bound = bound.map_err(|cause| RunError::Bind { what, cause })?;
-    let listener = bound.workers.into_iter().flatten().next();
-    let listener = listener
-        .ok_or_else(|| io::Error::other("no listener"))
-        .and_then(TcpListener::from_std);
-    listener.map_err(|cause| RunError::Listener { what, cause })
-}
-
-/// The port that was bound, which differs from the one asked for when that was 0.
-fn local_port(listener: &TcpListener, asked: u16) -> u16 {
-    listener.local_addr().map_or(asked, |local| local.port())
 }
 
 fn now(clock: &Clock) -> Now {

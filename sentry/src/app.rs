@@ -3,8 +3,9 @@
 //! Owns the order of start and stop (process-interface 3): settings, authority, own certificate, ports, tasks; then a
 //! signal, and everything back. Decides nothing.
 
+use crate::PROGRAM;
 use crate::cluster::ConnectError;
-use crate::config::{Address, Config, JwtConfig, Lives, OidcConfig};
+use crate::config::{Config, JwtConfig, Lives, OidcConfig};
 use crate::guard::expiry::Herald;
 use crate::guard::{Guard, GuardError};
 use crate::jwt::{JwtGuard, JwtGuardError, JwtIssuer};
@@ -21,29 +22,25 @@ use crate::shared::ClaimError;
 use crate::store::Store;
 use crate::validator::jwks::{KeyError, KeySet};
 use crate::validator::{Insecure, Jwks};
-use ironside_chassis::listen::{self, BindError, Binding};
 use ironside_chassis::logging::LogHandle;
-use ironside_chassis::signals::{Signal, Signals};
-use ironside_chassis::{Clock, Tasks, fatal, health, metrics_server};
+use ironside_chassis::program::{Address, Failure, FrameError, Life, Port};
+use ironside_chassis::{Clock, Tasks, health};
 use ironside_transport::{Now, OneSidedTlsServer};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
 const SCOPE: &str = "dapr.sentry";
 const SCOPE_CA: &str = "dapr.sentry.ca";
-const SCOPE_SIGNALS: &str = "dapr.signals";
 /// What is in flight at the stop has so long to end.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why Sentry ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    #[error("cannot handle signals: {0}")]
-    Signals(io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error(transparent)]
@@ -58,25 +55,12 @@ pub(crate) enum RunError {
     Keys(#[from] KeyError),
     #[error("error issuing sentry's own certificate: {0}")]
     Own(#[from] OwnError),
-    #[error("{what}: {cause}")]
-    Bind {
-        what: &'static str,
-        cause: BindError,
-    },
-    #[error("{what}: {cause}")]
-    Listener {
-        what: &'static str,
-        cause: io::Error,
-    },
-    #[error("task {task} failed: {message}")]
-    Panic {
-        task: &'static str,
-        message: Box<str>,
-    },
-    #[error("tasks did not end in time: {0}")]
-    Stuck(String),
-    #[error("stopped by a second signal")]
-    Interrupted,
+}
+
+impl Failure for RunError {
+    fn is_told(&self) -> bool {
+        matches!(self, Self::Frame(FrameError::Interrupted))
+    }
 }
 
 /// Runs until a signal.
@@ -84,20 +68,14 @@ pub(crate) enum RunError {
 /// # Errors
 /// [`RunError`] for what ended the process before its time; it is logged by the caller.
 pub(crate) async fn run(config: Config, log: &LogHandle) -> Result<(), RunError> {
-    let levels = log.follow_signals().map_err(RunError::Signals)?;
-    let mut signals =
-        Signals::install(&[Signal::Interrupt, Signal::Terminate]).map_err(RunError::Signals)?;
-    let tasks = Tasks::new();
+    let mut life = Life::begin(log)?;
+    let tasks = life.tasks().clone();
     let stop = tasks.token();
-    tasks.spawn("log-level", levels.run(tasks.token()));
     let (sharing, metrics) = (config.sharing.clone(), Metrics::default());
     let mut claim = sharing.claim().await?;
     let port = tokio::select! {
         started = Box::pin(start(config, metrics.clone(), &tasks)) => started?,
-        signal = signals.next() => {
-            tell(signal);
-            return stop_all(&tasks, &mut signals).await;
-        }
+        () = life.signal() => return stop_all(life).await,
     };
     if let Some(claim) = &mut claim {
         claim.announce(port)?;
@@ -105,17 +83,14 @@ pub(crate) async fn run(config: Config, log: &LogHandle) -> Result<(), RunError>
     let (clock, requests) = (Clock::system(), || metrics.received.get());
     // Held to the end: whoever waits for this Sentry to be gone starts another one.
     let _unneeded = tokio::select! {
-        signal = signals.next() => {
-            tell(signal);
-            None
-        }
+        () = life.signal() => None,
         unneeded = sharing.until_unneeded(claim.as_ref(), requests, &clock) => {
             info!(target: SCOPE, "{}", unneeded.text());
             Some(unneeded)
         }
         () = stop.cancelled() => None,
     };
-    stop_all(&tasks, &mut signals).await
+    stop_all(life).await
 }
 
 /// Starts everything; what it leaves behind are tasks. Returns the port of the certificate service.
@@ -170,8 +145,11 @@ async fn start(config: Config, counted: Metrics, tasks: &Tasks) -> Result<u16, R
         let ready = health.register("sentry-kubernetes-validator");
         setup.spawn("workloads", workloads.follow(ready));
     }
-    setup.serve_metrics(metrics, &health).await?;
-    setup.serve_health(healthz, &health).await?;
+    let exposition = setup.metrics.exposition();
+    PROGRAM
+        .serve_metrics(metrics.as_ref(), &health, exposition, tasks)
+        .await?;
+    PROGRAM.serve_health(&healthz, &health, tasks).await?;
     setup.serve_oidc(oidc, jwt.clone(), &health).await?;
     let (publish, authority) = watch::channel(authority);
     let herald = Herald {
@@ -265,7 +243,10 @@ impl Setup<'_> {
             return Ok(());
         };
         let target = health.register("oidc-server");
-        let listener = bind("failed to start the OIDC HTTP server", &config.address).await?;
+        let port = config
+            .address
+            .listen("failed to start the OIDC HTTP server");
+        let listener = port.await?.listener;
         let local = listener.local_addr();
         let local = local.map_or_else(
             |_gone| config.address.port.to_string(),
@@ -298,46 +279,6 @@ impl Setup<'_> {
         Ok(())
     }
 
-    async fn serve_metrics(
-        &self,
-        address: Option<Address>,
-        health: &health::Health,
-    ) -> Result<(), RunError> {
-        let Some(address) = address else {
-            return Ok(());
-        };
-        let target = health.register("metrics-exporter");
-        let listener = bind("failed to start the metrics server", &address).await?;
-        let (host, port) = (&address.host, local_port(&listener, address.port));
-        info!(target: SCOPE, "metrics server started on {host}:{port}/");
-        target.ready();
-        let (exposition, tasks) = (self.metrics.exposition(), self.tasks.clone());
-        self.tasks.spawn("metrics", async move {
-            metrics_server::serve(listener, exposition, &tasks).await;
-            drop(target);
-        });
-        Ok(())
-    }
-
-    async fn serve_health(
-        &self,
-        address: Address,
-        health: &health::Health,
-    ) -> Result<(), RunError> {
-        let target = health.register("healthz-server");
-        let listener = bind("failed to start the healthz server", &address).await?;
-        let local = listener.local_addr();
-        let local = local.map_or_else(|_gone| address.port.to_string(), |local| local.to_string());
-        info!(target: SCOPE, "Healthz server is listening on {local}");
-        target.ready();
-        let (health, tasks) = (health.clone(), self.tasks.clone());
-        self.tasks.spawn("healthz", async move {
-            health::serve(listener, health, &tasks).await;
-            drop(target);
-        });
-        Ok(())
-    }
-
     async fn serve_ca(
         &mut self,
         address: Address,
@@ -355,9 +296,9 @@ impl Setup<'_> {
         let publish = own.start()?;
         let tls = OneSidedTlsServer::new(publish.subscribe(), now(&self.clock));
         self.spawn("own-certificate", own.follow(publish));
-        let listener = bind("failed to start the gRPC server", &address).await?;
-        let port = local_port(&listener, address.port);
-        info!(target: serve::SCOPE, "Running gRPC server on port {port}");
+        let port = address.listen("failed to start the gRPC server").await?;
+        let Port { listener, number } = port;
+        info!(target: serve::SCOPE, "Running gRPC server on port {number}");
         health.ready();
         let server = Server::new(tls, ca, self.tasks);
         let connections = self.tasks.group("grpc-connection");
@@ -366,7 +307,7 @@ impl Setup<'_> {
             info!(target: serve::SCOPE, "Shutting down gRPC server");
             drop(health);
         });
-        Ok(port)
+        Ok(number)
     }
 
     /// Spawns a task that has no end of its own.
@@ -379,23 +320,8 @@ impl Setup<'_> {
 }
 
 /// Ends all tasks; a second signal ends the wait.
-async fn stop_all(tasks: &Tasks, signals: &mut Signals) -> Result<(), RunError> {
-    let stuck = tokio::select! {
-        stuck = tasks.shutdown(STOP_LIMIT) => stuck,
-        signal = signals.next() => {
-            fatal!(target: SCOPE_SIGNALS, "Received signal '{signal}' during shutdown; exiting immediately");
-            return Err(RunError::Interrupted);
-        }
-    };
-    if let Some(panic) = tasks.panic() {
-        return Err(RunError::Panic {
-            task: panic.task,
-            message: panic.message.clone(),
-        });
-    }
-    if !stuck.is_empty() {
-        return Err(RunError::Stuck(stuck.join(", ")));
-    }
+async fn stop_all(life: Life) -> Result<(), RunError> {
+    life.end_whole(STOP_LIMIT).await?;
     info!(target: SCOPE, "Sentry shut down gracefully");
     Ok(())
 }
@@ -403,26 +329,6 @@ async fn stop_all(tasks: &Tasks, signals: &mut Signals) -> Result<(), RunError> 
 /// Waits for the first value of a kind that comes late.
 async fn wait_for<T>(mut late: watch::Receiver<Option<T>>) -> Result<(), watch::error::RecvError> {
     late.wait_for(Option::is_some).await.map(drop)
-}
-
-fn tell(signal: Signal) {
-    info!(target: SCOPE_SIGNALS, "Received signal '{signal}'; beginning shutdown");
-}
-
-async fn bind(what: &'static str, address: &Address) -> Result<TcpListener, RunError> {
-    let hosts = [address.host.clone()];
-    let bound = listen::bind(&Binding::new(&hosts, address.port)).await;
-    let bound = bound.map_err(|cause| RunError::Bind { what, cause })?;
-    let listener = bound.workers.into_iter().flatten().next();
-    let listener = listener
-        .ok_or_else(|| io::Error::other("no listener"))
-        .and_then(TcpListener::from_std);
-    listener.map_err(|cause| RunError::Listener { what, cause })
-}
-
-/// The port that was bound, which differs from the one asked for when that was 0.
-fn local_port(listener: &TcpListener, asked: u16) -> u16 {
-    listener.local_addr().map_or(asked, |local| local.port())
 }
 
 fn now(clock: &Clock) -> Now {

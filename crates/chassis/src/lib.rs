@@ -3,8 +3,9 @@
 //! A program takes its flags ([`args`]), its log ([`logging`]), its clock
 //! ([`clock`]), its tasks ([`tasks`]), its listeners ([`listen`]), its signals
 //! ([`signals`]), its health ([`health`]) and its metrics port
-//! ([`metrics_server`]) from here. Refused: anything that knows what an app,
-//! a target or an invocation is.
+//! ([`metrics_server`]) from here; programs of the control plane also take
+//! what is around their work ([`program`]). Refused: anything that knows what
+//! an app, a target or an invocation is.
 
 pub mod args;
 pub mod build_info;
@@ -15,6 +16,7 @@ pub mod listen;
 pub mod logging;
 pub mod metrics_server;
 mod process_stats;
+pub mod program;
 pub mod secret;
 pub mod signals;
 pub mod tasks;

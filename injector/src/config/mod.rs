@@ -11,7 +11,7 @@ use crate::patch::pod::Toleration;
 use crate::patch::settings::{Security, Service, Settings};
 use env::Env;
 use ironside_chassis::args::{Parsed, is_truthy};
-use ironside_chassis::logging::{Level, LevelError, LogOptions};
+use ironside_chassis::program::{Address, PortError};
 use ironside_cluster::AnchorsSource;
 use ironside_identity::{
     AppId, AppIdError, Namespace, NamespaceError, SpiffeIdError, TrustDomain, TrustDomainError,
@@ -60,14 +60,6 @@ pub(crate) struct Identity {
     pub(crate) token: TokenSource,
 }
 
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Address {
-    /// Empty for all interfaces.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
 /// A flag or a variable that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -78,8 +70,8 @@ pub(crate) enum ConfigError {
     Root,
     #[error("required environment variable {0} is not set, or empty")]
     Missing(&'static str),
-    #[error("invalid value for --{flag}: {value} is no port")]
-    Port { flag: &'static str, value: i64 },
+    #[error(transparent)]
+    Port(#[from] PortError),
     #[error("invalid NAMESPACE: {0}")]
     Namespace(#[from] NamespaceError),
     #[error("invalid DAPR_CONTROL_PLANE_TRUST_DOMAIN: {0}")]
@@ -104,20 +96,6 @@ pub(crate) enum ConfigError {
     },
     #[error("allowed service accounts: {0}")]
     Callers(#[from] PatternError),
-}
-
-/// Reads how to log, which is needed to complain about the rest.
-///
-/// # Errors
-/// [`LevelError`] if the level is none.
-pub(crate) fn log_options(parsed: &Parsed) -> Result<LogOptions, LevelError> {
-    let file = Some(parsed.text("log-file")).filter(|path| !path.is_empty());
-    Ok(LogOptions {
-        level: parsed.text("log-level").parse::<Level>()?,
-        json: parsed.bool("log-as-json"),
-        file: file.map(PathBuf::from),
-        app_id: None,
-    })
 }
 
 // === impl Config ===
@@ -176,20 +154,6 @@ impl Identity {
             namespace,
             app_id: AppId::parse(INJECTOR)?,
             token: TokenSource::choose(env.get("DAPR_SENTRY_TOKEN_FILE"), true)?,
-        })
-    }
-}
-
-// === impl Address ===
-
-impl Address {
-    fn read(parsed: &Parsed, host: &'static str, port: &'static str) -> Result<Self, ConfigError> {
-        let value = parsed.int(port);
-        let number =
-            u16::try_from(value).map_err(|_range| ConfigError::Port { flag: port, value })?;
-        Ok(Self {
-            host: parsed.text(host).to_owned(),
-            port: number,
         })
     }
 }

@@ -8,7 +8,7 @@ pub(crate) mod flags;
 
 use env::Env;
 use ironside_chassis::args::Parsed;
-use ironside_chassis::logging::{Level, LevelError, LogOptions};
+use ironside_chassis::program::{Address, PortError};
 use ironside_cluster::AnchorsSource;
 use ironside_identity::{Namespace, NamespaceError};
 use ironside_resources::GoDuration;
@@ -66,14 +66,6 @@ pub(crate) enum Rounds {
     Every(Duration),
 }
 
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Address {
-    /// Empty for all interfaces.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
 /// A flag that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -83,8 +75,8 @@ pub(crate) enum ConfigError {
     Namespace(NamespaceError),
     #[error("invalid value for --watch-namespace: {0}")]
     WatchNamespace(NamespaceError),
-    #[error("invalid value for --{flag}: {value} is no port")]
-    Port { flag: &'static str, value: i64 },
+    #[error(transparent)]
+    Port(#[from] PortError),
     #[error(
         "invalid value for --watch-interval: {0:?} is not 0, once, or a duration of at least 1s"
     )]
@@ -97,20 +89,6 @@ pub(crate) enum ConfigError {
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 /// Name of a replica outside of pods.
 const INSTANCE: &str = "dapr-operator";
-
-/// Reads how to log, which is needed to complain about the rest.
-///
-/// # Errors
-/// [`LevelError`] if the level is none.
-pub(crate) fn log_options(parsed: &Parsed) -> Result<LogOptions, LevelError> {
-    let file = Some(parsed.text("log-file")).filter(|path| !path.is_empty());
-    Ok(LogOptions {
-        level: parsed.text("log-level").parse::<Level>()?,
-        json: parsed.bool("log-as-json"),
-        file: file.map(PathBuf::from),
-        app_id: None,
-    })
-}
 
 // === impl Config ===
 
@@ -195,20 +173,6 @@ impl Rounds {
         let every: GoDuration = text.parse().map_err(|_no_duration| refuse())?;
         let every = every.to_std().filter(|every| *every >= SHORTEST_ROUND);
         every.map(Self::Every).ok_or_else(refuse)
-    }
-}
-
-// === impl Address ===
-
-impl Address {
-    fn read(parsed: &Parsed, host: &'static str, port: &'static str) -> Result<Self, ConfigError> {
-        let value = parsed.int(port);
-        let number =
-            u16::try_from(value).map_err(|_range| ConfigError::Port { flag: port, value })?;
-        Ok(Self {
-            host: parsed.text(host).to_owned(),
-            port: number,
-        })
     }
 }
 

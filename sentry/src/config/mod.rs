@@ -19,7 +19,7 @@ use crate::shared::Sharing;
 use crate::store::FileStore;
 use env::Env;
 use ironside_chassis::args::Parsed;
-use ironside_chassis::logging::{Level, LevelError, LogOptions};
+use ironside_chassis::program::{Address, PortError};
 use ironside_identity::{
     AppId, AppIdError, Namespace, NamespaceError, SpiffeId, SpiffeIdError, TrustDomain,
     TrustDomainError,
@@ -62,14 +62,6 @@ pub(crate) struct Lives {
     root_key: RootKey,
 }
 
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Address {
-    /// Empty for all interfaces.
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
-
 /// The file, or the Configuration, with `spec.mtls`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfigFile {
@@ -90,8 +82,8 @@ pub(crate) enum ConfigError {
     Root,
     #[error("mode kubernetes needs the namespace of the control plane: set NAMESPACE")]
     NoNamespace,
-    #[error("invalid value for --{flag}: {value} is no port")]
-    Port { flag: &'static str, value: i64 },
+    #[error(transparent)]
+    Port(#[from] PortError),
     #[error("invalid value for --{flag}: {value} is not between 1m and 876000h")]
     Life {
         flag: &'static str,
@@ -132,20 +124,6 @@ const LIVES: RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(100 * 8760 * 3600);
 /// The name of Sentry in its own SPIFFE ID.
 const SENTRY: &str = "dapr-sentry";
-
-/// Reads how to log, which is needed to complain about the rest.
-///
-/// # Errors
-/// [`LevelError`] if the level is none.
-pub(crate) fn log_options(parsed: &Parsed) -> Result<LogOptions, LevelError> {
-    let file = Some(parsed.text("log-file")).filter(|path| !path.is_empty());
-    Ok(LogOptions {
-        level: parsed.text("log-level").parse::<Level>()?,
-        json: parsed.bool("log-as-json"),
-        file: file.map(PathBuf::from),
-        app_id: None,
-    })
-}
 
 // === impl Config ===
 
@@ -231,20 +209,6 @@ impl Lives {
             ca_ttl: plan.ca_ttl.max(least),
             ..plan
         }
-    }
-}
-
-// === impl Address ===
-
-impl Address {
-    fn read(parsed: &Parsed, host: &'static str, port: &'static str) -> Result<Self, ConfigError> {
-        let value = parsed.int(port);
-        let number =
-            u16::try_from(value).map_err(|_range| ConfigError::Port { flag: port, value })?;
-        Ok(Self {
-            host: parsed.text(host).to_owned(),
-            port: number,
-        })
     }
 }
 

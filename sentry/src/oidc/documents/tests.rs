@@ -1,10 +1,11 @@
 //! Documents as their readers get them, one table of hosts.
 
 use super::*;
-use crate::config::{Address, OidcTls};
+use crate::config::OidcTls;
 use crate::jwt::Terms;
 use http::Request;
 use http_body_util::BodyExt as _;
+use ironside_chassis::program::Address;
 use serde_json::{Value, json};
 use std::time::Duration;
 
