@@ -108,12 +108,12 @@ fn a_log_goes_on_where_it_broke_off() {
     }));
     let log = When::new("get", "pods/log").named("web-1");
     let inject = |fault: Fault, times: usize| cluster.api.inject(log.clone(), fault, times);
-    let line = |second: u8, text: &str| format!("2026-11-22T04:16:{second:02}.25Z {text}\n");
+    let line = |second: u8, text: &str| format!("2026-11-22T04:16:{second:02}.75Z {text}\n");
     inject(Fault::Status(403), 2);
     let first = [
         line(1, "one"),
         line(2, "two"),
-        "2026-11-22T04:16:03Z thr".to_owned(),
+        "2026-11-22T04:16:03.75Z thr".to_owned(),
     ]
     .concat();
     inject(Fault::Cut(first), 1);
@@ -137,6 +137,17 @@ fn a_log_goes_on_where_it_broke_off() {
         .filter_map(|line| line.strip_prefix("== APP - web == "))
         .collect();
     assert_eq!(shown, ["one", "two", "three", "four"], "{text}");
+    // What was written in the second of the last line is asked for again; API servers are asked in whole seconds.
+    let asked = cluster.api.seen(&log);
+    let since = |question: usize| {
+        let query = asked[question].query.split('&');
+        query
+            .filter_map(|pair| pair.strip_prefix("sinceTime="))
+            .collect::<Vec<_>>()
+    };
+    assert!(since(0).is_empty() && since(2).is_empty());
+    assert_eq!(since(3), ["2026-11-22T04%3A16%3A02Z"]);
+    assert_eq!(since(4), ["2026-11-22T04%3A16%3A03Z"]);
     let refused = running.stderr() + &text;
     let told = refused
         .matches("The log of container web of pod web-1 cannot be read")

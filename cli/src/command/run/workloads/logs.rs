@@ -2,9 +2,11 @@
 //!
 //! A container is asked again until its pod is gone: one that does not run yet, one that runs again, and one whose log
 //! broke off, as API servers and what stands before them do with answers that last. The API server says when each line
-//! was written, so that a log goes on behind the last line that was shown: none is lost and none comes twice.
+//! was written, so that a log goes on behind the last line that was shown: none is lost, and none comes twice unless the
+//! node's clock was set back.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
@@ -35,10 +37,23 @@ struct Log {
     api: Api<Pod>,
     pod: String,
     container: String,
-    sink: Sink,
     status: Status,
-    /// When the last line that was shown was written.
-    last: Option<Timestamp>,
+    tail: Tail,
+}
+
+/// The end of what was shown of a log, and where it is shown.
+struct Tail {
+    sink: Sink,
+    last: Option<Last>,
+}
+
+/// The last line that was shown.
+#[derive(Clone, Copy)]
+struct Last {
+    /// When it was written.
+    time: Timestamp,
+    /// How many lines that were shown have this time, it and those just before it.
+    lines: usize,
 }
 
 /// Follows the logs of the pods that an app has now.
@@ -64,9 +79,8 @@ pub(super) async fn follow(
                 api: Api::namespaced(patient.client(), namespace),
                 pod: sidecars::name(pod).to_owned(),
                 container: container.to_owned(),
-                sink,
                 status: session.status.clone(),
-                last: None,
+                tail: Tail { sink, last: None },
             };
             tasks.spawn("pod-log", log.follow());
         }
@@ -97,7 +111,7 @@ impl Log {
                 Ok(stream) => {
                     is_told = false;
                     // How it ended says nothing: what is left is asked for.
-                    let _broken = self.show(std::pin::pin!(stream)).await;
+                    let _broken = self.tail.show(std::pin::pin!(stream)).await;
                 }
                 Err(error) if is_missing(&error) => return,
                 Err(error) if is_waiting(&error) => {}
@@ -121,29 +135,77 @@ impl Log {
             container: Some(self.container.clone()),
             follow: true,
             timestamps: true,
-            since_time: self.last,
+            since_time: self.tail.since(),
             ..LogParams::default()
         }
     }
+}
 
-    /// Writes the lines that are newer than those before, until the log ends or breaks off.
+// === impl Tail ===
+
+impl Tail {
+    /// From when on the log is asked for: the second of the last line. API servers take whole seconds, to which a
+    /// fraction would be rounded, up as well: what was written between would be lost.
+    fn since(&self) -> Option<Timestamp> {
+        let time = self.last?.time;
+        Some(Timestamp::from_second(time.as_second()).unwrap_or(time))
+    }
+
+    /// Writes the lines behind those that were shown before, until the log ends or breaks off.
     async fn show(&mut self, mut from: Pin<&mut impl AsyncBufRead>) -> io::Result<()> {
+        let mut before = self.last;
         let mut is_shown = true;
         let mut is_start = true;
+        // The time of a line that is shown and has not ended.
+        let mut begun = None;
         while let Some(piece) = read_piece(&mut from).await? {
             let mut text = piece.as_slice();
-            if is_start && let Some((written, rest)) = split_time(text) {
-                // The API server gives whole seconds again.
-                is_shown = self.last.is_none_or(|last| written > last);
-                self.last = self.last.max(Some(written));
+            if is_start && let Some((time, rest)) = split_time(text) {
+                is_shown = !comes_again(&mut before, time);
+                begun = is_shown.then_some(time);
                 text = rest;
             }
-            is_start = piece.ends_with(b"\n");
             if is_shown {
                 self.sink.write(&ended(text));
             }
+            is_start = piece.ends_with(b"\n");
+            if is_start && let Some(time) = begun.take() {
+                self.passed(time);
+            }
+        }
+        if let Some(time) = begun {
+            self.passed(time);
         }
         Ok(())
+    }
+
+    /// A line of this time was shown whole.
+    fn passed(&mut self, time: Timestamp) {
+        let same = self.last.filter(|last| last.time == time);
+        let lines = same.map_or(1, |last| last.lines.saturating_add(1));
+        self.last = Some(Last { time, lines });
+    }
+}
+
+/// Whether a line of an answer was shown `before`, of which nothing is left once a new one came: lines behind that are
+/// new whatever their time, for a clock may stand still or be set back.
+fn comes_again(before: &mut Option<Last>, time: Timestamp) -> bool {
+    let Some(last) = before else {
+        return false;
+    };
+    match time.cmp(&last.time) {
+        Ordering::Less => true,
+        Ordering::Equal => {
+            last.lines = last.lines.saturating_sub(1);
+            if last.lines == 0 {
+                *before = None;
+            }
+            true
+        }
+        Ordering::Greater => {
+            *before = None;
+            false
+        }
     }
 }
 
@@ -190,43 +252,4 @@ async fn read_piece(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn read(mut log: &[u8]) -> Vec<String> {
-        let mut lines = Vec::new();
-        while let Some(line) = read_piece(&mut log).await.unwrap() {
-            lines.push(String::from_utf8(line).unwrap());
-        }
-        lines
-    }
-
-    #[tokio::test]
-    async fn a_log_is_read_line_by_line() {
-        let lines = read(b"one\n\nlast without an end").await;
-        assert_eq!(lines, ["one\n", "\n", "last without an end"]);
-        assert_eq!(&*ended(lines[2].as_bytes()), b"last without an end\n");
-    }
-
-    #[tokio::test]
-    async fn a_line_without_end_comes_in_pieces() {
-        let endless = vec![b'x'; 2 * LINE];
-        let first = read_piece(&mut endless.as_slice()).await.unwrap().unwrap();
-        assert!((LINE..=2 * LINE).contains(&first.len()));
-    }
-
-    #[test]
-    fn a_line_says_when_it_was_written() {
-        let (time, rest) = split_time(b"2026-11-22T04:16:13.5Z two words\n").unwrap();
-        assert_eq!(time.to_string(), "2026-11-22T04:16:13.5Z");
-        assert_eq!(rest, b"two words\n");
-        for other in [
-            &b"no time\n"[..],
-            b"\n",
-            b"2026-11-22T04:16:13Z",
-            b"\xff x\n",
-        ] {
-            assert_eq!(split_time(other), None);
-        }
-    }
-}
+mod tests;
