@@ -1,12 +1,13 @@
 //! `log-level -k`: runs `/daprd log-level` in the sidecar's container of every pod of an app.
 //!
 //! The signal is sent there, because only there the sidecar's process can be seen. A pod that cannot do it does not
-//! hold up the others; one that ends already is left out. Facts: resiliency-observability 4.1.
+//! hold up the others; one whose sidecar does not run, or that ends already, is left out. Facts: resiliency-observability 4.1.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use ironside_chassis::logging::LevelChange;
+use ironside_telemetry::escaped;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::AttachParams;
@@ -19,7 +20,7 @@ use crate::cluster::{Cluster, failed};
 /// Time for one pod.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of its answer that are shown.
-const SHOWN: u64 = 4096;
+const SHOWN: usize = 4096;
 /// What the API server says of a command that has ended well.
 const SUCCESS: &str = "Success";
 
@@ -32,14 +33,12 @@ pub(crate) async fn run(
     let namespace = session.values.text("namespace").unwrap_or("default");
     let cluster = Cluster::of(session).await?;
     let pods = cluster.pods(Some(namespace), "").await?;
-    let is_meant = |pod: &&Pod| {
-        let is_ours = Sidecar::of(pod).is_some_and(|sidecar| sidecar.app_id() == app);
-        is_ours && pod.metadata.deletion_timestamp.is_none()
-    };
+    let all = pods.iter().filter_map(Sidecar::of);
+    let ours: Vec<Sidecar<'_>> = all.filter(|sidecar| sidecar.app_id() == app).collect();
     let api: Api<Pod> = Api::namespaced(cluster.client(), namespace);
     let mut code = None;
-    for pod in pods.iter().filter(is_meant) {
-        let name = sidecars::name(pod);
+    for sidecar in ours.iter().filter(|sidecar| sidecar.runs()) {
+        let name = sidecars::name(sidecar.pod);
         let done = tokio::time::timeout(LIMIT, ask(&api, name, change)).await;
         let done = done
             .unwrap_or_else(|_late| Err(anyhow::anyhow!("no answer within {} s", LIMIT.as_secs())));
@@ -59,7 +58,12 @@ pub(crate) async fn run(
         }
     }
     Ok(code.unwrap_or_else(|| {
-        let text = format!("couldn't find app id {app} in namespace {namespace}");
+        let text = match ours.len() {
+            0 => format!("couldn't find app id {app} in namespace {namespace}"),
+            pods => format!(
+                "no sidecar runs in the pods of app id {app} in namespace {namespace}: {pods}"
+            ),
+        };
         nothing(session, &text)
     }))
 }
@@ -76,7 +80,10 @@ async fn ask(api: &Api<Pod>, pod: &str, change: LevelChange) -> anyhow::Result<(
     let mut process = started.map_err(|error| failed(&error))?;
     let mut said = Vec::new();
     if let Some(mut stderr) = process.stderr() {
-        (&mut stderr).take(SHOWN).read_to_end(&mut said).await?;
+        (&mut stderr)
+            .take(SHOWN as u64)
+            .read_to_end(&mut said)
+            .await?;
         // How it ended comes behind all that it said.
         tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
     }
@@ -93,5 +100,6 @@ async fn ask(api: &Api<Pod>, pod: &str, change: LevelChange) -> anyhow::Result<(
         "" => ended.message.as_deref().unwrap_or_default(),
         said => said,
     };
-    anyhow::bail!("{why}")
+    // Containers are not to write to the terminal as they like.
+    anyhow::bail!("{}", escaped(why, SHOWN))
 }

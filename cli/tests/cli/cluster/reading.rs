@@ -279,12 +279,31 @@ fn a_cluster_that_cannot_be_asked_is_a_clear_failure() {
     );
 }
 
+/// A pod of an app whose sidecar is in this state.
+fn pod(cluster: &ClusterWorld, app: &str, number: u8, phase: &str, state: &Value) {
+    let daprd = json!({"name": "daprd", "image": "r/daprd:1", "args": ["--app-id", app]});
+    cluster.put(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": format!("{app}-{number}"), "namespace": "shop"},
+        "spec": {"containers": [daprd]},
+        "status": {"phase": phase, "containerStatuses": [{"name": "daprd", "image": "i", "imageID": "",
+            "ready": true, "restartCount": 0, "state": state}]},
+    }));
+}
+
 /// Resiliency-observability 4.1: `/daprd log-level` runs in every sidecar of the app, and in no other.
 #[test]
 fn the_level_of_all_sidecars_of_an_app_is_changed() {
     let cluster = ClusterWorld::new();
-    cluster.app("shop", "orders", true);
-    cluster.app("shop", "web", false);
+    let running = json!({"running": {}});
+    pod(&cluster, "orders", 1, "Running", &running);
+    pod(&cluster, "web", 1, "Running", &running);
+    // A Job that is done, and pods that have not begun: there is nothing to change.
+    let done = json!({"terminated": {"exitCode": 0}});
+    pod(&cluster, "orders", 2, "Succeeded", &done);
+    pod(&cluster, "report", 1, "Succeeded", &done);
+    let waiting = json!({"waiting": {"reason": "ContainerCreating"}});
+    pod(&cluster, "orders", 3, "Pending", &waiting);
     let when = |pod: &str| When::new("get", "pods/exec").named(pod);
     let ran = |stderr: &str, code: u8| {
         let stderr = stderr.to_owned();
@@ -309,6 +328,11 @@ fn the_level_of_all_sidecars_of_an_app_is_changed() {
         ),
         (ran(&deaf, 1), 1, "process 1 does not listen for it"),
         (
+            ran("\u{1b}[2Jno\rsuch\u{9b}thing\n", 1),
+            1,
+            "shop/orders-1: \\x1b[2Jno\\rsuch\\u009bthing",
+        ),
+        (
             Fault::Status(403),
             1,
             "failed to change the log level in pod shop/orders-1",
@@ -321,7 +345,7 @@ fn the_level_of_all_sidecars_of_an_app_is_changed() {
         assert!(said.contains(told), "{said}");
     }
     let asked = cluster.api.seen(&when("orders-1"));
-    assert_eq!(asked.len(), 5);
+    assert_eq!(asked.len(), 6);
     for part in [
         "command=%2Fdaprd&command=log-level&command=debug",
         "container=daprd",
@@ -329,7 +353,14 @@ fn the_level_of_all_sidecars_of_an_app_is_changed() {
     ] {
         assert!(asked[0].query.contains(part), "{}", asked[0].query);
     }
-    assert!(cluster.api.seen(&when("web-1")).is_empty());
+    for other in ["web-1", "orders-2", "orders-3"] {
+        assert!(cluster.api.seen(&when(other)).is_empty(), "{other}");
+    }
+    let seen = cluster.ironside(&["log-level", "report", "debug", "-k", "-n", "shop"]);
+    assert_eq!(seen.code, Some(1), "none runs");
+    let told = "no sidecar runs in the pods of app id report in namespace shop";
+    assert!(seen.stderr.contains(told), "{}", seen.stderr);
+    assert!(cluster.api.seen(&when("report-1")).is_empty());
     let seen = cluster.ironside(&["log-level", "orders", "reset", "-k"]);
     assert_eq!(seen.code, Some(1), "another namespace");
     let told = "couldn't find app id orders in namespace default";
