@@ -5,6 +5,7 @@
 
 mod bodies;
 mod breakers;
+mod deadlines;
 mod inbound;
 mod logs;
 mod metrics;

@@ -193,6 +193,7 @@ mod tests {
         rate_limit: None,
         queue_size: 2,
         max_wait: None,
+        deadline_header: false,
     };
 
     #[tokio::test]

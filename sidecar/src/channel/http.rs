@@ -122,6 +122,10 @@ impl HttpApp {
         if let Some(token) = &self.token {
             set_token(request.headers_mut(), token);
         }
+        if live.inbound.deadline_header {
+            let left = context.deadline.map(|at| at.left(&self.meter.clock));
+            headers::tell_timeout(request.headers_mut(), left);
+        }
         let judge = |method: &Method| match &context.judged {
             Some(judged) => judged.again(context.trace.id(), method.as_str(), verb),
             None => Ok(()),

@@ -3,6 +3,8 @@
 //! Owns service-invocation 1.7, 1.8, 1.9 and 4.3. Identity headers that a client sent are dropped before ours
 //! are added (H1), on both legs. Pure.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Who the caller's sidecar says the caller is.
@@ -17,6 +19,9 @@ pub(crate) const APP_ID: HeaderName = HeaderName::from_static("dapr-app-id");
 pub(crate) const DESTINATION_APP_ID: HeaderName = HeaderName::from_static("destination-app-id");
 /// Token of the API on the way in, of the app on the way out.
 pub(crate) const API_TOKEN: HeaderName = HeaderName::from_static("dapr-api-token");
+/// Milliseconds that the caller waits, on the way in and on the way out; a key of our own (resiliency-observability
+/// 6.2).
+pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("dapr-timeout");
 /// Trace context, text.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Trace state.
@@ -91,6 +96,31 @@ const RESERVED: [&str; 28] = [
     "via",
     "warning",
 ];
+
+/// Takes how long an HTTP client waits. What is no number of milliseconds from 1 to 99,999,999 is a header like any
+/// other, and stays.
+pub(crate) fn take_timeout(headers: &mut HeaderMap) -> Option<Duration> {
+    const MAX: u64 = 99_999_999;
+    let mut all = headers.get_all(&TIMEOUT).iter();
+    let (text, None) = (all.next()?.to_str().ok()?, all.next()) else {
+        return None;
+    };
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let millis = text.parse().ok().filter(|_| is_number)?;
+    (1..=MAX).contains(&millis).then(|| {
+        headers.remove(&TIMEOUT);
+        Duration::from_millis(millis)
+    })
+}
+
+/// Tells an HTTP app how long its caller still waits; what came under that name before is not ours.
+pub(crate) fn tell_timeout(headers: &mut HeaderMap, left: Option<Duration>) {
+    headers.remove(&TIMEOUT);
+    if let Some(left) = left {
+        let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(TIMEOUT, HeaderValue::from(millis.max(1)));
+    }
+}
 
 /// Takes what an HTTP client sent and leaves what travels to the callee's sidecar.
 ///

@@ -17,6 +17,7 @@ use ironside_resources::resiliency::Verb;
 use ironside_telemetry::{span::keys, without_user};
 use tonic::{Code, Status};
 
+pub(crate) mod pushback;
 pub(crate) mod reason;
 mod tail;
 mod voice;

@@ -26,7 +26,7 @@ use crate::{
     channel::http::{EVENT_STREAM, PROTOBUF},
     invocation::{
         AppStatus, Invocation, Length, Origin, Reply,
-        context::CallContext,
+        context::{CallContext, Deadline},
         headers::{self, APP_ID, BAGGAGE, MAX_NAMES},
         status,
     },
@@ -45,11 +45,13 @@ pub(crate) async fn serve(
     request: Request<Body>,
     mut context: CallContext,
 ) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     if parts.headers.keys_len() > MAX_NAMES {
         return refuse(worker, too_many_names().response(), &context);
     }
     context.event_stream = is_event_stream(&parts.headers);
+    let left = headers::take_timeout(&mut parts.headers);
+    context.deadline = left.map(|left| Deadline::after(left, &worker.shared.clock));
     let client = Client {
         version: parts.version,
         head_only: parts.method == http::Method::HEAD,

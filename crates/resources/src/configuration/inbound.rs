@@ -1,7 +1,8 @@
-//! The section of what an app takes in: rate for each caller, calls that wait for a place.
+//! The section of what an app takes in: rate for each caller, calls that wait for a place, what it is told of them.
 //!
 //! A key of this project's own; the reference ignores it. Files give it in parts, [`InboundLimits`] is what is
-//! in force. Source: resiliency-observability 6.2, rows "Concurrency limits" and "Rate limiting".
+//! in force. Source: resiliency-observability 6.2, rows "Concurrency limits", "Rate limiting" and "Deadline
+//! propagation".
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -22,6 +23,8 @@ pub struct Inbound {
     pub rate_limit: Option<InboundRate>,
     /// Requests that wait for a place.
     pub queue: Option<InboundQueue>,
+    /// Whether an HTTP app is told in the header `dapr-timeout` how many milliseconds its caller still waits.
+    pub deadline_header: Option<bool>,
 }
 
 /// Bound on the requests of each caller.
@@ -55,6 +58,8 @@ pub struct InboundLimits {
     pub queue_size: u32,
     /// How long one may; `None` as long as the caller does.
     pub max_wait: Option<Duration>,
+    /// Whether an HTTP app is told how long its caller waits.
+    pub deadline_header: bool,
 }
 
 /// Requests that may wait where no file says how many: a bound on memory that no healthy app meets. Source:
@@ -78,6 +83,7 @@ pub(super) fn read(section: &Inbound, problems: &mut Vec<ConfigProblem>) -> Inbo
         rate_limit: rate.and_then(|rate| rate_limit(rate, problems)),
         queue_size: size.unwrap_or(DEFAULT_QUEUE_SIZE),
         max_wait: wait.and_then(|wait| max_wait(wait, problems)),
+        deadline_header: section.deadline_header.unwrap_or(false),
     }
 }
 

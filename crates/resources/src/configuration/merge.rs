@@ -72,6 +72,6 @@ merge!(Logging { sections: api_logging; values: });
 merge!(ApiLogging { sections: ; values: enabled, obfuscate_urls, omit_health_checks });
 merge!(Components { sections: ; values: deny });
 merge!(Secrets { sections: ; values: scopes });
-merge!(Inbound { sections: rate_limit, queue; values: });
+merge!(Inbound { sections: rate_limit, queue; values: deadline_header });
 merge!(InboundRate { sections: ; values: requests_per_second, burst });
 merge!(InboundQueue { sections: ; values: size, max_wait });

@@ -363,7 +363,7 @@ proptest! {
     }
 }
 
-/// Fact: resiliency-observability 6.2, rows "Concurrency limits" and "Rate limiting".
+/// Fact: resiliency-observability 6.2, rows "Concurrency limits", "Rate limiting" and "Deadline propagation".
 #[test]
 fn bounds_on_what_the_app_takes_in_have_defaults() {
     let limits = Configuration::default().inbound();
@@ -371,7 +371,8 @@ fn bounds_on_what_the_app_takes_in_have_defaults() {
         (limits.rate_limit, limits.queue_size, limits.max_wait),
         (None, 10_000, None)
     );
-    let first = "spec: {inbound: {queue: {size: 5, maxWait: 2s}, rateLimit: {burst: 7}}}";
+    assert!(!limits.deadline_header);
+    let first = "spec: {inbound: {queue: {size: 5, maxWait: 2s}, rateLimit: {burst: 7}, deadlineHeader: true}}";
     let second = "spec: {inbound: {queue: {size: 0}, rateLimit: {requestsPerSecond: 2.5}}}";
     let config = loaded(&[first, second]);
     assert_eq!(config.problems(), []);
@@ -379,6 +380,7 @@ fn bounds_on_what_the_app_takes_in_have_defaults() {
     let rate = limits.rate_limit.unwrap();
     assert_eq!((rate.requests_per_second, rate.burst.get()), (2.5, 7));
     assert_eq!(limits.queue_size, 0);
+    assert!(limits.deadline_header);
     assert_eq!(limits.max_wait, Some(std::time::Duration::from_secs(2)));
     let rate = loaded(&[second]).inbound().rate_limit.unwrap();
     assert_eq!(rate.burst.get(), 3);

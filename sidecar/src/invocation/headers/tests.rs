@@ -133,3 +133,47 @@ fn stamped_headers_cannot_be_taken_away_or_imitated() {
         ]
     );
 }
+
+/// resiliency-observability 6.2, row "Deadline propagation".
+#[test]
+fn a_client_says_how_long_it_waits_and_an_app_hears_what_is_left() {
+    for (value, millis) in [
+        ("1", 1),
+        ("1500", 1500),
+        ("99999999", 99_999_999),
+        ("0020", 20),
+    ] {
+        let mut headers = map(&[("dapr-timeout", value)]);
+        let taken = take_timeout(&mut headers);
+        assert_eq!(taken, Some(Duration::from_millis(millis)), "{value}");
+        assert!(headers.is_empty(), "{value}");
+    }
+    for value in [
+        "",
+        "0",
+        "-1",
+        "+1",
+        "1.5",
+        "2s",
+        " 5",
+        "100000000",
+        "99999999999999999999999",
+    ] {
+        let mut headers = map(&[("dapr-timeout", value)]);
+        assert_eq!(take_timeout(&mut headers), None, "{value}");
+        assert_eq!(headers["dapr-timeout"], value, "a header like any other");
+    }
+    let mut twice = map(&[("dapr-timeout", "5"), ("dapr-timeout", "6")]);
+    assert_eq!(take_timeout(&mut twice), None);
+    for (left, told) in [
+        (Some(Duration::from_micros(1_999_900)), Some("1999")),
+        (Some(Duration::ZERO), Some("1")),
+        (Some(Duration::MAX), Some("18446744073709551615")),
+        (None, None),
+    ] {
+        let mut headers = map(&[("dapr-timeout", "7"), ("dapr-timeout", "8")]);
+        tell_timeout(&mut headers, left);
+        let values: Vec<_> = headers.get_all("dapr-timeout").iter().collect();
+        assert_eq!(values, Vec::from_iter(told), "{left:?}");
+    }
+}

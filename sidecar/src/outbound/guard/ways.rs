@@ -3,20 +3,19 @@
 //! Each looks the target's policies up, keeps the body as long as another attempt may need it, and hands the
 //! attempts to [`super::run`]. The hop itself is `send.rs`, the app `channel/`, the outside `external.rs`.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, time::SystemTime};
 
-use http::header;
 use ironside_policy::Verb;
 use ironside_resiliency::{
     Id, Target,
     attempts::{self, Route},
     balance::{self, Tried},
-    outcome::{End, Outcome, Path, Pushback},
+    outcome::{End, Outcome, Path},
 };
 use ironside_resources::resiliency;
 use ironside_telemetry::metrics::CallKind;
 
-use super::{Attempt, Course, Debts, Failure, Limits, Plan, run};
+use super::{Attempt, Course, Debts, Failure, Limits, Plan, pushback::pushback, run};
 use crate::{
     channel::{self, AppChannel, ChannelError},
     invocation::{AppStatus, Invocation, Length, Origin, Reply, context::CallContext, status},
@@ -219,7 +218,7 @@ fn answer((mut reply, debts): (Reply, Debts)) -> Result<Reply, InvokeError> {
 
 /// How a reply counts: an HTTP app's status, a gRPC app's code, or for an HTTP caller the status that it stands
 /// for.
-fn outcome_of(reply: &Reply, path: Path) -> Outcome {
+fn outcome_of(reply: &Reply, path: Path, now: SystemTime) -> Outcome {
     let end = match (&reply.status, path) {
         (AppStatus::Http(0), _) => End::Http(200),
         (AppStatus::Http(status), _) => End::Http(*status),
@@ -229,25 +228,9 @@ fn outcome_of(reply: &Reply, path: Path) -> Outcome {
         }
     };
     Outcome {
-        pushback: pushback(&reply.headers, &reply.trailers),
+        pushback: pushback(&reply.headers, &reply.trailers, now),
         ..end.into()
     }
-}
-
-/// What a callee says about another attempt.
-pub(crate) fn pushback(headers: &http::HeaderMap, trailers: &http::HeaderMap) -> Option<Pushback> {
-    let named = |name: &str| {
-        let value = trailers.get(name).or_else(|| headers.get(name));
-        value?.to_str().ok()
-    };
-    if let Some(text) = named("grpc-retry-pushback-ms") {
-        // Whatever is no time means no retry (gRFC A6).
-        let pause = text.parse().map(Duration::from_millis);
-        return Some(pause.map_or(Pushback::Never, Pushback::After));
-    }
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    let pause = seconds.trim().parse().map(Duration::from_secs).ok()?;
-    Some(Pushback::RetryAfter(pause))
 }
 
 /// The addresses of one call.
@@ -353,7 +336,7 @@ impl Attempt for Peer<'_> {
     }
 
     fn outcome(&self, reply: &Reply) -> Outcome {
-        outcome_of(reply, path_of(self.call))
+        outcome_of(reply, path_of(self.call), self.worker.shared.clock.now())
     }
 
     fn can_replay(&self) -> bool {
@@ -436,7 +419,7 @@ impl Attempt for Local<'_> {
     }
 
     fn outcome(&self, reply: &Reply) -> Outcome {
-        outcome_of(reply, self.path)
+        outcome_of(reply, self.path, self.worker.shared.clock.now())
     }
 
     fn can_replay(&self) -> bool {
@@ -479,7 +462,7 @@ impl Attempt for Outside<'_> {
     }
 
     fn outcome(&self, reply: &Reply) -> Outcome {
-        outcome_of(reply, self.path)
+        outcome_of(reply, self.path, self.worker.shared.clock.now())
     }
 
     fn can_replay(&self) -> bool {

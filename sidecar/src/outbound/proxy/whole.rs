@@ -28,10 +28,7 @@ use crate::{
     },
     outbound::{
         InvokeError,
-        guard::{
-            self, Attempt, Failure, Limits,
-            ways::{self, Place},
-        },
+        guard::{self, Attempt, Failure, Limits, pushback::pushback, ways::Place},
         replay::Replay,
         replicas::Lease,
     },
@@ -179,7 +176,7 @@ impl Attempt for Whole<'_> {
         }
         let headers = answer.response.headers();
         Outcome {
-            pushback: ways::pushback(headers, headers),
+            pushback: pushback(headers, headers, self.call.worker.shared.clock.now()),
             ..End::Grpc(answer.code).into()
         }
     }
