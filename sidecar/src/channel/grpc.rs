@@ -28,7 +28,7 @@ use crate::{
     },
     peers::{
         DialError,
-        connection::{Connection, Dialled, SendError},
+        connection::{Connection, Dialled, NOT_HTTP2, SendError},
         dial_tcp,
     },
 };
@@ -180,6 +180,9 @@ impl GrpcApp {
                 Err(SendError::Unsent(unsent, _)) => {
                     self.forget(&connection).await;
                     request = *unsent;
+                }
+                Err(SendError::Refused(cause)) if cause.contains(NOT_HTTP2) => {
+                    return Err(NoAnswer::new(Reach::Nowhere, preface_text(&cause)));
                 }
                 Err(SendError::Refused(cause)) => {
                     return Err(NoAnswer::new(Reach::Gone, preface_text(&cause)));
@@ -350,10 +353,19 @@ impl GrpcApp {
 fn reach(error: &DialError) -> Reach {
     match error {
         DialError::Tcp { .. } => Reach::Gone,
+        DialError::Tls { cause } | DialError::Preface { cause } if is_cut(cause) => Reach::Gone,
         DialError::Tls { .. } | DialError::OwnExpired { .. } | DialError::Preface { .. } => {
             Reach::Nowhere
         }
     }
+}
+
+/// True if nothing was heard of the app: it is about to go, or hangs.
+fn is_cut(cause: &str) -> bool {
+    let cause = cause.to_ascii_lowercase();
+    ["eof", "os error", "reset", "broken pipe", "i/o timeout"]
+        .iter()
+        .any(|text| cause.contains(text))
 }
 
 /// What a caller gets that cannot go elsewhere: a reply with the code Unavailable, as the reference has it.

@@ -60,7 +60,17 @@ pub(crate) enum ChannelError {
         /// Why.
         cause: Box<str>,
     },
-    /// There is no connection to the app, or it ended before the request was begun: the app knows nothing of it.
+    /// The connection ended before the request was begun: the app knows nothing of it, and may be there.
+    #[error("{verb} {url:?}: {cause}")]
+    NotBegun {
+        /// `Get`, `Post`, ...
+        verb: &'static str,
+        /// The URL.
+        url: Box<str>,
+        /// Why.
+        cause: Box<str>,
+    },
+    /// There is no connection to the app: it knows nothing of the request.
     #[error("{verb} {url:?}: {cause}")]
     Unreached {
         /// `Get`, `Post`, ...

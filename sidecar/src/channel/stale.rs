@@ -4,7 +4,8 @@
 //! while the farewell has come but nobody has read it. Such a request would be lost, though nothing of it was sent.
 //! So the socket is asked before the first byte of each request, and a request that was not begun is told from one
 //! whose answer is missing ([`Stale`]): the app knows nothing of it. Only plain HTTP/1.1, where one request follows
-//! the other. Decides nothing about another attempt. Stage 22.
+//! the other. Decides nothing about another
+//! attempt. Stage 22.
 
 use std::{
     io::{self, IoSlice},
@@ -24,6 +25,9 @@ use tokio::{
     net::TcpStream,
 };
 use tower_service::Service;
+
+/// What ends a head.
+const END: &[u8] = b"\r\n\r\n";
 
 /// What the connector below makes.
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -160,12 +164,13 @@ impl Checked {
     }
 }
 
-/// True if this begins with the head of a final answer, whole enough to be told from `100 Continue` and its like.
+/// True if this begins with the whole head of a final answer. With half of it the request is not over for the client,
+/// and goes on if it has more to send.
 fn begins_final_answer(bytes: &[u8]) -> bool {
     let code = bytes
         .strip_prefix(b"HTTP/1.1 ")
         .or_else(|| bytes.strip_prefix(b"HTTP/1.0 "));
-    matches!(code, Some([b'2'..=b'5', ..]))
+    matches!(code, Some([b'2'..=b'5', ..])) && bytes.windows(END.len()).any(|part| part == END)
 }
 
 impl AsyncRead for Checked {

@@ -30,7 +30,7 @@ use crate::{
         grpc, headers,
         stream::{Direction, Pieces},
         tally::caller_of,
-        undelivered,
+        undelivered::{self, Cause},
     },
     live::Live,
     payload::Way,
@@ -260,10 +260,14 @@ async fn deliver(
         Err(error @ ChannelError::Unreached { .. })
             if worker.shared.config.kubernetes.is_some() =>
         {
-            Err(undelivered::marked(channel_status(&error)))
+            Err(undelivered::marked(channel_status(&error), Cause::AppGone))
         }
+        Err(error @ ChannelError::NotBegun { .. }) => Err(undelivered::marked(
+            channel_status(&error),
+            Cause::ConnectionClosed,
+        )),
         Err(ChannelError::NoConnection(status)) if worker.shared.config.kubernetes.is_some() => {
-            Err(undelivered::marked(*status))
+            Err(undelivered::marked(*status, Cause::AppGone))
         }
         Err(ChannelError::NoConnection(status)) => Ok(channel::grpc::unreached(&status)),
         Err(error) => Err(channel_status(&error)),

@@ -31,7 +31,7 @@ use crate::{
         headers::{self, API_TOKEN, APP_ID, BAGGAGE},
         messages::{Back, Messages, status_of},
         tally::Tally,
-        undelivered,
+        undelivered::{self, Cause},
     },
     outbound::{
         plan::{self, Route},
@@ -203,7 +203,7 @@ pub(crate) async fn deliver(
         sent.map_err(|failed| {
             let status = no_http2(failed.status);
             if failed.reach == Reach::Gone && is_told {
-                undelivered::marked(status)
+                undelivered::marked(status, Cause::AppGone)
             } else {
                 status
             }

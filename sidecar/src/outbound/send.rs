@@ -108,6 +108,9 @@ impl Hop<'_> {
                 let (app, status) = (self.callee.app_id.as_str(), reply.status.number());
                 metrics.invocation_answered(app, status, CallKind::Unary, Some(latency));
             }
+            // The peer and its app may be well: they get the next call.
+            Err(Failure::Unreachable(status))
+                if undelivered::is_of_connection(status.metadata()) => {}
             Err(Failure::Unreachable(_) | Failure::Lost(_)) => {
                 worker.shared.resolver.failed(&self.key.authority);
             }
@@ -151,15 +154,18 @@ impl Hop<'_> {
         if !is_undelivered {
             return failure;
         }
-        let fleet = &self.worker.shared.fleet;
-        fleet.left_by(self.callee, &self.key.authority);
-        if let Failure::Final(InvokeError::Hop(status)) = failure {
-            return Failure::Unreachable(*status);
+        let status = if let Failure::Final(InvokeError::Hop(status)) = failure {
+            *status
+        } else if let Failure::Lost(status) = failure {
+            status
+        } else {
+            return failure;
+        };
+        if !undelivered::is_of_connection(status.metadata()) {
+            let fleet = &self.worker.shared.fleet;
+            fleet.left_by(self.callee, &self.key.authority);
         }
-        if let Failure::Lost(status) = failure {
-            return Failure::Unreachable(status);
-        }
-        failure
+        Failure::Unreachable(status)
     }
 
     fn reply(&self, leading: Bytes, mut pieces: Pieces) -> Result<Reply, Failure> {

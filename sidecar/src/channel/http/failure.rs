@@ -22,7 +22,7 @@ pub(crate) fn send_error(
 ) -> ChannelError {
     let mut cause: &(dyn Error + 'static) = error;
     let mut text = None;
-    let mut never_begun = error.is_connect();
+    let mut never_begun = false;
     loop {
         if let Some(body) = cause.downcast_ref::<BodyError>() {
             text = Some(body.to_string());
@@ -54,6 +54,8 @@ pub(crate) fn send_error(
     let (verb, url) = (title(verb), url.into());
     let cause = text.unwrap_or_else(|| cause.to_string()).into();
     if never_begun {
+        ChannelError::NotBegun { verb, url, cause }
+    } else if error.is_connect() {
         ChannelError::Unreached { verb, url, cause }
     } else {
         ChannelError::Send { verb, url, cause }

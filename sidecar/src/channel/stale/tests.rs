@@ -72,6 +72,8 @@ async fn a_request_is_not_begun_on_a_closed_connection() {
         (b"HTTP/1.1 100 Continue\r\n\r\n", true, false),
         (b"HTTP/1.1 103 Early Hints\r\n\r\n", true, false),
         (b"HTT", true, false),
+        (b"HTTP/1.1 2", true, false),
+        (b"HTTP/1.1 413 Payload Too Large\r\n", true, false),
         (ANSWER, false, false),
     ] {
         let app = App::new(answer);
@@ -117,7 +119,7 @@ async fn the_client_says_that_the_app_knows_nothing() {
     let error = client.request(request()).await.unwrap_err();
     let said = send_error(Verb::Post, &url, &error, "app");
     assert!(
-        matches!(&said, ChannelError::Unreached { cause, .. } if &**cause == "EOF"),
+        matches!(&said, ChannelError::NotBegun { cause, .. } if &**cause == "EOF"),
         "{said:?}"
     );
 }
