@@ -57,7 +57,9 @@ const WINDOW: u32 = 64 * 1024;
 /// The same in HTTP/1.1, where a head must fit in it.
 const BUFFER: usize = 32 * 1024;
 /// Reviews under way on one connection.
-const MAX_STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 4;
+/// Bytes of the head of one.
+const MAX_HEADERS: u32 = 8 * 1024;
 /// A request that has not arrived whole in this time is given up.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// Its body has so long to arrive.
@@ -174,6 +176,7 @@ impl Server {
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADERS)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .keep_alive_interval(Some(REQUEST_LIMIT))

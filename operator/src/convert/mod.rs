@@ -55,6 +55,10 @@ const LIMITS: Limits = Limits {
 const _: () = assert!(LIMITS.shared() >= 2 * LIMITS.bytes_each);
 /// Reviews under way on one connection.
 const MAX_STREAMS: u32 = 4;
+/// Bytes of the head of one.
+const MAX_HEADERS: u32 = 8 * 1024;
+/// What a client may send on a connection of HTTP/1.1 before it is read; a head must fit in it.
+const BUFFER: usize = 32 * 1024;
 /// What a client may send on a connection before it is read.
 const WINDOW: u32 = 256 * 1024;
 /// A review that takes longer to arrive is given up, as is a connection that does not answer pings.
@@ -230,11 +234,13 @@ async fn connection(tcp: TcpStream, tls: &OneSidedTlsServer, guest: Arc<Guest>, 
     builder
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(BUFFER)
         .header_read_timeout(LIMIT);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .keep_alive_interval(Some(LIMIT))

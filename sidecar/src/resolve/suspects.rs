@@ -46,6 +46,12 @@ impl Suspects {
         addresses.retain(|address| !suspected(address));
     }
 
+    /// True while an address is suspected.
+    pub(super) fn has(&self, address: &Authority, now: Duration) -> bool {
+        let suspects = self.lock();
+        suspects.get(address).is_some_and(|until| *until > now)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Authority, Duration>> {
         // The map is valid after any interrupted change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

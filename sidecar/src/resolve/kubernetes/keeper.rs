@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    super::{LOG, ResolveError},
+    super::{LOG, ResolveError, suspects::Suspects},
     Key, Kubernetes, NO_HOST, Question, Told,
     dns::{Answer, Ask, Miss},
 };
@@ -31,6 +31,10 @@ const AT_REST_AFTER: Duration = Duration::from_secs(5);
 const REFRESH_AT_REST: Duration = Duration::from_secs(5);
 /// And is forgotten after this.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// How long the addresses of an app count of which DNS says that there are none any more, as far as somebody answers
+/// there: a node that the control plane has lost sight of, or a readiness probe that goes wrong everywhere, takes all of
+/// them away at once. The reference calls them for 20 s.
+const BELIEF: Duration = Duration::from_secs(20);
 /// How long "there is none" counts for look-ups.
 const NEGATIVE: Duration = Duration::from_secs(1);
 /// Least time between two questions that failures asked for.
@@ -60,6 +64,8 @@ struct Record {
     used: Duration,
     asked: Duration,
     is_asking: bool,
+    /// When DNS said for the first time that there are none any more.
+    absent: Option<Duration>,
     /// Something failed while a question was under way: its answer may be older than that.
     again: bool,
     waiting: Vec<Told>,
@@ -138,11 +144,12 @@ impl Keeper {
     }
 
     fn settle(&mut self, key: &Key, answer: Answer) {
+        let now = self.now();
         let Some(record) = self.records.get_mut(key) else {
             return;
         };
         record.is_asking = false;
-        record.take(answer);
+        record.take(answer, now, &self.resolver.suspects);
         let again = record.again;
         // Whoever is told looks into the table at once.
         self.publish();
@@ -169,6 +176,7 @@ impl Keeper {
             {
                 continue;
             }
+            record.doubt(&failed);
             if record.is_asking || now.saturating_sub(record.asked) < HURRY {
                 record.again = true;
             } else {
@@ -229,6 +237,7 @@ impl Record {
             place,
             addresses: Vec::new(),
             miss: None,
+            absent: None,
             used: now,
             asked: Duration::ZERO,
             is_asking: false,
@@ -261,19 +270,27 @@ impl Record {
         age >= after
     }
 
-    fn take(&mut self, answer: Answer) {
+    fn take(&mut self, answer: Answer, now: Duration, suspects: &Suspects) {
         match answer {
             Ok(addresses) if !addresses.is_empty() => {
                 let port = self.place.port;
                 let authority = |ip: IpAddr| Authority::new(&ip.to_string(), port).ok();
                 self.addresses = addresses.into_iter().filter_map(authority).collect();
+                self.absent = None;
                 if let Some(Miss::Failed(_)) = self.miss.take() {
                     debug!(target: LOG, "DNS answers again for {}", self.place.shown());
                 }
             }
             Ok(_) | Err(Miss::Absent) => {
-                self.addresses.clear();
                 self.miss = Some(Miss::Absent);
+                let absent = *self.absent.get_or_insert(now);
+                if now.saturating_sub(absent) >= BELIEF {
+                    self.addresses.clear();
+                }
+                self.addresses.retain(|address| !suspects.has(address, now));
+                if absent == now && !self.addresses.is_empty() {
+                    warn!(target: LOG, "DNS knows no pod of {} any more; those that answer are called for {BELIEF:?}", self.place.shown());
+                }
             }
             Err(failed @ Miss::Failed(_)) => {
                 if let Miss::Failed(why) = &failed
@@ -284,6 +301,13 @@ impl Record {
                 }
                 self.miss = Some(failed);
             }
+        }
+    }
+
+    /// Addresses failed: they are not believed in while DNS knows none.
+    fn doubt(&mut self, failed: &[Authority]) {
+        if self.absent.is_some() {
+            self.addresses.retain(|address| !failed.contains(address));
         }
     }
 
@@ -299,5 +323,40 @@ impl Record {
         };
         // Whoever asked may be gone.
         drop(told.send(outcome));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ironside_identity::{AppId, Namespace};
+    use ironside_resolution::cluster::Pattern;
+
+    use super::*;
+
+    /// Nobody is believed in for ever.
+    #[test]
+    fn addresses_that_dns_forgot_count_for_a_while() {
+        let (app, namespace) = (AppId::parse("a").unwrap(), Namespace::parse("n").unwrap());
+        let pattern = Pattern::services("cluster.local");
+        let place = pattern.place(&app, &namespace, 50002).unwrap();
+        let suspects = Suspects::default();
+        let (mut record, mut now) = (Record::new(place, Duration::ZERO), Duration::from_secs(7));
+        let pods = || Ok(vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()]);
+        record.take(pods(), now, &suspects);
+        record.take(Err(Miss::Absent), now, &suspects);
+        now += BELIEF / 2;
+        record.take(Ok(Vec::new()), now, &suspects);
+        assert_eq!(record.addresses.len(), 2);
+        // One that failed is not believed in.
+        suspects.add(&record.addresses[0].clone(), now);
+        record.take(Err(Miss::Absent), now, &suspects);
+        assert_eq!(record.addresses.len(), 1);
+        now += BELIEF / 2;
+        record.take(Err(Miss::Absent), now, &suspects);
+        assert!(record.addresses.is_empty() && record.counts(record.asked));
+        // It begins anew when there are some again.
+        record.take(pods(), now, &suspects);
+        record.take(Err(Miss::Absent), now + BELIEF, &suspects);
+        assert_eq!(record.addresses.len(), 2);
     }
 }

@@ -118,7 +118,17 @@ async fn pods_that_leave_are_left() {
     rig.until(&["10.0.0.1:50002", "10.0.0.2:50002"]).await;
     rig.now_say(pods(&[2, 3]));
     rig.until(&["10.0.0.2:50002", "10.0.0.3:50002"]).await;
+    // DNS forgets them all, which still answer: they count, one that failed does not.
     rig.now_say(Err(Miss::Absent));
+    let before = rig.asked();
+    while rig.asked() < before + 2 {
+        rig.resolve().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let failed = |address: &str| rig.resolver.failed(&Authority::parse(address).unwrap());
+    failed("10.0.0.2:50002");
+    rig.until(&["10.0.0.3:50002"]).await;
+    failed("10.0.0.3:50002");
     rig.until(&[]).await;
     let text = rig.resolve().await.unwrap_err();
     assert_eq!(

@@ -34,7 +34,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes of one answer: all objects of a kind in one namespace.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// How long after a stream its connection may end of the same cause.
-const END_PATIENCE: Duration = Duration::from_millis(100);
+const END_PATIENCE: Duration = Duration::from_secs(1);
 /// Names this pod to the operator.
 const POD_NAME: &str = "ironside-pod-name";
 /// Asks for a snapshot at the beginning of a stream; the answer says the same if there is one.
