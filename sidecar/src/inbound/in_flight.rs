@@ -40,7 +40,7 @@ pub(crate) mod tests;
 
 /// What a call under way has to finish once rules came that deny it: plain calls end as they began (KL-01). A stream
 /// that does not end has the rest of the message under way beside it, and the rules have to arrive: together they
-/// stay within the five seconds of fact K198 where distribution takes no more than two.
+/// stay within the five seconds of fact K198 where distribution takes no more than two, which nothing here can hold.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Calls that are judged before the thread serves others again.

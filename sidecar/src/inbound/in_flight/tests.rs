@@ -239,13 +239,12 @@ impl Reign {
 
 const A: &str = "{name: /a, action: allow}";
 
-/// Fact K198: the rules arrive, the call has its time, and the message under way ends, all within five seconds.
-/// Security 4.8: rules are in force within a second at the median.
+/// Fact K198: of the five seconds, a call and the message under way leave two for the rules to arrive. That they do is
+/// not held here: security 4.8 wants a second at the median, and allows five at worst, where a stream takes eight.
 #[test]
-fn a_stream_ends_within_five_seconds_of_the_change() {
-    let distribution = Duration::from_secs(2);
-    let worst = distribution + GRACE + crate::invocation::messages::REST;
-    assert!(worst <= Duration::from_secs(5), "{worst:?}");
+fn two_of_five_seconds_are_left_for_the_rules_to_arrive() {
+    let own = GRACE + crate::invocation::messages::REST;
+    assert!(own <= Duration::from_secs(5 - 2), "{own:?}");
 }
 
 /// KL-01: a call under way when the rules change has two seconds to finish as it began.
