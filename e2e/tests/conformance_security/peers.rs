@@ -276,38 +276,42 @@ async fn a_caller_is_who_its_certificate_says() {
         web_alone(grpc)
     })
     .await;
-    rows.row("K168", "a sidecar that names another caller", async {
-        for callee in &open {
-            let peer = mesh.peer(WEB, callee).await?;
-            let mut call = request("x", Verb::Get);
-            for (name, value) in [
-                ("dapr-caller-app-id", "admin-app"),
-                ("Dapr-Caller-App-Id", "admin-app"),
-                ("DAPR-CALLER-APP-ID", "admin-app"),
-                ("dapr-caller-namespace", "admin-ns"),
-            ] {
-                let values = vec![value.to_owned(), value.to_owned()];
-                call.metadata
-                    .insert(name.to_owned(), ListStringValue { values });
+    rows.row(
+        "K168",
+        "a sidecar that names another caller",
+        Box::pin(async {
+            for callee in &open {
+                let peer = mesh.peer(WEB, callee).await?;
+                let mut call = request("x", Verb::Get);
+                for (name, value) in [
+                    ("dapr-caller-app-id", "admin-app"),
+                    ("Dapr-Caller-App-Id", "admin-app"),
+                    ("DAPR-CALLER-APP-ID", "admin-app"),
+                    ("dapr-caller-namespace", "admin-ns"),
+                ] {
+                    let values = vec![value.to_owned(), value.to_owned()];
+                    call.metadata
+                        .insert(name.to_owned(), ListStringValue { values });
+                }
+                let reply = peer.call(UNARY, &[], &[&call.encode_to_vec()]).await?;
+                same("CallLocal", Some(0), reply.code())?;
+                web_alone(callee)?;
             }
-            let reply = peer.call(UNARY, &[], &[&call.encode_to_vec()]).await?;
-            same("CallLocal", Some(0), reply.code())?;
-            web_alone(callee)?;
-        }
-        let mut peer = mesh.bare_peer(WEB, grpc).await?;
-        let named: [(&str, &[u8]); 3] = [
-            ("dapr-app-id", grpc.id().as_bytes()),
-            ("dapr-caller-app-id", b"admin-app"),
-            ("dapr-caller-app-id", b"another"),
-        ];
-        let reply = peer.call(&fields(b"/x.Y/Z", &named), &[b""]).await?;
-        same("proxied", Some(0), reply.code())?;
-        web_alone(grpc)?;
-        for callee in &open {
-            web_is_counted(callee).await?;
-        }
-        Ok(())
-    })
+            let mut peer = mesh.bare_peer(WEB, grpc).await?;
+            let named: [(&str, &[u8]); 3] = [
+                ("dapr-app-id", grpc.id().as_bytes()),
+                ("dapr-caller-app-id", b"admin-app"),
+                ("dapr-caller-app-id", b"another"),
+            ];
+            let reply = peer.call(&fields(b"/x.Y/Z", &named), &[b""]).await?;
+            same("proxied", Some(0), reply.code())?;
+            web_alone(grpc)?;
+            for callee in &open {
+                web_is_counted(callee).await?;
+            }
+            Ok(())
+        }),
+    )
     .await;
     drop(plain.probe.hits());
     rows.close();

@@ -224,9 +224,10 @@ async fn kill(machine: &Machine, place: &Place, name: &str, knows: &Ca) -> Resul
 }
 
 /// What `ironside status -k` says of a root that ends soon.
-fn warned(place: &Place) -> Result<Option<String>> {
+async fn warned(place: &Place) -> Result<Option<String>> {
     let mut command = place.cluster().ironside();
-    let output = command.args(["status", "-k"]).output();
+    command.args(["status", "-k"]);
+    let output = tokio::task::spawn_blocking(move || command.output()).await?;
     let output = output.context("starting ironside")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{said}");
@@ -241,13 +242,13 @@ async fn replaced(machine: &Machine, place: &Place) -> Result<()> {
     let helm = old.given(Helm::new(place.cluster()));
     helm.install(&SHORT)?;
     holds(place, &old.ca).await?;
-    ensure!(warned(place)?.is_some(), "no warning of 20 days");
+    ensure!(warned(place).await?.is_some(), "no warning of 20 days");
     let load = Load::start(place).await?;
     let caller = load.pod().to_owned();
     replace(place, &old, &new).await?;
     load.goes_on().await?;
     load.end("the user's authority replaced").await?;
-    let warned = warned(place)?;
+    let warned = warned(place).await?;
     ensure!(warned.is_none(), "{warned:?}");
 
     for pod in place.pods("").await? {
@@ -264,8 +265,9 @@ async fn replaced(machine: &Machine, place: &Place) -> Result<()> {
     reaches(place, &caller, "late").await
 }
 
-/// Decision 4, KH-13, KH-14, CL-84, CL-86: no call fails while the user's authority is replaced by `renew-certificate -k`; pods that
-/// were started with the withdrawn root survive the crash of their sidecar; an upgrade does not put the old one back.
+/// Decision 4, KH-13, KH-14, CL-84, CL-86: no call fails while the user's authority is replaced by
+/// `renew-certificate -k`; pods that were started with the withdrawn root survive the crash of their sidecar; an upgrade
+/// does not put the old one back.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask e2e k8s"]
 async fn an_authority_of_the_users_own_is_replaced_and_stays() {
