@@ -98,9 +98,19 @@ fn catches(status: &str, signal: Signal) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{Child, Command};
 
     use super::*;
+
+    /// Ends with the test, whatever that says.
+    struct Sleeping(Child);
+
+    impl Drop for Sleeping {
+        fn drop(&mut self) {
+            let _gone = self.0.kill();
+            let _reaped = self.0.wait();
+        }
+    }
 
     #[test]
     fn words_are_read_as_they_are_written() {
@@ -128,12 +138,11 @@ mod tests {
     /// The signal would end it.
     #[test]
     fn a_process_without_handler_is_left_alone() {
-        let mut sleeping = Command::new("sleep").arg("600").spawn().unwrap();
-        let pid = i32::try_from(sleeping.id()).unwrap();
+        let mut sleeping = Sleeping(Command::new("sleep").arg("600").spawn().unwrap());
+        let pid = i32::try_from(sleeping.0.id()).unwrap();
         assert_eq!(LevelChange::Debug.ask(pid), Err(ChangeError::Deaf(pid)));
-        assert!(sleeping.try_wait().unwrap().is_none());
-        sleeping.kill().unwrap();
-        sleeping.wait().unwrap();
+        assert!(sleeping.0.try_wait().unwrap().is_none());
+        drop(sleeping);
         assert_eq!(LevelChange::Reset.ask(pid), Err(ChangeError::Deaf(pid)));
     }
 }
