@@ -1,8 +1,8 @@
 //! Tests that break a cluster: each has one of its own, with the control plane on it, and takes turns with the others.
 //!
 //! Few at a time, because a small machine has no room for many: those that find the control plane there on one of
-//! [`NAMES`], and those that bring one themselves on [`BARE`], which mostly wait. A cluster that already runs is used and
-//! left, so a developer brings one up once and repeats.
+//! [`NAMES`], and those that bring one themselves on [`BARE`], which mostly wait. A cluster that already runs is used
+//! and left, so a developer brings one up once and repeats.
 
 use anyhow::{Context as _, Result};
 use tokio::sync::Mutex;

@@ -236,8 +236,8 @@ async fn drained(
     ExitCode::SUCCESS
 }
 
-/// Nobody makes spans any more; a collector that does not take the last ones holds nothing up for long, not beyond
-/// what is left of the grace period, and not at all if the end is asked for again.
+/// Nobody makes spans any more; a collector that does not take the last ones holds nothing up for long: for what is
+/// left of the grace period, but [`TIDY`] at least and [`FLUSH`] at most, and not at all if the end is asked for again.
 async fn flushed(
     exporting: &Tasks,
     left: Duration,
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_wait_for_collectors_is_part_of_the_grace_period() {
+    async fn the_wait_for_collectors_is_bounded() {
         let mut signals = Signals::install(&[]).unwrap();
         let (handle, mut requests) = shutdown::channel();
         let clock = Clock::system();
