@@ -61,7 +61,7 @@ ignored. `spec` keys with effect here:
 | `metric` / `metrics` | `enabled`, `recordErrorCodes`, `http.increasedCardinality`, `http.pathMatching`, `http.excludeVerbs`, `latencyDistributionBuckets`; read at the start only |
 | `nameResolution` | `component`: `mdns` (default) or `sqlite`; with `--mode kubernetes` also `kubernetes`, which is the default there; read at the start only |
 | `api.allowed[]`, `api.denied[]` | which groups of the API answer |
-| `inbound` | how fast each caller may call, how many calls wait for the app and for how long; see [resiliency](resiliency.md#the-callees-bounds) |
+| `inbound` | how fast each caller may call, how many calls wait for the app and for how long, whether HTTP apps hear what is left of a call's time; see [resiliency](resiliency.md#the-callees-bounds) |
 | `logging.apiLogging` | `enabled`, `obfuscateURLs`, `omitHealthChecks` |
 | `features[]` | `HotReload` with `enabled: false` switches the watch on files off |
 | `components.deny[]` | component types not to load |
