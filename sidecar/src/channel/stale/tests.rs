@@ -5,12 +5,16 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::mpsc,
     thread,
+    time::Duration,
 };
 
 use http::Request;
 use ironside_chassis::tasks::Tasks;
 use ironside_policy::Verb;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
 
 use super::*;
 use crate::{
@@ -21,6 +25,8 @@ use crate::{
     },
 };
 
+/// Bounds a hang.
+const LONG: Duration = Duration::from_secs(60);
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// An app that answers one request with `answer`, closes the connection when told to, and says when it has.
@@ -116,7 +122,9 @@ async fn the_client_says_that_the_app_knows_nothing() {
         tokio::task::yield_now().await;
     }
     app.close();
-    let error = client.request(request()).await.unwrap_err();
+    // A connection of its own would wait for an answer without end: nobody accepts another.
+    let second = timeout(LONG, client.request(request()));
+    let error = second.await.unwrap().unwrap_err();
     let said = send_error(Verb::Post, &url, &error, "app");
     assert!(
         matches!(&said, ChannelError::NotBegun { cause, .. } if &**cause == "EOF"),
