@@ -62,7 +62,10 @@ async fn troubled(world: &World, port: u16, exporter: &str) -> Result<()> {
     calls(&a, 20).await?;
     dropped(&a).await?;
     calls(&a, 20).await?;
-    let said = a.program.log().matches("spans cannot be delivered").count();
+    let complaint = "spans cannot be delivered";
+    // Spans are counted before it is said.
+    a.program.logged(complaint).await?;
+    let said = a.program.log().matches(complaint).count();
     anyhow::ensure!(said == 1, "said {said} times");
     anyhow::ensure!(a.program.stop().await?.success());
     Ok(())
