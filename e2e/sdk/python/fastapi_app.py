@@ -13,7 +13,7 @@ DaprApp(app)
 @app.middleware("http")
 async def tell(request: Request, call_next):
     """Names every path that was asked for."""
-    print("asked", request.method, request.url.path, flush=True)
+    print(f"asked {request.method} {request.url.path}", flush=True)
     return await call_next(request)
 
 

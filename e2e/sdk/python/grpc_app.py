@@ -13,7 +13,7 @@ app = App()
 def my_method(request):
     """Answers what it got, and which metadata came with it."""
     seen = dict(request.metadata)
-    print("seen", request.text(), seen.get("dapr-caller-app-id"), flush=True)
+    print(f"seen {request.text()} {seen.get('dapr-caller-app-id')}", flush=True)
     return InvokeMethodResponse(b"INVOKE_RECEIVED " + request.data, "text/plain; charset=UTF-8")
 
 

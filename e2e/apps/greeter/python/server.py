@@ -18,16 +18,21 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 protos, services = grpc.protos_and_services("greeter.proto")
 
 
+def say(text):
+    """Writes one line at once: lines of two threads would mix, and tests count them."""
+    os.write(1, f"{text}\n".encode())
+
+
 class Greeter(services.GreeterServicer):
     """Answers `Hello <name>`."""
 
     def SayHello(self, request, context):
-        print("Received:", request.name[:40], flush=True)
+        say(f"Received: {request.name[:40]}")
         if request.name == "slow":
             gone = threading.Event()
             context.add_callback(gone.set)
             gone.wait(30)
-            print("Cancelled:", request.name, flush=True)
+            say(f"Cancelled: {request.name}")
         if request.name == "fail":
             context.abort_with_status(rpc_status.to_status(rich_status()))
         echo_metadata(context)
@@ -66,5 +71,5 @@ services.add_GreeterServicer_to_server(Greeter(), server)
 port = os.environ.get("APP_PORT", "50051")
 server.add_insecure_port(f"127.0.0.1:{port}")
 server.start()
-print("Listening on", port, flush=True)
+say(f"Listening on {port}")
 server.wait_for_termination()
