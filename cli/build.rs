@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::{env, error, fs, io};
 
 fn main() -> Result<(), Box<dyn error::Error>> {
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/ironside");
+    // Where this package lies now: what was compiled into this script may lie elsewhere, or no more.
+    let chart = told("CARGO_MANIFEST_DIR")?.join("../charts/ironside");
     let mut files = Vec::new();
     collect(&chart, &mut files)?;
     files.sort();
@@ -15,7 +16,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         writeln!(list, "    ({name:?}, include_bytes!({file:?})),")?;
     }
     list.push_str("]\n");
-    fs::write(out()?.join("chart.rs"), list)?;
+    fs::write(told("OUT_DIR")?.join("chart.rs"), list)?;
     println!("cargo::rerun-if-changed={}", chart.display());
     Ok(())
 }
@@ -24,10 +25,10 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     clippy::disallowed_methods,
     reason = "cargo tells a build script in its environment"
 )]
-fn out() -> Result<PathBuf, &'static str> {
-    env::var_os("OUT_DIR")
+fn told(name: &str) -> Result<PathBuf, String> {
+    env::var_os(name)
         .map(PathBuf::from)
-        .ok_or("no folder to write to")
+        .ok_or_else(|| format!("cargo does not tell {name}"))
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
