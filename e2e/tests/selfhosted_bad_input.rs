@@ -7,7 +7,7 @@ use std::{net::TcpListener, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use ironside_e2e::{Rows, Sidecar, Spec, World, ports, wait};
 use ironside_testkit::{
-    grpc::GrpcClient,
+    grpc::{GrpcApp, GrpcClient},
     http::{Answer, Connection, End, HttpApp, Request},
 };
 
@@ -236,6 +236,52 @@ async fn peers() {
     })
     .await;
     rows.close();
+}
+
+/// Details of a status that are no base64: whoever may be called does not end its callers' sidecars.
+#[tokio::test]
+async fn statuses() {
+    let world = World::new();
+    let app = GrpcApp::start(|mut call| {
+        Box::pin(async move {
+            let has_head = call
+                .message()
+                .await
+                .is_some_and(|message| message.len() > 1);
+            if has_head {
+                call.begin_reply(&[]);
+            }
+            call.end(3, "no", &[("grpc-status-details-bin", "%%")]);
+        })
+    });
+    let app = app.await.unwrap();
+    let spec = Spec::new("app").app(app.port()).protocol("grpc");
+    let callee = spec.ready(&world).await.unwrap();
+    let caller = Spec::new("caller").start(&world).await.unwrap();
+    let mut rows = Rows::of("bad-input");
+    rows.row("details", "of OnInvoke", async {
+        let reply = caller.get(PATH).await?;
+        ensure!(reply.status() == 400, "{} {}", reply.status(), reply.text());
+        Ok(())
+    })
+    .await;
+    for (what, message) in [("trailers", &b"two"[..]), ("head", b"1")] {
+        rows.row("details", what, async {
+            for sidecar in [&caller, &callee] {
+                let client = GrpcClient::connect(sidecar.grpc()).await?;
+                let names = [("dapr-app-id", "app")];
+                let reply = client.call("/e2e.Any/Call", &names, &[message]).await?;
+                ensure!(reply.code() == Some(3), "{:?}", reply.code());
+                ensure!(reply.message() == "no", "{:?}", reply.message());
+            }
+            Ok(())
+        })
+        .await;
+    }
+    rows.close();
+    for mut sidecar in [caller, callee] {
+        assert!(sidecar.program.stop().await.unwrap().success());
+    }
 }
 
 #[tokio::test]

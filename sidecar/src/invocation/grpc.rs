@@ -3,6 +3,10 @@
 //! The sidecar's own RPCs are few and their answers carry trailers and details that a generated server does not
 //! let through, so they are framed here. Owns nothing of what the messages mean.
 
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Frame;
@@ -21,6 +25,14 @@ pub(crate) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("applicati
 /// Content type of the calls that proxies make.
 pub(crate) const CONTENT_TYPE_PROTO: HeaderValue =
     HeaderValue::from_static("application/grpc+proto");
+
+/// Where a status has its details.
+const DETAILS: &str = "grpc-status-details-bin";
+/// What they are written in; some peers leave the padding off.
+const DETAILS_TEXT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A unary request or response as it comes in.
 #[derive(Debug, Default)]
@@ -232,7 +244,14 @@ fn head(headers: HeaderMap, body: Body) -> Response<Body> {
 
 /// The status that a finished call carries in its trailers or, without a body, in its headers.
 pub(crate) fn status_in(headers: &HeaderMap) -> Option<Status> {
-    Status::from_header_map(headers)
+    let is_broken = |details: &HeaderValue| DETAILS_TEXT.decode(details.as_bytes()).is_err();
+    if !headers.get(DETAILS).is_some_and(is_broken) {
+        return Status::from_header_map(headers);
+    }
+    // The reader below would panic.
+    let mut whole = headers.clone();
+    whole.remove(DETAILS);
+    Status::from_header_map(&whole)
 }
 
 /// The same as the number that stands there, which need not be one that gRPC knows.
@@ -327,6 +346,29 @@ mod tests {
                 code,
                 "{bytes:?}"
             );
+        }
+    }
+
+    /// An app writes what it likes.
+    #[test]
+    fn details_that_cannot_be_read_are_left_out() {
+        for (text, details) in [
+            ("CAkSBmZwIG1zZw", true),
+            ("CAkSBmZwIG1zZw==", true),
+            ("%%", false),
+            ("CAk$", false),
+            ("a", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-status", HeaderValue::from_static("9"));
+            headers.insert("grpc-message", HeaderValue::from_static("no"));
+            headers.insert(DETAILS, HeaderValue::from_static(text));
+            let status = status_in(&headers).unwrap();
+            assert_eq!(
+                (status.code(), status.message()),
+                (Code::FailedPrecondition, "no")
+            );
+            assert_eq!(!status.details().is_empty(), details, "{text}");
         }
     }
 
