@@ -34,6 +34,9 @@ pub enum End {
 pub enum Failure {
     /// The peer could not be reached, or its identity or ours was refused; the request never left.
     Unreachable,
+    /// The peer was reached and is well, and its app knows nothing of the request: the connection that it was meant
+    /// for had ended.
+    NotBegun,
     /// The connection broke after the request may have arrived.
     Lost,
     /// Nobody knows where the app listens.
@@ -100,6 +103,15 @@ impl Outcome {
         }
     }
 
+    /// Whether nothing of the request arrived anywhere.
+    #[must_use]
+    pub const fn is_unreached(&self) -> bool {
+        matches!(
+            self.end,
+            End::Failed(Failure::Unreachable | Failure::NotBegun)
+        )
+    }
+
     /// Whether a retry with this matching takes the failure up.
     #[must_use]
     pub fn is_retriable(&self, matching: &Matching) -> bool {
@@ -108,6 +120,7 @@ impl Outcome {
             End::Grpc(code) => covers(matching, code).unwrap_or(false),
             End::Failed(failure) => match failure {
                 Failure::Unreachable
+                | Failure::NotBegun
                 | Failure::Lost
                 | Failure::Unresolved
                 | Failure::Timeout
@@ -144,7 +157,9 @@ impl Outcome {
             End::Failed(Failure::Unreachable) => Health::Unreachable,
             End::Failed(Failure::Lost | Failure::Timeout | Failure::Other) => Health::Bad,
             End::Failed(Failure::Denied) => Health::Good,
-            End::Failed(Failure::Unresolved | Failure::Caller) => Health::Unknown,
+            End::Failed(Failure::NotBegun | Failure::Unresolved | Failure::Caller) => {
+                Health::Unknown
+            }
         }
     }
 
@@ -156,7 +171,11 @@ impl Outcome {
             End::Grpc(code) => matches!(code, 8 | 14),
             End::Failed(Failure::Unreachable | Failure::Lost | Failure::Timeout) => true,
             End::Failed(
-                Failure::Unresolved | Failure::Denied | Failure::Caller | Failure::Other,
+                Failure::NotBegun
+                | Failure::Unresolved
+                | Failure::Denied
+                | Failure::Caller
+                | Failure::Other,
             ) => false,
         }
     }
@@ -246,6 +265,7 @@ mod tests {
             (End::Grpc(500), true, true),
             (End::Grpc(u32::MAX), false, false),
             (End::Failed(Failure::Unreachable), true, true),
+            (End::Failed(Failure::NotBegun), true, true),
             (End::Failed(Failure::Lost), true, true),
             (End::Failed(Failure::Unresolved), true, true),
             (End::Failed(Failure::Timeout), true, true),
@@ -301,6 +321,7 @@ mod tests {
             (End::Grpc(13), Health::Bad, false),
             (End::Grpc(14), Health::Bad, true),
             (End::Failed(Failure::Unreachable), Health::Unreachable, true),
+            (End::Failed(Failure::NotBegun), Health::Unknown, false),
             (End::Failed(Failure::Lost), Health::Bad, true),
             (End::Failed(Failure::Denied), Health::Good, false),
             (End::Failed(Failure::Caller), Health::Unknown, false),

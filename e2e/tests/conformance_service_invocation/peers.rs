@@ -1,6 +1,13 @@
 //! Sidecar to sidecar: SI-099 to SI-107, SI-157, SI-158.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
@@ -19,7 +26,7 @@ use ironside_testkit::{
 };
 use prost::Message as _;
 
-use crate::rig::{Rig, contains, invoke, not_invoked, register, same};
+use crate::rig::{Rig, contains, error, invoke, not_invoked, register, same};
 
 const STREAM: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";
 const UNARY: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
@@ -309,6 +316,51 @@ async fn what_a_caller_accepts() {
     rows.close();
 }
 
+/// A peer whose app closed its connection before a call was begun: the call is made again, whatever it is, and the
+/// peer is as good as before. The word for it goes to no caller.
+#[tokio::test]
+async fn a_call_that_was_not_begun_is_made_again() {
+    let rig = Rig::start().await.unwrap();
+    let mut rows = Rows::of("service-invocation");
+    for (id, times) in [("once", 1_usize), ("ever", usize::MAX)] {
+        rows.row("not begun", id, async {
+            let begun = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&begun);
+            let peer = GrpcApp::start(move |mut call| {
+                let is_begun = counted.fetch_add(1, Ordering::Relaxed) >= times;
+                Box::pin(async move {
+                    if is_begun {
+                        return answer(call, Manner::EmptyResponseLater).await;
+                    }
+                    call.begin_reply(&[("ironside-undelivered", "closed")]);
+                    call.end(13, "error invoking app channel: EOF", &[]);
+                })
+            });
+            let peer = peer.await?;
+            register(&rig.world, id, peer.port())?;
+            let reply = rig.a.send(&invoke("POST", id, "x").body("abc")).await?;
+            let attempts = begun.load(Ordering::Relaxed);
+            ensure!(
+                reply.header("ironside-undelivered").is_none(),
+                "the word is told"
+            );
+            if times == 1 {
+                same("answer", (200, "onetwo"), (reply.status(), &reply.text()))?;
+                return same("attempts", 2, attempts);
+            }
+            same("attempts", 4, attempts)?;
+            error(
+                &reply,
+                500,
+                "ERR_DIRECT_INVOKE",
+                "error invoking app channel: EOF",
+            )
+        })
+        .await;
+    }
+    rows.close();
+}
+
 #[tokio::test]
 async fn connections_to_peers() {
     let world = ironside_e2e::World::new();
@@ -353,9 +405,9 @@ async fn connections_to_peers() {
     rows.row("SI-106", "3000 calls at once to one peer", async {
         let app = HttpApp::start(|_| Answer::text("never used")).await?;
         drop(app);
-        let (all, waiting) = (3000, std::sync::Arc::new(tokio::sync::Barrier::new(3000)));
+        let (all, waiting) = (3000, Arc::new(tokio::sync::Barrier::new(3000)));
         let peer = GrpcApp::start(move |call| {
-            let waiting = std::sync::Arc::clone(&waiting);
+            let waiting = Arc::clone(&waiting);
             Box::pin(async move {
                 // No call is answered before all are there.
                 waiting.wait().await;

@@ -5,14 +5,13 @@
 //! caller may make such a call again, whatever it was; other peers ignore the word.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tonic::{
-    Status,
-    metadata::{MetadataMap, MetadataValue},
-};
+use tonic::{Status, metadata::MetadataValue};
 
 const NAME: &str = "ironside-undelivered";
 const UNDELIVERED: HeaderName = HeaderName::from_static(NAME);
-/// What the word is where the app itself may be well.
+/// The word where nobody takes connections.
+const GONE: &str = "1";
+/// The word where the app itself may be well.
 const CLOSED: &str = "closed";
 
 /// What kept a call from the app.
@@ -24,12 +23,29 @@ pub(crate) enum Cause {
     ConnectionClosed,
 }
 
+// === impl Cause ===
+
+impl Cause {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::AppGone => GONE,
+            Self::ConnectionClosed => CLOSED,
+        }
+    }
+
+    /// A word that a later version may have is the older one: nothing arrived.
+    fn of(word: &HeaderValue) -> Self {
+        if word == CLOSED {
+            Self::ConnectionClosed
+        } else {
+            Self::AppGone
+        }
+    }
+}
+
 /// A status that says it.
 pub(crate) fn marked(mut status: Status, cause: Cause) -> Status {
-    let word = MetadataValue::from_static(match cause {
-        Cause::AppGone => "1",
-        Cause::ConnectionClosed => CLOSED,
-    });
+    let word = MetadataValue::from_static(cause.word());
     status.metadata_mut().insert(NAME, word);
     status
 }
@@ -43,19 +59,14 @@ pub(crate) fn mark(headers: &mut HeaderMap, status: &Status) {
     }
 }
 
-/// True if the callee's sidecar said it.
-pub(crate) fn is_marked(headers: &HeaderMap) -> bool {
-    headers.contains_key(UNDELIVERED)
+/// What the callee's sidecar said in the head of its answer.
+pub(crate) fn cause(headers: &HeaderMap) -> Option<Cause> {
+    headers.get(UNDELIVERED).map(Cause::of)
 }
 
-/// True if a status says that one connection ended, and nothing against the app.
-pub(crate) fn is_of_connection(metadata: &MetadataMap) -> bool {
-    metadata.get(NAME).is_some_and(|word| word == CLOSED)
-}
-
-/// Takes the word off an answer; true if it was there.
-pub(crate) fn take(headers: &mut HeaderMap) -> bool {
-    headers.remove(UNDELIVERED).is_some()
+/// Takes the word off an answer.
+pub(crate) fn take(headers: &mut HeaderMap) -> Option<Cause> {
+    headers.remove(UNDELIVERED).as_ref().map(Cause::of)
 }
 
 #[cfg(test)]
@@ -67,17 +78,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         let plain = Status::internal("no");
         mark(&mut headers, &plain);
-        assert!(!is_marked(&headers));
-        mark(&mut headers, &marked(plain.clone(), Cause::AppGone));
-        assert!(!is_of_connection(&MetadataMap::from_headers(
-            headers.clone()
-        )));
-        mark(&mut headers, &marked(plain, Cause::ConnectionClosed));
-        assert!(is_of_connection(&MetadataMap::from_headers(
-            headers.clone()
-        )));
-        assert!(is_marked(&headers));
-        assert!(take(&mut headers));
-        assert!(!take(&mut headers));
+        assert_eq!(cause(&headers), None);
+        for said in [Cause::AppGone, Cause::ConnectionClosed] {
+            mark(&mut headers, &marked(plain.clone(), said));
+            assert_eq!(cause(&headers), Some(said));
+        }
+        assert_eq!(take(&mut headers), Some(Cause::ConnectionClosed));
+        assert_eq!(take(&mut headers), None);
+        headers.insert(UNDELIVERED, HeaderValue::from_static("later"));
+        assert_eq!(cause(&headers), Some(Cause::AppGone));
     }
 }

@@ -121,6 +121,8 @@ pub(crate) struct Course {
 pub(crate) enum Failure {
     /// The peer was not reached: nothing of the request left.
     Unreachable(Status),
+    /// The peer is well; its app's connection had ended before anything of the request was sent on it.
+    NotBegun(Status),
     /// The connection broke under way.
     Lost(Status),
     /// Nobody knows where the app listens.
@@ -350,7 +352,10 @@ impl Course {
     ) -> Result<(T, Debts), Failure> {
         let answer = match (result, self.attempts.built_in_exhausted()) {
             (Ok(answer), _) => answer,
-            (Err(Failure::Unreachable(last) | Failure::Lost(last)), Some(retries)) => {
+            (
+                Err(Failure::Unreachable(last) | Failure::NotBegun(last) | Failure::Lost(last)),
+                Some(retries),
+            ) => {
                 return Err(self.failed(Failure::Exhausted { retries, last }));
             }
             (Err(failure), _) => return Err(self.failed(failure)),
@@ -430,6 +435,7 @@ impl Failure {
     pub(crate) fn outcome(&self) -> Outcome {
         let why = match self {
             Self::Unreachable(_) => Why::Unreachable,
+            Self::NotBegun(_) => Why::NotBegun,
             Self::Lost(_) | Self::Exhausted { .. } => Why::Lost,
             Self::Unresolved(_) => Why::Unresolved,
             Self::Caller(_) => Why::Caller,
@@ -449,7 +455,9 @@ impl Failure {
     /// What an invocation of `app` says of it.
     pub(crate) fn of(self, app: &AppId) -> InvokeError {
         match self {
-            Self::Unreachable(status) | Self::Lost(status) => InvokeError::Hop(Box::new(status)),
+            Self::Unreachable(status) | Self::NotBegun(status) | Self::Lost(status) => {
+                InvokeError::Hop(Box::new(status))
+            }
             Self::Unresolved(error) => InvokeError::Resolve(error),
             // The callee heard of the same limit and was first.
             Self::Final(InvokeError::Hop(hop)) if is_deadline(&hop) => InvokeError::Deadline,
@@ -468,7 +476,7 @@ impl Failure {
     /// What a gRPC caller gets whose call is passed on.
     pub(crate) fn status(self) -> Status {
         match self {
-            Self::Unreachable(status) | Self::Lost(status) => status,
+            Self::Unreachable(status) | Self::NotBegun(status) | Self::Lost(status) => status,
             Self::Exhausted { last, .. } => last,
             Self::Unresolved(error) => Status::unknown(error.to_string()),
             Self::Caller(InvokeError::Hop(status)) | Self::Final(InvokeError::Hop(status)) => {
@@ -487,7 +495,7 @@ impl Failure {
 
     fn text(&self) -> String {
         match self {
-            Self::Unreachable(status) | Self::Lost(status) => {
+            Self::Unreachable(status) | Self::NotBegun(status) | Self::Lost(status) => {
                 crate::invocation::status::one_line(status)
             }
             Self::Exhausted { last, .. } => crate::invocation::status::one_line(last),

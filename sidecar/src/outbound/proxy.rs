@@ -28,7 +28,7 @@ use crate::{
         headers::{self, API_TOKEN, APP_ID, BAGGAGE, CALLEE_APP_ID},
         messages::{self, Back, Messages},
         stream::Fault,
-        undelivered,
+        undelivered::{self, Cause},
     },
     live::Live,
     peers::{PeerError, PeerKey},
@@ -238,25 +238,30 @@ impl Call<'_> {
         let mut response = match self.worker.peers.send(key, request).await {
             Ok(response) => response,
             Err(error) => {
-                resolver.failed(&key.authority);
                 return Err(match error {
                     PeerError::Dial(_) | PeerError::Unsent(_) => {
+                        resolver.failed(&key.authority);
                         Failure::Unreachable(unavailable(error))
                     }
-                    PeerError::Silent | PeerError::Lost(_) => Failure::Lost(unavailable(error)),
+                    PeerError::Silent | PeerError::Lost(_) => {
+                        resolver.broke(&key.authority);
+                        Failure::Lost(unavailable(error))
+                    }
                 });
             }
         };
-        if undelivered::take(response.headers_mut())
+        if let Some(cause) = undelivered::take(response.headers_mut())
             && let Some(status) = grpc::status_in(response.headers())
         {
-            // The app at this address is gone.
-            resolver.failed(&key.authority);
-            self.worker
-                .shared
-                .fleet
-                .left_by(self.callee, &key.authority);
-            return Err(Failure::Unreachable(status));
+            return Err(match cause {
+                Cause::ConnectionClosed => Failure::NotBegun(status),
+                Cause::AppGone => {
+                    resolver.failed(&key.authority);
+                    let fleet = &self.worker.shared.fleet;
+                    fleet.left_by(self.callee, &key.authority);
+                    Failure::Unreachable(status)
+                }
+            });
         }
         Ok(response)
     }

@@ -30,7 +30,8 @@ use crate::{
         context::CallContext,
         grpc,
         stream::{Direction, Ending, Fault, Outgoing, Pieces},
-        undelivered, wire,
+        undelivered::{self, Cause},
+        wire,
     },
     peers::{DialError, PeerError, PeerKey},
     traces::attributes::PREVIOUS_ATTEMPTS,
@@ -108,14 +109,12 @@ impl Hop<'_> {
                 let (app, status) = (self.callee.app_id.as_str(), reply.status.number());
                 metrics.invocation_answered(app, status, CallKind::Unary, Some(latency));
             }
-            // The peer and its app may be well: they get the next call.
-            Err(Failure::Unreachable(status))
-                if undelivered::is_of_connection(status.metadata()) => {}
-            Err(Failure::Unreachable(_) | Failure::Lost(_)) => {
-                worker.shared.resolver.failed(&self.key.authority);
-            }
+            Err(Failure::Unreachable(_)) => worker.shared.resolver.failed(&self.key.authority),
+            Err(Failure::Lost(_)) => worker.shared.resolver.broke(&self.key.authority),
+            // After NotBegun the peer and its app may be well: they get the next call.
             Err(
-                Failure::Unresolved(_)
+                Failure::NotBegun(_)
+                | Failure::Unresolved(_)
                 | Failure::Caller(_)
                 | Failure::Timeout
                 | Failure::Refused(_)
@@ -132,14 +131,14 @@ impl Hop<'_> {
         let request = self.request(STREAM, outgoing.boxed())?;
         let response = self.send(request, &fault).await?;
         let (parts, body) = response.into_parts();
-        let is_undelivered = undelivered::is_marked(&parts.headers);
-        refused(&parts.headers).map_err(|failure| self.elsewhere(failure, is_undelivered))?;
+        let undelivered = undelivered::cause(&parts.headers);
+        refused(&parts.headers).map_err(|failure| self.elsewhere(failure, undelivered))?;
         let limit = self.worker.shared.config.max_message.max(chunks::MAX_PIECE) + HEAD_ROOM;
         let mut pieces = Pieces::new(body, Direction::Response, limit);
         let leading = pieces
             .leading()
             .await
-            .map_err(|error| self.elsewhere(from_stream(error, &fault), is_undelivered))?;
+            .map_err(|error| self.elsewhere(from_stream(error, &fault), undelivered))?;
         let Some(leading) = leading else {
             return Err(fault.get().map_or_else(
                 || Failure::Final(InvokeError::Body("EOF".to_owned())),
@@ -149,11 +148,12 @@ impl Hop<'_> {
         self.reply(leading, pieces)
     }
 
-    /// A refusal of a call that the app knows nothing of: it may be made at another address, and so may the next ones.
-    fn elsewhere(&self, failure: Failure, is_undelivered: bool) -> Failure {
-        if !is_undelivered {
+    /// A refusal of a call that the app knows nothing of: it may be made again, and where the app is gone, at another
+    /// address, as the next ones.
+    fn elsewhere(&self, failure: Failure, undelivered: Option<Cause>) -> Failure {
+        let Some(cause) = undelivered else {
             return failure;
-        }
+        };
         let status = if let Failure::Final(InvokeError::Hop(status)) = failure {
             *status
         } else if let Failure::Lost(status) = failure {
@@ -161,11 +161,14 @@ impl Hop<'_> {
         } else {
             return failure;
         };
-        if !undelivered::is_of_connection(status.metadata()) {
-            let fleet = &self.worker.shared.fleet;
-            fleet.left_by(self.callee, &self.key.authority);
+        match cause {
+            Cause::ConnectionClosed => Failure::NotBegun(status),
+            Cause::AppGone => {
+                let fleet = &self.worker.shared.fleet;
+                fleet.left_by(self.callee, &self.key.authority);
+                Failure::Unreachable(status)
+            }
         }
-        Failure::Unreachable(status)
     }
 
     fn reply(&self, leading: Bytes, mut pieces: Pieces) -> Result<Reply, Failure> {

@@ -62,6 +62,11 @@ pub(crate) trait Resolve: Send + Sync {
         let _ = authority;
     }
 
+    /// A call to this address broke; somebody was there.
+    fn broke(&self, authority: &Authority) {
+        self.failed(authority);
+    }
+
     /// The sidecar at this address told its callers to go elsewhere. It may still serve who knows no other.
     fn left(&self, authority: &Authority) {
         let _ = authority;

@@ -17,9 +17,8 @@ pub(super) const MAX_HOPS: u32 = 7;
 impl Attempts {
     /// Another address at once, within the same attempt: nothing arrived at this one, and nothing was used up.
     pub(super) fn go_on(&mut self, outcome: Outcome) -> Option<Step> {
-        let is_unreached = outcome.end == End::Failed(Failure::Unreachable);
         let can_go = self.has_hop && !self.is_touched && !self.is_committed;
-        if !(is_unreached && outcome.elsewhere && can_go && self.hops < MAX_HOPS) {
+        if !(outcome.is_unreached() && outcome.elsewhere && can_go && self.hops < MAX_HOPS) {
             return None;
         }
         self.hops += 1;
@@ -50,9 +49,10 @@ impl Attempts {
             return None;
         }
         let own = self.built_in_loop.pauses.next(&policy, rng);
-        // Time heals an address, not the way to another one; what was not reached had its other addresses.
-        let is_unreached = outcome.end == End::Failed(Failure::Unreachable);
-        let pause = if outcome.elsewhere && !is_unreached {
+        // Time heals an address, not the way to another one; what was not reached had its other addresses. An app that
+        // closed one connection takes the next.
+        let is_well = outcome.end == End::Failed(Failure::NotBegun) && retries == 0;
+        let pause = if is_well || (outcome.elsewhere && !outcome.is_unreached()) {
             Duration::ZERO
         } else {
             own
@@ -98,7 +98,7 @@ impl Attempts {
     /// Whether the hop failed in a way that another one repairs without doing anything twice.
     fn is_harmless(&self, outcome: Outcome, policy: &RetryPolicy) -> bool {
         match outcome.end {
-            End::Failed(Failure::Unreachable) => true,
+            End::Failed(Failure::Unreachable | Failure::NotBegun) => true,
             End::Failed(Failure::Lost) => self
                 .verb
                 .is_some_and(|verb| verb.is_idempotent() || policy.matching.verbs.names(verb)),

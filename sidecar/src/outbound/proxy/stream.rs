@@ -76,7 +76,7 @@ impl Call<'_> {
             }
             match sent {
                 Ok(response) => break (response, debts),
-                Err(Failure::Unreachable(_))
+                Err(Failure::Unreachable(_) | Failure::NotBegun(_))
                     if openings < OPENINGS && way.place.has_other() && is_whole(&replay) =>
                 {
                     openings += 1;

@@ -10,6 +10,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         (0_u32..30).prop_map(End::Grpc),
         prop::sample::select(vec![
             Failure::Unreachable,
+            Failure::NotBegun,
             Failure::Lost,
             Failure::Unresolved,
             Failure::Timeout,

@@ -44,6 +44,27 @@ fn a_peer_that_is_down_is_tried_four_times() {
     );
 }
 
+/// An app that closed a connection takes the next: nobody waits for that, once.
+#[test]
+fn a_call_that_was_not_begun_is_made_again_at_once() {
+    let not_begun = failed(Failure::NotBegun);
+    check(
+        run(&plain(), POST, after(1, not_begun)),
+        &[0, 0],
+        0,
+        Ok(Stop::Success),
+    );
+    let end = exhausted(3, Level::BuiltIn);
+    let sent = [0, 0, 1000, 2000];
+    check(run(&plain(), POST, always(not_begun)), &sent, 2000, end);
+    let other = Outcome {
+        elsewhere: true,
+        ..not_begun
+    };
+    let sent = run(&plain(), POST, after(3, other)).sent;
+    assert_eq!(sent, [0, 0, 0, 0], "other addresses come first");
+}
+
 /// R-04; self-invocation and external targets likewise have no hop.
 #[test]
 fn only_the_hop_between_sidecars_has_built_in_retries() {
