@@ -76,7 +76,8 @@ impl Announcing<'_> {
             .rsplit_once(':')
             .map_or(&**address, |(host, _)| host);
         let domain = host.split_once(".svc.").map(|(_, domain)| domain.into());
-        Surroundings::Cluster { domain }
+        let is_mtls = self.config.is_mtls;
+        Surroundings::Cluster { domain, is_mtls }
     }
 
     fn instance(&self) -> Result<Instance, StartError> {

@@ -24,10 +24,12 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
-    Instance, Loss, Resolve, ResolveError, ResolveFuture, Started, suspects::Suspects, table::Table,
+    Loss, Resolve, ResolveError, ResolveFuture, Started,
+    suspects::{Fault, Suspects},
+    table::Table,
 };
 use dns::{Ask, Dns};
-use keeper::Keeper;
+use keeper::{BELIEF, BELIEF_IN_PROOF, Keeper};
 
 mod dns;
 mod keeper;
@@ -80,6 +82,8 @@ struct Kubernetes {
     pattern: Pattern,
     /// The own internal port, which is that of all sidecars.
     port: u16,
+    /// How long addresses count that DNS has forgotten.
+    belief: Duration,
     table: Table,
     suspects: Suspects,
     /// Addresses that failed and were not looked after yet.
@@ -96,21 +100,35 @@ struct Settings {
     servers: Vec<SocketAddr>,
 }
 
-/// Starts the resolver; `domain` is the cluster's, as far as the start knows it.
+/// What the start knows.
+pub(super) struct Around<'a> {
+    /// The cluster's domain.
+    pub(super) domain: Option<&'a str>,
+    /// The own internal port.
+    pub(super) port: u16,
+    /// Whether peers prove who they are.
+    pub(super) is_mtls: bool,
+}
+
+/// Starts the resolver.
 ///
 /// # Errors
 /// [`OpenError`].
 pub(super) fn start(
     configuration: &Value,
-    domain: Option<&str>,
-    instance: &Instance,
+    around: Around<'_>,
     tasks: &Tasks,
     clock: &Clock,
 ) -> Result<Started, OpenError> {
-    let Settings { pattern, servers } = Settings::parse(configuration, domain)?;
+    let Settings { pattern, servers } = Settings::parse(configuration, around.domain)?;
     let dns = Dns::new(&servers).map_err(OpenError::System)?;
-    let port = instance.authority.port();
-    let resolver = run(pattern, port, Arc::new(dns), tasks, clock);
+    let dns = Arc::new(dns);
+    let belief = if around.is_mtls {
+        BELIEF_IN_PROOF
+    } else {
+        BELIEF
+    };
+    let resolver = run(pattern, around.port, dns, belief, tasks, clock);
     Ok(Started {
         resolver,
         name: "kubernetes",
@@ -122,6 +140,7 @@ fn run(
     pattern: Pattern,
     port: u16,
     dns: Arc<dyn Ask>,
+    belief: Duration,
     tasks: &Tasks,
     clock: &Clock,
 ) -> Arc<Kubernetes> {
@@ -129,6 +148,7 @@ fn run(
     let resolver = Arc::new(Kubernetes {
         pattern,
         port,
+        belief,
         table: Table::new(),
         suspects: Suspects::default(),
         failed: Mutex::default(),
@@ -240,9 +260,23 @@ impl Resolve for Kubernetes {
     }
 
     fn failed(&self, authority: &Authority) {
+        self.suspect(authority, Fault::Gone);
+    }
+
+    fn broke(&self, authority: &Authority) {
+        self.suspect(authority, Fault::Broke);
+    }
+
+    fn left(&self, authority: &Authority) {
+        self.failed(authority);
+    }
+}
+
+impl Kubernetes {
+    fn suspect(&self, authority: &Authority, fault: Fault) {
         let now = self.clock.monotonic().since_start();
         // Many calls may fail at once: the first one looks after the matter.
-        if !self.suspects.add(authority, now) {
+        if !self.suspects.add(authority, fault, now) {
             return;
         }
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -253,12 +287,6 @@ impl Resolve for Kubernetes {
         self.hurry.notify_one();
     }
 
-    fn left(&self, authority: &Authority) {
-        self.failed(authority);
-    }
-}
-
-impl Kubernetes {
     fn take_failed(&self) -> Vec<Authority> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *failed)

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::multicast::Search;
 use super::registry::{Announcement, Registry};
-use super::suspects::Suspects;
+use super::suspects::{Fault, Suspects};
 use super::table::{Found, Table};
 use super::watcher::Watcher;
 use super::{Resolve, ResolveError, ResolveFuture};
@@ -210,7 +210,7 @@ impl Resolve for Layers {
     fn failed(&self, authority: &Authority) {
         let now = self.clock.monotonic().since_start();
         // Many calls may fail at once: the first one looks after the matter.
-        if !self.suspects.add(authority, now) {
+        if !self.suspects.add(authority, Fault::Gone, now) {
             return;
         }
         if let Some(search) = &self.search {

@@ -99,6 +99,8 @@ pub(crate) enum Surroundings {
     Cluster {
         /// Its domain, if the start knows it.
         domain: Option<Box<str>>,
+        /// Whether peers prove who they are.
+        is_mtls: bool,
     },
 }
 
@@ -212,15 +214,14 @@ pub(crate) async fn start(
     match (named, &instance.surroundings) {
         ("mdns", _) => Ok(start_layers(&instance, folders, tasks, clock)),
         ("sqlite", _) => Ok(sqlite::start(configuration, instance, tasks, clock).await?),
-        ("kubernetes", Surroundings::Cluster { domain }) => {
+        ("kubernetes", Surroundings::Cluster { domain, is_mtls }) => {
             let domain = domain.as_deref();
-            Ok(kubernetes::start(
-                configuration,
+            let cluster = kubernetes::Around {
                 domain,
-                &instance,
-                tasks,
-                clock,
-            )?)
+                port: instance.authority.port(),
+                is_mtls: *is_mtls,
+            };
+            Ok(kubernetes::start(configuration, cluster, tasks, clock)?)
         }
         ("kubernetes", Surroundings::Standalone) => {
             Err(not_offered(component, "outside Kubernetes"))

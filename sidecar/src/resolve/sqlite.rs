@@ -21,7 +21,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::suspects::Suspects;
+use super::suspects::{Fault, Suspects};
 use super::table::{Found, Table};
 use super::{Instance, LOG, Loss, LostError, Resolve, ResolveError, ResolveFuture, Started};
 use settings::{Settings, SettingsError};
@@ -203,7 +203,7 @@ impl Resolve for Database {
 
     fn failed(&self, authority: &Authority) {
         let now = self.clock.monotonic().since_start();
-        if self.suspects.add(authority, now) {
+        if self.suspects.add(authority, Fault::Gone, now) {
             self.asked.notify_one();
         }
     }

@@ -12,7 +12,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     super::{LOG, ResolveError, suspects::Suspects},
@@ -34,7 +34,10 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// How long the addresses of an app count of which DNS says that there are none any more, as far as somebody answers
 /// there: a node that the control plane has lost sight of, or a readiness probe that goes wrong everywhere, takes all of
 /// them away at once. The reference calls them for 20 s.
-const BELIEF: Duration = Duration::from_secs(20);
+pub(super) const BELIEF: Duration = Duration::from_secs(20);
+/// The same where peers prove who they are, so that an address that was given away serves nobody else's calls: as long
+/// as Kubernetes itself leaves pods on a node that it has lost sight of (the toleration that it gives every pod).
+pub(super) const BELIEF_IN_PROOF: Duration = Duration::from_secs(300);
 /// How long "there is none" counts for look-ups.
 const NEGATIVE: Duration = Duration::from_secs(1);
 /// Least time between two questions that failures asked for.
@@ -149,7 +152,7 @@ impl Keeper {
             return;
         };
         record.is_asking = false;
-        record.take(answer, now, &self.resolver.suspects);
+        record.take(answer, now, &self.resolver.suspects, self.resolver.belief);
         let again = record.again;
         // Whoever is told looks into the table at once.
         self.publish();
@@ -176,7 +179,7 @@ impl Keeper {
             {
                 continue;
             }
-            record.doubt(&failed);
+            record.doubt(&self.resolver.suspects, now);
             if record.is_asking || now.saturating_sub(record.asked) < HURRY {
                 record.again = true;
             } else {
@@ -270,7 +273,7 @@ impl Record {
         age >= after
     }
 
-    fn take(&mut self, answer: Answer, now: Duration, suspects: &Suspects) {
+    fn take(&mut self, answer: Answer, now: Duration, suspects: &Suspects, belief: Duration) {
         match answer {
             Ok(addresses) if !addresses.is_empty() => {
                 let port = self.place.port;
@@ -284,12 +287,12 @@ impl Record {
             Ok(_) | Err(Miss::Absent) => {
                 self.miss = Some(Miss::Absent);
                 let absent = *self.absent.get_or_insert(now);
-                if now.saturating_sub(absent) >= BELIEF {
+                if now.saturating_sub(absent) >= belief {
                     self.addresses.clear();
                 }
-                self.addresses.retain(|address| !suspects.has(address, now));
+                self.doubt(suspects, now);
                 if absent == now && !self.addresses.is_empty() {
-                    warn!(target: LOG, "DNS knows no pod of {} any more; those that answer are called for {BELIEF:?}", self.place.shown());
+                    info!(target: LOG, name = self.place.shown(), "DNS knows no pod any more; those that answer are called for {belief:?}");
                 }
             }
             Err(failed @ Miss::Failed(_)) => {
@@ -304,10 +307,11 @@ impl Record {
         }
     }
 
-    /// Addresses failed: they are not believed in while DNS knows none.
-    fn doubt(&mut self, failed: &[Authority]) {
+    /// Addresses that seem to be gone are not believed in while DNS knows none.
+    fn doubt(&mut self, suspects: &Suspects, now: Duration) {
         if self.absent.is_some() {
-            self.addresses.retain(|address| !failed.contains(address));
+            self.addresses
+                .retain(|address| !suspects.is_gone(address, now));
         }
     }
 
@@ -332,6 +336,7 @@ mod tests {
     use ironside_resolution::cluster::Pattern;
 
     use super::*;
+    use crate::resolve::suspects::Fault;
 
     /// Nobody is believed in for ever.
     #[test]
@@ -342,21 +347,22 @@ mod tests {
         let suspects = Suspects::default();
         let (mut record, mut now) = (Record::new(place, Duration::ZERO), Duration::from_secs(7));
         let pods = || Ok(vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()]);
-        record.take(pods(), now, &suspects);
-        record.take(Err(Miss::Absent), now, &suspects);
+        record.take(pods(), now, &suspects, BELIEF);
+        record.take(Err(Miss::Absent), now, &suspects, BELIEF);
         now += BELIEF / 2;
-        record.take(Ok(Vec::new()), now, &suspects);
+        record.take(Ok(Vec::new()), now, &suspects, BELIEF);
         assert_eq!(record.addresses.len(), 2);
-        // One that failed is not believed in.
-        suspects.add(&record.addresses[0].clone(), now);
-        record.take(Err(Miss::Absent), now, &suspects);
+        // One that is gone is not believed in; one to which a call broke is.
+        suspects.add(&record.addresses[0].clone(), Fault::Gone, now);
+        suspects.add(&record.addresses[1].clone(), Fault::Broke, now);
+        record.take(Err(Miss::Absent), now, &suspects, BELIEF);
         assert_eq!(record.addresses.len(), 1);
         now += BELIEF / 2;
-        record.take(Err(Miss::Absent), now, &suspects);
+        record.take(Err(Miss::Absent), now, &suspects, BELIEF);
         assert!(record.addresses.is_empty() && record.counts(record.asked));
         // It begins anew when there are some again.
-        record.take(pods(), now, &suspects);
-        record.take(Err(Miss::Absent), now + BELIEF, &suspects);
+        record.take(pods(), now, &suspects, BELIEF);
+        record.take(Err(Miss::Absent), now + BELIEF, &suspects, BELIEF);
         assert_eq!(record.addresses.len(), 2);
     }
 }

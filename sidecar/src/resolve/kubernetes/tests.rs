@@ -1,6 +1,11 @@
 //! The keeper against servers that answer as the test says.
 
-use std::{collections::VecDeque, net::IpAddr, pin::Pin, sync::Mutex};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+    pin::Pin,
+    sync::Mutex,
+};
 
 use super::{
     dns::{Answer, Miss},
@@ -43,6 +48,7 @@ impl Rig {
             pattern,
             50002,
             Arc::clone(&dns) as Arc<dyn Ask>,
+            BELIEF,
             &tasks,
             &clock,
         );
@@ -68,6 +74,20 @@ impl Rig {
         found
             .map(|a| a.as_str().to_owned())
             .map_err(|e| e.to_string())
+    }
+
+    /// What look-ups give until DNS was asked twice more.
+    async fn through_two_answers(&self) -> BTreeSet<String> {
+        let before = self.asked();
+        let mut given = BTreeSet::new();
+        for _ in 0..2000 {
+            given.insert(self.resolve().await.unwrap());
+            if self.asked() >= before + 2 {
+                return given;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("DNS was not asked twice");
     }
 
     fn asked(&self) -> usize {
@@ -120,14 +140,15 @@ async fn pods_that_leave_are_left() {
     rig.until(&["10.0.0.2:50002", "10.0.0.3:50002"]).await;
     // DNS forgets them all, which still answer: they count, one that failed does not.
     rig.now_say(Err(Miss::Absent));
-    let before = rig.asked();
-    while rig.asked() < before + 2 {
-        rig.resolve().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let failed = |address: &str| rig.resolver.failed(&Authority::parse(address).unwrap());
+    assert_eq!(rig.through_two_answers().await.len(), 2);
+    let at = |address: &str| Authority::parse(address).unwrap();
+    let failed = |address: &str| rig.resolver.failed(&at(address));
     failed("10.0.0.2:50002");
     rig.until(&["10.0.0.3:50002"]).await;
+    // To which a call broke is still there.
+    rig.resolver.broke(&at("10.0.0.3:50002"));
+    let given = rig.through_two_answers().await;
+    assert_eq!(given, ["10.0.0.3:50002".to_owned()].into());
     failed("10.0.0.3:50002");
     rig.until(&[]).await;
     let text = rig.resolve().await.unwrap_err();
@@ -143,11 +164,8 @@ async fn silence_takes_nothing_away() {
     let rig = Rig::new(&[pods(&[1])]);
     rig.until(&["10.0.0.1:50002"]).await;
     rig.now_say(Err(Miss::Failed("request timed out".into())));
-    let before = rig.asked();
-    while rig.asked() < before + 2 {
-        assert_eq!(rig.resolve().await.unwrap(), "10.0.0.1:50002");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let given = rig.through_two_answers().await;
+    assert_eq!(given, ["10.0.0.1:50002".to_owned()].into());
     assert_eq!(rig.resolve().await.unwrap(), "10.0.0.1:50002");
     let never = Rig::new(&[Err(Miss::Failed("request timed out".into()))]);
     let text = never.resolve().await.unwrap_err();
