@@ -89,6 +89,8 @@ enum Turn {
     Ready,
     /// Something of a request was written, nothing was read since.
     Written,
+    /// A final answer began; so many bytes of the end of its head were read.
+    Head(usize),
     /// What was read since may be no final answer: the next byte may belong to the same request.
     Unsure,
     /// Requests do not follow one another, or cannot be told apart.
@@ -144,8 +146,13 @@ impl Checked {
             (Turn::Ready, Poll::Ready(Err(error))) => {
                 Poll::Ready(Err(io::Error::new(error.kind(), Stale)))
             }
-            (Turn::Written | Turn::Unsure, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
-            (Turn::Ready | Turn::Written | Turn::Unsure, result @ Poll::Ready(Ok(_))) => {
+            (Turn::Written | Turn::Head(_) | Turn::Unsure, Poll::Ready(Err(error))) => {
+                Poll::Ready(Err(error))
+            }
+            (
+                Turn::Ready | Turn::Written | Turn::Head(_) | Turn::Unsure,
+                result @ Poll::Ready(Ok(_)),
+            ) => {
                 self.turn = Turn::Written;
                 result
             }
@@ -154,23 +161,44 @@ impl Checked {
 
     /// Notes what was read.
     fn read(&mut self, bytes: &[u8]) {
-        if self.turn == Turn::Written && !bytes.is_empty() {
-            self.turn = if begins_final_answer(bytes) {
-                Turn::Ready
-            } else {
-                Turn::Unsure
-            };
+        if bytes.is_empty() {
+            return;
         }
+        let matched = match self.turn {
+            Turn::Written if begins_final_answer(bytes) => 0,
+            Turn::Head(matched) => matched,
+            Turn::Written => {
+                self.turn = Turn::Unsure;
+                return;
+            }
+            Turn::Ready | Turn::Unsure | Turn::Unknown => return,
+        };
+        self.turn = match end_of_head(matched, bytes) {
+            matched if matched == END.len() => Turn::Ready,
+            // The request is not over for the client, and goes on if it has more to send.
+            matched => Turn::Head(matched),
+        };
     }
 }
 
-/// True if this begins with the whole head of a final answer. With half of it the request is not over for the client,
-/// and goes on if it has more to send.
+/// True if this begins with a final answer.
 fn begins_final_answer(bytes: &[u8]) -> bool {
     let code = bytes
         .strip_prefix(b"HTTP/1.1 ")
         .or_else(|| bytes.strip_prefix(b"HTTP/1.0 "));
-    matches!(code, Some([b'2'..=b'5', ..])) && bytes.windows(END.len()).any(|part| part == END)
+    matches!(code, Some([b'2'..=b'5', ..]))
+}
+
+/// How much of [`END`] was read with these bytes, after `matched` of it before them.
+fn end_of_head(mut matched: usize, bytes: &[u8]) -> usize {
+    for byte in bytes {
+        matched = match END.get(matched) {
+            None => break,
+            Some(expected) if expected == byte => matched + 1,
+            Some(_) => usize::from(*byte == b'\r'),
+        };
+    }
+    matched
 }
 
 impl AsyncRead for Checked {

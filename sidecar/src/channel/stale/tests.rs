@@ -94,6 +94,33 @@ async fn a_request_is_not_begun_on_a_closed_connection() {
     }
 }
 
+/// The head of an answer may come in parts; what is written within it is the rest of the request.
+#[tokio::test]
+async fn a_head_may_come_in_parts() {
+    for (parts, goes_on, stale) in [
+        (vec![17], false, true),
+        (vec![ANSWER.len() - 1], false, true),
+        (vec![ANSWER.len() - 3, 1], false, true),
+        (vec![15, 2, 1], false, true),
+        (vec![17], true, false),
+    ] {
+        let app = App::new(ANSWER);
+        let mut stream = connect(&app, true).await;
+        stream.write_all(b"POST / HTTP/1.1\r\n\r\n").await.unwrap();
+        let rest = ANSWER.len() - parts.iter().sum::<usize>();
+        for part in parts.iter().chain([&rest]) {
+            if goes_on && *part == rest {
+                stream.write_all(b"the body").await.unwrap();
+            }
+            stream.read_exact(&mut vec![0; *part]).await.unwrap();
+        }
+        app.close();
+        let second = stream.write(b"POST / HTTP/1.1\r\n\r\n").await;
+        let refused = second.as_ref().is_err_and(Stale::is);
+        assert_eq!(refused, stale, "{parts:?} {goes_on}: {second:?}");
+    }
+}
+
 /// The rest of a request whose beginning the app has is never taken for a request that it has not.
 #[tokio::test]
 async fn what_follows_the_first_byte_is_not_asked() {
