@@ -164,28 +164,30 @@ impl Source {
             };
             async move {
                 tokio::time::sleep(pause).await;
-                follower.run().await
+                let ended = follower.link.clone();
+                let lost = follower.run().await;
+                // One loss of the connection, not one for each kind: the pause would grow with each.
+                (lost, ended.has_ended().await)
             }
         };
         let at_once = |kind| follower(kind, Duration::ZERO);
         let mut followers: FuturesUnordered<_> = Kind::ALL.into_iter().map(at_once).collect();
         loop {
-            let lost = tokio::select! {
+            let (lost, is_over) = tokio::select! {
                 // What was said before the end counts.
                 biased;
                 Some(heard) = heard.recv() => {
                     self.take(heard);
                     continue;
                 }
-                Some(lost) = followers.next() => lost,
+                Some(ended) = followers.next() => ended,
             };
             let Lost { kind, status } = lost;
             let cause = match status {
                 Some(status) => format!("{kind}: {:?}: {}", status.code(), status.message()),
                 None => format!("{kind}: the operator ended the stream"),
             };
-            // One loss of the connection, not one for each kind: the pause would grow with each.
-            if link.has_ended().await {
+            if is_over {
                 return cause;
             }
             // One kind that cannot be had is no reason to leave the others alone.
