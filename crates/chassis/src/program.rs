@@ -50,7 +50,7 @@ pub trait Failure: Display {
 pub enum FrameError {
     /// No handler.
     #[error("cannot handle signals: {0}")]
-    Signals(#[source] io::Error),
+    Signals(io::Error),
     /// A port that cannot be had.
     #[error("{what}: {cause}")]
     Bind {

@@ -65,9 +65,10 @@ async fn troubled(world: &World, port: u16, exporter: &str) -> Result<()> {
     let complaint = "spans cannot be delivered";
     // Spans are counted before it is said.
     a.program.logged(complaint).await?;
+    // The end waits for what is under way: of the second batch as well.
+    anyhow::ensure!(a.program.stop().await?.success());
     let said = a.program.log().matches(complaint).count();
     anyhow::ensure!(said == 1, "said {said} times");
-    anyhow::ensure!(a.program.stop().await?.success());
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 //! A container is asked again until its pod is gone: one that does not run yet, one that runs again, and one whose log
 //! broke off, as API servers and what stands before them do with answers that last. The API server says when each line
 //! was written, so that a log goes on behind the last line that was shown: none is lost, and none comes twice unless the
-//! node's clock was set back.
+//! node's clock was set back. Of a line so long that it comes in pieces the first ones come again where the log breaks
+//! off within it.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -233,7 +234,7 @@ fn ended(line: &[u8]) -> Cow<'_, [u8]> {
 /// The next line, with its end; none after the last one. A long one comes in pieces, and so does one without end.
 ///
 /// # Errors
-/// The connection's, where a log breaks off; the line that was begun is not shown, it comes again.
+/// The connection's, where a log breaks off; the piece that was begun is not shown, its line comes again.
 async fn read_piece(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     loop {
