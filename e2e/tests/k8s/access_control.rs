@@ -81,7 +81,9 @@ async fn turns(place: &Place) -> Result<()> {
     shop.becomes(mail, ORDERS, "/else", 200).await?;
     let made = shop.unhurt().await?;
     shop.same_processes().await?;
-    eprintln!("figure: access control turned 5 times under load: {made} calls, 0 failed");
+    k8s::figure(&format!(
+        "access control turned 5 times under load: {made} calls, 0 failed"
+    ));
     Ok(())
 }
 
@@ -144,12 +146,12 @@ async fn propagates(place: &Place) -> Result<()> {
                 .unwrap_or_default()
         };
         let (middle, most) = (at(50), at(99));
-        eprintln!(
-            "figure: propagation to {pods} sidecars, {edits} edits, from the {name} of kubectl apply to the status \
-             that all acknowledged: p50 {} ms, p99 {} ms",
+        k8s::figure(&format!(
+            "propagation to {pods} sidecars, {edits} edits, from the {name} of kubectl apply to the status that all \
+             acknowledged: p50 {} ms, p99 {} ms",
             middle.as_millis(),
             most.as_millis(),
-        );
+        ));
     }
     Ok(())
 }
@@ -211,7 +213,9 @@ async fn cut_off(place: &Place) -> Result<()> {
     shop.always(shop.mail(), ORDERS, "/door", 403).await?;
     let made = shop.unhurt().await?;
     shop.same_processes().await?;
-    eprintln!("figure: one sidecar cut off: {made} calls, 0 failed; told: {message}");
+    k8s::figure(&format!(
+        "one sidecar cut off: {made} calls, 0 failed; told: {message}"
+    ));
     Ok(())
 }
 
