@@ -10,6 +10,8 @@ use crate::{chart, k8s, sdk, steps::Steps, surroundings::Surroundings, zipkin};
 pub(crate) enum Suite {
     /// Real binaries on loopback: needs nothing but cargo.
     Selfhosted,
+    /// One rotation of the root under load, on loopback: a minute and a half.
+    Rotation,
     /// Published SDKs and gRPC clients: needs Python, Node and the package registries.
     Sdk,
     /// Renders of the chart: needs Helm, or Go to build it; runs only when named.
@@ -25,7 +27,7 @@ impl Suite {
     fn is_on_request(self) -> bool {
         match self {
             Self::Chart | Self::Zipkin | Self::K8s => true,
-            Self::Selfhosted | Self::Sdk => false,
+            Self::Selfhosted | Self::Rotation | Self::Sdk => false,
         }
     }
 }
@@ -44,6 +46,7 @@ pub(crate) fn run(
         if suite.map_or(!each.is_on_request(), |wanted| wanted == *each) {
             match each {
                 Suite::Selfhosted => selfhosted(around, steps)?,
+                Suite::Rotation => rotation(around, steps)?,
                 Suite::Sdk => sdk::run(around, steps)?,
                 Suite::Chart => chart::run(around, steps)?,
                 Suite::Zipkin => zipkin::run(around, steps)?,
@@ -58,7 +61,10 @@ fn selfhosted(around: &Surroundings, steps: &mut Steps) -> Result<()> {
     steps.run(
         "self-hosted suite",
         around.cargo().args(["test", "--package", "ironside-e2e"]),
-    )?;
+    )
+}
+
+fn rotation(around: &Surroundings, steps: &mut Steps) -> Result<()> {
     let mut short = around.cargo();
     short.args(["test", "--package", "ironside-e2e", "--test", "soak", "--"]);
     // Too long for the suite, and not long enough for a soak.
