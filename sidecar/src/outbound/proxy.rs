@@ -18,6 +18,7 @@ use super::{
     guard::{self, Course, Failure, reason::unavailable, ways, ways::Place},
     plan::{self, Route},
     replicas::Choice,
+    send,
 };
 use crate::{
     body::Body,
@@ -211,7 +212,8 @@ impl Call<'_> {
             match self.worker.peers.ready(&key).await {
                 Ok(()) => return Ok(key),
                 Err(error) => {
-                    resolver.failed(&key.authority);
+                    let error = PeerError::Dial(error);
+                    send::blame(self.worker, &key, &error);
                     last = unavailable(error);
                 }
             }
@@ -234,19 +236,15 @@ impl Call<'_> {
         parts.uri = crate::channel::http::uri("http", key.authority.as_str(), path.as_str())?;
         set_hop(&mut parts, self.worker, until);
         let request = Request::from_parts(parts, body);
-        let resolver = &self.worker.shared.resolver;
         let mut response = match self.worker.peers.send(key, request).await {
             Ok(response) => response,
             Err(error) => {
+                send::blame(self.worker, key, &error);
                 return Err(match error {
                     PeerError::Dial(_) | PeerError::Unsent(_) => {
-                        resolver.failed(&key.authority);
                         Failure::Unreachable(unavailable(error))
                     }
-                    PeerError::Silent | PeerError::Lost(_) => {
-                        resolver.broke(&key.authority);
-                        Failure::Lost(unavailable(error))
-                    }
+                    PeerError::Silent | PeerError::Lost(_) => Failure::Lost(unavailable(error)),
                 });
             }
         };
@@ -256,9 +254,9 @@ impl Call<'_> {
             return Err(match cause {
                 Cause::ConnectionClosed => Failure::NotBegun(status),
                 Cause::AppGone => {
-                    resolver.failed(&key.authority);
-                    let fleet = &self.worker.shared.fleet;
-                    fleet.left_by(self.callee, &key.authority);
+                    let shared = &self.worker.shared;
+                    shared.resolver.broke(&key.authority);
+                    shared.fleet.left_by(self.callee, &key.authority);
                     Failure::Unreachable(status)
                 }
             });

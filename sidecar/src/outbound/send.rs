@@ -109,11 +109,12 @@ impl Hop<'_> {
                 let (app, status) = (self.callee.app_id.as_str(), reply.status.number());
                 metrics.invocation_answered(app, status, CallKind::Unary, Some(latency));
             }
-            Err(Failure::Unreachable(_)) => worker.shared.resolver.failed(&self.key.authority),
             Err(Failure::Lost(_)) => worker.shared.resolver.broke(&self.key.authority),
-            // After NotBegun the peer and its app may be well: they get the next call.
+            // Of an address that was not reached `blame` has told. After NotBegun peer and app may be well: they get
+            // the next call.
             Err(
-                Failure::NotBegun(_)
+                Failure::Unreachable(_)
+                | Failure::NotBegun(_)
                 | Failure::Unresolved(_)
                 | Failure::Caller(_)
                 | Failure::Timeout
@@ -164,8 +165,9 @@ impl Hop<'_> {
         match cause {
             Cause::ConnectionClosed => Failure::NotBegun(status),
             Cause::AppGone => {
-                let fleet = &self.worker.shared.fleet;
-                fleet.left_by(self.callee, &self.key.authority);
+                let shared = &self.worker.shared;
+                shared.resolver.broke(&self.key.authority);
+                shared.fleet.left_by(self.callee, &self.key.authority);
                 Failure::Unreachable(status)
             }
         }
@@ -255,6 +257,7 @@ impl Hop<'_> {
             .peers
             .send(self.key, request)
             .await
+            .inspect_err(|error| blame(self.worker, self.key, error))
             .map_err(|error| match (fault.get(), error) {
                 (Some(broken), _) => Failure::Caller(broken.into()),
                 (None, error @ PeerError::Dial(DialError::OwnExpired { .. })) => {
@@ -267,6 +270,20 @@ impl Hop<'_> {
                     Failure::Lost(reason::unavailable(error))
                 }
             })
+    }
+}
+
+/// Tells the resolver what a failure says of the address.
+pub(super) fn blame(worker: &Worker, key: &PeerKey, error: &PeerError) {
+    let resolver = &worker.shared.resolver;
+    match error {
+        PeerError::Dial(DialError::OwnExpired { .. }) => {}
+        PeerError::Dial(
+            DialError::Tcp { .. } | DialError::Tls { .. } | DialError::Preface { .. },
+        ) => resolver.failed(&key.authority),
+        PeerError::Unsent(_) | PeerError::Silent | PeerError::Lost(_) => {
+            resolver.broke(&key.authority);
+        }
     }
 }
 

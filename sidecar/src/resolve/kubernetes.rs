@@ -87,7 +87,7 @@ struct Kubernetes {
     table: Table,
     suspects: Suspects,
     /// Addresses that failed and were not looked after yet.
-    failed: Mutex<Vec<Authority>>,
+    failed: Mutex<Vec<(Authority, Fault)>>,
     hurry: Notify,
     questions: mpsc::Sender<Question>,
     clock: Clock,
@@ -268,7 +268,8 @@ impl Resolve for Kubernetes {
     }
 
     fn left(&self, authority: &Authority) {
-        self.failed(authority);
+        // Any connection that ended says so; whoever is gone is not there for the next one.
+        self.broke(authority);
     }
 }
 
@@ -281,13 +282,13 @@ impl Kubernetes {
         }
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if failed.len() < MAX_FAILED {
-            failed.push(authority.clone());
+            failed.push((authority.clone(), fault));
         }
         drop(failed);
         self.hurry.notify_one();
     }
 
-    fn take_failed(&self) -> Vec<Authority> {
+    fn take_failed(&self) -> Vec<(Authority, Fault)> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *failed)
     }

@@ -57,7 +57,7 @@ pub(crate) trait Resolve: Send + Sync {
         None
     }
 
-    /// Nobody answers at an address that [`Resolve::resolve`] gave.
+    /// Nobody answers at an address that [`Resolve::resolve`] gave, or not who should.
     fn failed(&self, authority: &Authority) {
         let _ = authority;
     }

@@ -20,7 +20,7 @@ const LIMIT: usize = 1024;
 pub(super) enum Fault {
     /// A call to it broke.
     Broke,
-    /// Nobody answers there, or who does is leaving.
+    /// Nobody answers there, or not who should.
     Gone,
 }
 

@@ -12,10 +12,13 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
-    super::{LOG, ResolveError, suspects::Suspects},
+    super::{
+        LOG, ResolveError,
+        suspects::{Fault, Suspects},
+    },
     Key, Kubernetes, NO_HOST, Question, Told,
     dns::{Answer, Ask, Miss},
 };
@@ -175,11 +178,12 @@ impl Keeper {
             if !record
                 .addresses
                 .iter()
-                .any(|address| failed.contains(address))
+                .any(|address| failed.iter().any(|(it, _)| it == address))
             {
                 continue;
             }
-            record.doubt(&self.resolver.suspects, now);
+            let gone = |address: &Authority| failed.contains(&(address.clone(), Fault::Gone));
+            record.doubt(gone);
             if record.is_asking || now.saturating_sub(record.asked) < HURRY {
                 record.again = true;
             } else {
@@ -199,8 +203,7 @@ impl Keeper {
                 record.used = now;
             }
         }
-        self.records
-            .retain(|_, record| record.is_asking || now.saturating_sub(record.used) < FORGET_AFTER);
+        self.records.retain(|_, record| record.is_kept(now));
         let due = self.records.iter().filter(|(_, record)| record.is_due(now));
         let due: Vec<Key> = due.map(|(key, _)| key.clone()).collect();
         for key in &due {
@@ -255,6 +258,12 @@ impl Record {
             || (self.miss.is_some() && now.saturating_sub(self.asked) < NEGATIVE)
     }
 
+    /// What DNS has forgotten is not asked for again by whoever calls next: it is kept as long as it counts.
+    fn is_kept(&self, now: Duration) -> bool {
+        let is_believed = self.absent.is_some() && !self.addresses.is_empty();
+        self.is_asking || is_believed || now.saturating_sub(self.used) < FORGET_AFTER
+    }
+
     fn is_due(&self, now: Duration) -> bool {
         if self.is_asking {
             return false;
@@ -290,9 +299,9 @@ impl Record {
                 if now.saturating_sub(absent) >= belief {
                     self.addresses.clear();
                 }
-                self.doubt(suspects, now);
+                self.doubt(|address| suspects.is_gone(address, now));
                 if absent == now && !self.addresses.is_empty() {
-                    info!(target: LOG, name = self.place.shown(), "DNS knows no pod any more; those that answer are called for {belief:?}");
+                    warn!(target: LOG, "DNS knows no pod of {} any more; those that answer are called on", self.place.shown());
                 }
             }
             Err(failed @ Miss::Failed(_)) => {
@@ -308,10 +317,9 @@ impl Record {
     }
 
     /// Addresses that seem to be gone are not believed in while DNS knows none.
-    fn doubt(&mut self, suspects: &Suspects, now: Duration) {
+    fn doubt(&mut self, is_gone: impl Fn(&Authority) -> bool) {
         if self.absent.is_some() {
-            self.addresses
-                .retain(|address| !suspects.is_gone(address, now));
+            self.addresses.retain(|address| !is_gone(address));
         }
     }
 
@@ -336,7 +344,6 @@ mod tests {
     use ironside_resolution::cluster::Pattern;
 
     use super::*;
-    use crate::resolve::suspects::Fault;
 
     /// Nobody is believed in for ever.
     #[test]
@@ -352,6 +359,7 @@ mod tests {
         now += BELIEF / 2;
         record.take(Ok(Vec::new()), now, &suspects, BELIEF);
         assert_eq!(record.addresses.len(), 2);
+        assert!(record.is_kept(FORGET_AFTER * 2), "nobody called meanwhile");
         // One that is gone is not believed in; one to which a call broke is.
         suspects.add(&record.addresses[0].clone(), Fault::Gone, now);
         suspects.add(&record.addresses[1].clone(), Fault::Broke, now);
@@ -360,6 +368,7 @@ mod tests {
         now += BELIEF / 2;
         record.take(Err(Miss::Absent), now, &suspects, BELIEF);
         assert!(record.addresses.is_empty() && record.counts(record.asked));
+        assert!(!record.is_kept(FORGET_AFTER));
         // It begins anew when there are some again.
         record.take(pods(), now, &suspects, BELIEF);
         record.take(Err(Miss::Absent), now + BELIEF, &suspects, BELIEF);
