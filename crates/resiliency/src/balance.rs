@@ -208,7 +208,9 @@ impl<K: Eq + Hash> Balancer<K> {
             latency
         };
         // A call that its caller ended says how long it took at least.
-        endpoint.load.record(now, latency);
+        if outcome.is_measured() {
+            endpoint.load.record(now, latency);
+        }
         let was_ready = endpoint.health.is_ready();
         let event = endpoint
             .health
@@ -379,6 +381,17 @@ impl Tried {
         if let Some(place) = self.serials.get_mut(self.count % REMEMBERED) {
             *place = ticket.serial;
             self.count += 1;
+        }
+    }
+
+    /// Forgets the address that was added last: it may be tried again.
+    pub fn forget_last(&mut self) {
+        let Some(last) = self.count.checked_sub(1) else {
+            return;
+        };
+        if let Some(place) = self.serials.get_mut(last % REMEMBERED) {
+            *place = 0;
+            self.count = last;
         }
     }
 

@@ -103,7 +103,7 @@ impl Outcome {
         }
     }
 
-    /// Whether nothing of the request arrived anywhere.
+    /// Whether no app knows anything of the request.
     #[must_use]
     pub const fn is_unreached(&self) -> bool {
         matches!(
@@ -161,6 +161,12 @@ impl Outcome {
                 Health::Unknown
             }
         }
+    }
+
+    /// Whether its speed says anything: a call that was not begun ends at once wherever it goes.
+    #[must_use]
+    pub const fn is_measured(&self) -> bool {
+        !matches!(self.end, End::Failed(Failure::NotBegun))
     }
 
     /// Whether its speed says nothing good: a fast refusal must not draw more calls.

@@ -15,10 +15,13 @@ pub(super) const MAX_HOPS: u32 = 7;
 // === impl Attempts ===
 
 impl Attempts {
-    /// Another address at once, within the same attempt: nothing arrived at this one, and nothing was used up.
+    /// Another address at once, within the same attempt: no app knows of this one, and nothing was used up. Where only
+    /// a connection had ended it may be the same address, once.
     pub(super) fn go_on(&mut self, outcome: Outcome) -> Option<Step> {
         let can_go = self.has_hop && !self.is_touched && !self.is_committed;
-        if !(outcome.is_unreached() && outcome.elsewhere && can_go && self.hops < MAX_HOPS) {
+        let is_well = outcome.end == End::Failed(Failure::NotBegun) && self.hops == 0;
+        let has_place = is_well || (outcome.is_unreached() && outcome.elsewhere);
+        if !(has_place && can_go && self.hops < MAX_HOPS) {
             return None;
         }
         self.hops += 1;
@@ -49,10 +52,8 @@ impl Attempts {
             return None;
         }
         let own = self.built_in_loop.pauses.next(&policy, rng);
-        // Time heals an address, not the way to another one; what was not reached had its other addresses. An app that
-        // closed one connection takes the next.
-        let is_well = outcome.end == End::Failed(Failure::NotBegun) && retries == 0;
-        let pause = if is_well || (outcome.elsewhere && !outcome.is_unreached()) {
+        // Time heals an address, not the way to another one; what was not reached had its other addresses.
+        let pause = if outcome.elsewhere && !outcome.is_unreached() {
             Duration::ZERO
         } else {
             own

@@ -10,7 +10,7 @@ use ironside_resiliency::{
     Id, Target,
     attempts::{self, Route},
     balance::{self, Tried},
-    outcome::{End, Outcome, Path},
+    outcome::{End, Failure as Why, Outcome, Path},
 };
 use ironside_resources::resiliency;
 use ironside_telemetry::metrics::CallKind;
@@ -298,6 +298,10 @@ impl Place {
 
 struct Peer<'a> {
     worker: &'a Arc<Worker>,
+        // Nothing is wrong with the address: whoever is tied to it may go there again.
+        if self.replicas.is_some() && outcome.end == End::Failed(Why::NotBegun) {
+            self.tried.forget_last();
+        }
     callee: &'a Callee,
     call: &'a Invocation,
     replay: Replay,

@@ -44,19 +44,31 @@ fn a_peer_that_is_down_is_tried_four_times() {
     );
 }
 
-/// An app that closed a connection takes the next: nobody waits for that, once.
+/// An app that closed a connection takes the next: once at once, whatever the call and its policies are.
 #[test]
 fn a_call_that_was_not_begun_is_made_again_at_once() {
     let not_begun = failed(Failure::NotBegun);
-    check(
-        run(&plain(), POST, after(1, not_begun)),
-        &[0, 0],
-        0,
-        Ok(Stop::Success),
-    );
+    let once = Call {
+        body: Body::Once,
+        ..POST
+    };
+    let proxy = Call {
+        path: Path::Proxy,
+        verb: None,
+        ..GET
+    };
+    let entry = target("{targets: {apps: {b: {}}}}");
+    for call in [GET, POST, once, proxy] {
+        for target in [&plain(), &entry] {
+            let done = run(target, call, after(1, not_begun));
+            check(done, &[0, 0], 0, Ok(Stop::Success));
+        }
+        let done = run(&entry, call, always(not_begun));
+        check(done, &[0, 0], 0, Ok(Stop::Final));
+    }
     let end = exhausted(3, Level::BuiltIn);
-    let sent = [0, 0, 1000, 2000];
-    check(run(&plain(), POST, always(not_begun)), &sent, 2000, end);
+    let sent = [0, 0, 1000, 2000, 3000];
+    check(run(&plain(), POST, always(not_begun)), &sent, 3000, end);
     let other = Outcome {
         elsewhere: true,
         ..not_begun
