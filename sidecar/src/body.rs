@@ -64,6 +64,9 @@ pub(crate) enum BodyError {
     /// The call's deadline passed while the body was under way.
     #[error("context deadline exceeded")]
     Deadline,
+    /// Nothing passed for this long.
+    #[error("nothing came or went for {0:?} (idleTimeout)")]
+    Idle(std::time::Duration),
 }
 
 /// A body without bytes.

@@ -45,6 +45,7 @@ pub struct Target {
     /// The most specific first.
     pub(crate) methods: Vec<MethodRules>,
     pub(crate) overall: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
     pub(crate) built_in: Option<Arc<RetryPolicy>>,
     pub(crate) shared: Shared,
     pub(crate) budget_binds_policies: bool,
@@ -118,6 +119,12 @@ impl Target {
     #[must_use]
     pub const fn overall_timeout(&self) -> Option<Duration> {
         self.overall
+    }
+
+    /// How long nothing may pass in either direction of a call that has begun to be answered.
+    #[must_use]
+    pub const fn idle_timeout(&self) -> Option<Duration> {
+        self.idle
     }
 
     /// Whether calls to other sidecars have the built-in retries.

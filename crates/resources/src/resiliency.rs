@@ -146,6 +146,8 @@ pub struct AppTarget {
     pub breaker_cache: Option<NonZeroU32>,
     /// Limit of all attempts together.
     pub overall_timeout: Option<Duration>,
+    /// How long nothing may pass in either direction of a call that has begun to be answered.
+    pub idle_timeout: Option<Duration>,
     /// Bound of all retries together.
     pub retry_budget: Option<RetryBudget>,
     /// When an address is left out for a while.

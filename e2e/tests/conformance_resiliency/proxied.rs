@@ -217,3 +217,48 @@ async fn streams_and_limits() {
     }
     rows.close();
 }
+
+/// Row "Deadline propagation" of 6.2: a stream without any part in either direction ends, others go on.
+#[tokio::test]
+async fn quiet_streams_end() {
+    let rig = Rig::start().await.unwrap();
+    let spec = "{targets: {apps: {g: {idleTimeout: 1s}}}}";
+    let a = rig.caller("idle", spec).await.unwrap();
+    let mut rows = Rows::of("resiliency");
+    for (method, stream) in [("Drip", "true"), ("Drip", "false"), ("Hang", "true")] {
+        rows.row("idle", &format!("{method}, stream: {stream}"), async {
+            let client = a.client().await?;
+            let metadata = [("dapr-app-id", "g"), ("dapr-stream", stream)];
+            let mut call = client.open(&format!("/p.S/{method}"), &metadata).await?;
+            call.send(b"x");
+            let (reply, took) = timed(wait::within("an end", wait::LONG, call.finish())).await;
+            let reply = reply?;
+            same("code", Some(4), reply.code())?;
+            same(
+                "text",
+                "nothing came or went for 1s (idleTimeout)",
+                &*reply.message(),
+            )?;
+            ensure!(took >= Duration::from_secs(1), "took {took:?}");
+            // Its app is told.
+            let told = rig.app.until(|seen| seen.iter().all(|seen| seen.cancelled));
+            wait::within("the end at the app", wait::LONG, told).await
+        })
+        .await;
+    }
+    rows.row("idle", "messages of the caller count as well", async {
+        let client = a.client().await?;
+        let metadata = [("dapr-app-id", "g"), ("dapr-stream", "true")];
+        let mut call = client.open("/p.S/Echo", &metadata).await?;
+        for round in 0..4_u8 {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            call.send(&[round]);
+            let message = wait::within("an echo", wait::LONG, call.message()).await?;
+            same("echo", Some(vec![round]), message)?;
+        }
+        call.half_close();
+        same("code", Some(0), call.finish().await.code())
+    })
+    .await;
+    rows.close();
+}

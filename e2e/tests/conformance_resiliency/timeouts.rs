@@ -78,6 +78,28 @@ async fn limits_hold() {
         not_invoked(&reply, "context deadline exceeded")
     })
     .await;
+    rows.row(
+        "idle",
+        "an answer that goes quiet is cut, others go on",
+        async {
+            let spec = "{targets: {apps: {b: {idleTimeout: 1s}}}}";
+            let a = rig.caller("idle", spec).await?;
+            same(
+                "whole",
+                "firstsecond",
+                &*a.send(&get("dribble/100")).await?.text(),
+            )?;
+            let slow = a.send(&get("slow/1500")).await?;
+            same("a slow answer is none that went quiet", 200, slow.status())?;
+            let (reply, took) = timed(a.send(&get("dribble/60000"))).await;
+            let is_cut = reply.as_ref().map_or(true, |reply| reply.end != End::Whole);
+            ensure!(is_cut, "a well-formed answer: {reply:?}");
+            ensure!(took >= Duration::from_secs(1), "took {took:?}");
+            let leaves = wait::within("the app's request", wait::LONG, rig.app.cancelled());
+            leaves.await.map(drop)
+        },
+    )
+    .await;
     rows.row("R-77", "a caller that leaves during a wait", async {
         let spec = "{policies: {retries: {r: {duration: 500ms, maxRetries: 50}}}, targets: {apps: {b: {retry: r}}}}";
         let a = rig.caller("leaving", spec).await?;

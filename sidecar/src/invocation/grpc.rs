@@ -161,7 +161,7 @@ pub(crate) fn from_body_error(error: &BodyError) -> Status {
         BodyError::Peer { code, message } => Status::new(*code, message.as_ref()),
         BodyError::Denied(status) => Status::clone(status),
         BodyError::SecondMessage => Status::failed_precondition(error.to_string()),
-        BodyError::Deadline => Status::deadline_exceeded(error.to_string()),
+        BodyError::Deadline | BodyError::Idle(_) => Status::deadline_exceeded(error.to_string()),
         BodyError::Connection(_) | BodyError::Cut => Status::unavailable(error.to_string()),
         BodyError::Sequence { .. }
         | BodyError::LateRequest

@@ -26,6 +26,7 @@ use crate::{
 pub(crate) mod external;
 pub(crate) mod guard;
 pub(crate) mod http;
+mod idle;
 pub(crate) mod known;
 pub(crate) mod plan;
 pub(crate) mod proxy;

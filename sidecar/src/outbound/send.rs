@@ -333,6 +333,7 @@ fn from_stream(error: BodyError, fault: &Fault) -> Failure {
         | BodyError::MessageTooLarge { .. }
         | BodyError::Denied(_)
         | BodyError::SecondMessage
+        | BodyError::Idle(_)
         | BodyError::Deadline => Failure::Final((&error).into()),
     }
 }

@@ -61,13 +61,15 @@ fn app(mut app: Object<'_>, reader: &mut Reader) -> AppTarget {
     let names = names(&mut app, reader);
     let breaker_cache = cache_size(&mut app, reader);
     let limits = Duration::from_millis(1)..=LONGEST;
-    let overall_timeout = app.span("overallTimeout", limits, reader);
+    let overall_timeout = app.span("overallTimeout", limits.clone(), reader);
+    let idle_timeout = app.span("idleTimeout", limits, reader);
     let budget = app.some_object("retryBudget", reader);
     let outliers = app.some_object("outlierDetection", reader);
     let target = AppTarget {
         names,
         breaker_cache,
         overall_timeout,
+        idle_timeout,
         retry_budget: budget.map(|budget| retry_budget(budget, reader)),
         outlier_detection: outliers.map(|outliers| outlier_detection(outliers, reader)),
         rate_limit: rate_limit(&mut app, reader),

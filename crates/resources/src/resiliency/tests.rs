@@ -249,7 +249,7 @@ fn targets_have_all_keys() {
         NonZeroU32::new(1)
     );
     let read = app(
-        "{overallTimeout: 10s, retryBudget: {ratio: 0.5, minRetriesPerSecond: 0, ttl: 5s}, \
+        "{overallTimeout: 10s, idleTimeout: 1m, retryBudget: {ratio: 0.5, minRetriesPerSecond: 0, ttl: 5s}, \
           outlierDetection: {consecutiveFailures: 3, successRateThreshold: 0.8, window: 20s, minRequests: 10, \
           minEjection: 2s, maxEjection: 30s, maxEjectionPercent: 20}, rateLimit: {requestsPerSecond: 2.5}, \
           sessionAffinity: {header: X-User}, methods: [{path: /orders/*, verbs: [GET], timeout: t}, {path: /**, retry: r, circuitBreaker: c}]}",
@@ -277,6 +277,7 @@ fn targets_have_all_keys() {
         names: PolicyNames::default(),
         breaker_cache: None,
         overall_timeout: Some(secs(10)),
+        idle_timeout: Some(secs(60)),
         retry_budget: Some(RetryBudget {
             ratio: 0.5,
             min_retries_per_second: 0,
@@ -327,7 +328,7 @@ policies:
     DefaultRetryBudgetPolicy: {ratio: -1, ttl: 1h}
 targets:
   apps:
-    a/b: {circuitBreakerCacheSize: -1, overallTimeout: 0s, rateLimit: {burst: 0}, sessionAffinity: {header: 'a b'}}
+    a/b: {circuitBreakerCacheSize: -1, overallTimeout: 0s, idleTimeout: 25h, rateLimit: {burst: 0}, sessionAffinity: {header: 'a b'}}
     c: {rateLimit: {requestsPerSecond: 0}, sessionAffinity: {}, outlierDetection: {minEjection: 5s, maxEjection: 1s, maxEjectionPercent: 101}}
     d: {methods: [{path: /a*}, {}, {path: /x}, {path: x, verbs: []}]}
     e: []
@@ -418,6 +419,10 @@ targets:
         ),
         (
             "/spec/targets/apps/a~1b/overallTimeout",
+            "must be between 1ms and 24h0m0s",
+        ),
+        (
+            "/spec/targets/apps/a~1b/idleTimeout",
             "must be between 1ms and 24h0m0s",
         ),
         (

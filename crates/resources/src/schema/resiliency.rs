@@ -148,6 +148,8 @@ struct App {
     circuit_breaker_cache_size: Option<i64>,
     /// Limit of all attempts together.
     overall_timeout: Option<String>,
+    /// How long nothing may pass in either direction of a stream.
+    idle_timeout: Option<String>,
     /// Bound of all retries together.
     retry_budget: Option<Budget>,
     /// When an address is left out for a while.
@@ -310,6 +312,7 @@ fn schema() -> Value {
     let budget = format!("{POLICIES}/retryBudgets/additionalProperties/properties");
     duration_or_millis(it, &format!("{budget}/ttl"));
     duration_or_millis(it, &format!("{APP}/overallTimeout"));
+    duration_or_millis(it, &format!("{APP}/idleTimeout"));
     duration_or_millis(it, &format!("{APP}/retryBudget/properties/ttl"));
     for span in ["window", "minEjection", "maxEjection"] {
         duration_or_millis(it, &format!("{APP}/outlierDetection/properties/{span}"));

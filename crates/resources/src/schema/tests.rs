@@ -195,7 +195,9 @@ fn full(schema: &Value, name: &str) -> Value {
 fn text(key: &str) -> &'static str {
     match key {
         "timeouts" | "duration" | "maxInterval" | "initialInterval" | "maxElapsed" | "interval"
-        | "ttl" | "overallTimeout" | "window" | "minEjection" | "maxEjection" => "5s",
+        | "ttl" | "overallTimeout" | "idleTimeout" | "window" | "minEjection" | "maxEjection" => {
+            "5s"
+        }
         "policy" => "constant",
         "trip" => "consecutiveFailures > 3",
         "httpStatusCodes" => "500-503",

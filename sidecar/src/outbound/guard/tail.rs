@@ -124,6 +124,7 @@ impl HttpBody for Tail {
                     self.head = End::Grpc(code).into();
                 }
             }
+            Some(Err(BodyError::Idle(_))) => self.end(Failure::Timeout.into()),
             Some(Err(_)) => self.end(Failure::Lost.into()),
             None => {
                 let head = self.head;

@@ -22,6 +22,7 @@ use crate::{
     live::Live,
     outbound::{
         Callee, InvokeError, external,
+        idle::Idle,
         replay::Replay,
         replicas::{Choice, Lease, Replicas},
         send,
@@ -42,6 +43,7 @@ pub(crate) async fn peer(
 ) -> Result<Reply, InvokeError> {
     let target = live.resiliency.target(id_of(callee));
     let choice = choice(&target, &call.headers);
+    let idle = watched(worker, &target, &mut call);
     let course = begin(worker, &call, target, Route::Peer, context);
     // Without retries too: an old peer may need the whole of it in one message.
     let replay = take_body(worker, &mut call, true);
@@ -55,7 +57,7 @@ pub(crate) async fn peer(
     };
     let done = run(course, &mut way).await;
     replay.release();
-    answer(done.map_err(|failure| failure.of(&callee.app_id))?)
+    answer(done.map_err(|failure| failure.of(&callee.app_id))?, idle)
 }
 
 /// Calls the own app.
@@ -73,6 +75,7 @@ pub(crate) async fn local(
         return Err(InvokeError::NoApp);
     };
     let target = live.resiliency.target(id_of(callee));
+    let idle = watched(worker, &target, &mut call);
     let course = begin(worker, &call, target, Route::Own, context);
     worker.stamp.identity(&mut call.headers, &callee.header);
     context.trace.take_from(&mut call.headers);
@@ -87,7 +90,7 @@ pub(crate) async fn local(
     };
     let done = run(course, &mut way).await;
     way.once.replay.release();
-    answer(done.map_err(|failure| failure.of(&callee.app_id))?)
+    answer(done.map_err(|failure| failure.of(&callee.app_id))?, idle)
 }
 
 /// Calls an external target.
@@ -97,15 +100,20 @@ pub(crate) async fn local(
 pub(crate) async fn external(
     worker: &Arc<Worker>,
     destination: external::Destination,
-    call: Invocation,
+    mut call: Invocation,
     context: &CallContext,
     live: &Live,
 ) -> Result<Reply, InvokeError> {
-    let (written, key, joint) = match &destination {
-        external::Destination::Endpoint(endpoint, name) => (&**name, endpoint.base(), ":"),
-        external::Destination::Url(url) => (url.as_str(), call.method.as_str(), "/"),
+    let written = match &destination {
+        external::Destination::Endpoint(_, name) => name,
+        external::Destination::Url(url) => url.as_str(),
     };
     let target = live.resiliency.target(Id::External(written));
+    let idle = watched(worker, &target, &mut call);
+    let (key, joint) = match &destination {
+        external::Destination::Endpoint(endpoint, _) => (endpoint.base(), ":"),
+        external::Destination::Url(_) => (call.method.as_str(), "/"),
+    };
     let plan = Plan {
         target,
         method: call.method.as_str(),
@@ -129,7 +137,7 @@ pub(crate) async fn external(
     let done = run(course, &mut way).await;
     way.once.replay.release();
     let app = &worker.shared.config.app_id;
-    answer(done.map_err(|failure| failure.of(app))?)
+    answer(done.map_err(|failure| failure.of(app))?, idle)
 }
 
 /// The policies of calls to an app.
@@ -211,7 +219,18 @@ fn take_body(worker: &Worker, call: &mut Invocation, may_repeat: bool) -> Replay
     Replay::new(body, limit)
 }
 
-fn answer((mut reply, debts): (Reply, Debts)) -> Result<Reply, InvokeError> {
+/// The call's body, seen on its way where the target has an idle timeout.
+fn watched(worker: &Worker, target: &Target, call: &mut Invocation) -> Option<Idle> {
+    let idle = Idle::of(target, &worker.shared.clock)?;
+    let body = std::mem::replace(call.body.get_mut(), crate::body::empty());
+    *call.body.get_mut() = idle.request(body);
+    Some(idle)
+}
+
+fn answer((mut reply, debts): (Reply, Debts), idle: Option<Idle>) -> Result<Reply, InvokeError> {
+    if let Some(idle) = idle {
+        reply.body = idle.answer(reply.body);
+    }
     reply.body = debts.onto(reply.body);
     Ok(reply)
 }
@@ -279,6 +298,10 @@ impl Place {
         if let Some(lease) = &mut self.lease {
             lease.respond(outcome);
         }
+        // Nothing is wrong with the address: whoever is tied to it may go there again.
+        if self.replicas.is_some() && outcome.end == End::Failed(Why::NotBegun) {
+            self.tried.forget_last();
+        }
         if !is_answer {
             self.lease = None;
         }
@@ -298,10 +321,6 @@ impl Place {
 
 struct Peer<'a> {
     worker: &'a Arc<Worker>,
-        // Nothing is wrong with the address: whoever is tied to it may go there again.
-        if self.replicas.is_some() && outcome.end == End::Failed(Why::NotBegun) {
-            self.tried.forget_last();
-        }
     callee: &'a Callee,
     call: &'a Invocation,
     replay: Replay,

@@ -16,11 +16,13 @@ use crate::{
     body::Body,
     invocation::{
         grpc,
-        messages::{Back, Messages},
+        messages::{self, Back, Messages},
         stream::Fault,
     },
     outbound::{
+        InvokeError,
         guard::{self, Attempt, Failure, Limits, ways::Place},
+        idle::Idle,
         replay::Replay,
         replicas::Lease,
     },
@@ -51,6 +53,11 @@ impl Call<'_> {
         asked: Option<HeaderValue>,
     ) -> Result<Response<Body>, Status> {
         let limit = self.worker.shared.config.max_message;
+        let idle = Idle::of(&self.target, &self.worker.shared.clock);
+        let body = match &idle {
+            Some(idle) => idle.request(body),
+            None => body,
+        };
         let (body, fault) = Messages::request(body, limit);
         // Enough for another address, where the first one knows nothing of the call.
         let replay = Replay::new(body, Some(Replay::FIRST));
@@ -69,13 +76,25 @@ impl Call<'_> {
             // The way is open: no breaker hears of what follows.
             debts.end_here();
             let sent = way.call.send(&key, parts.clone(), replay.attempt(), until);
-            let sent = sent.await;
+            let sent = match &idle {
+                Some(idle) => idle.during(sent).await.unwrap_or_else(|quiet| {
+                    let status = Box::new(messages::status_of(&quiet));
+                    Err(Failure::Final(InvokeError::Hop(status)))
+                }),
+                None => sent.await,
+            };
             // How long the stream goes on says nothing of how fast its address answers.
             if let Some(lease) = &mut debts.lease {
                 lease.respond(stream_outcome(&sent, &fault));
             }
             match sent {
-                Ok(response) => break (response, debts),
+                Ok(response) => {
+                    let response = match idle {
+                        Some(idle) => response.map(|body| idle.answer(body)),
+                        None => response,
+                    };
+                    break (response, debts);
+                }
                 Err(Failure::Unreachable(_) | Failure::NotBegun(_))
                     if openings < OPENINGS && way.place.has_other() && is_whole(&replay) =>
                 {

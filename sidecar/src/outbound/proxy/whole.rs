@@ -29,6 +29,7 @@ use crate::{
     outbound::{
         InvokeError,
         guard::{self, Attempt, Failure, Limits, pushback::pushback, ways::Place},
+        idle::Idle,
         replay::Replay,
         replicas::Lease,
     },
@@ -47,6 +48,11 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Status> {
         let limit = self.worker.shared.config.max_message;
         let may_retry = self.target.rules(parts.uri.path(), None).may_retry();
+        let idle = Idle::of(&self.target, &self.worker.shared.clock);
+        let body = match &idle {
+            Some(idle) => idle.request(body),
+            None => body,
+        };
         // What may be sent again is one message: whether more will follow cannot be known.
         let (body, fault) = if may_retry {
             Messages::single(body, limit)
@@ -75,6 +81,10 @@ impl Call<'_> {
         let done = guard::run(course, &mut way).await;
         replay.release();
         let (Answered { response, .. }, debts) = done.map_err(Failure::status)?;
+        let response = match idle {
+            Some(idle) => response.map(|body| idle.answer(body)),
+            None => response,
+        };
         let back = Back {
             limit,
             fault,
