@@ -20,6 +20,7 @@ use limit::{Connections, Source};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -49,6 +50,16 @@ const DRAIN: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Pause after a failed accept (no descriptors left), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection on which nothing is asked for so long is asked to end: its slot is for somebody who does.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Requests of one connection.
+#[derive(Debug, Default)]
+struct Asked {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
 
 /// What all connections share.
 pub(crate) struct Server {
@@ -119,7 +130,17 @@ impl Server {
             }
         };
         let server = Arc::clone(&self);
-        let service = service_fn(move |request| Arc::clone(&server).answer(request, source));
+        let asked = Arc::new(Asked::default());
+        let counted = Arc::clone(&asked);
+        let service = service_fn(move |request| {
+            let (server, counted) = (Arc::clone(&server), Arc::clone(&counted));
+            async move {
+                counted.begun.fetch_add(1, Ordering::Relaxed);
+                let answer = server.answer(request, source).await;
+                counted.ended.fetch_add(1, Ordering::Relaxed);
+                answer
+            }
+        });
         let connection = http2::Builder::new(self.streams.clone())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
@@ -133,6 +154,7 @@ impl Server {
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = tokio::time::sleep(MAX_AGE) => {}
+            () = asked.silence() => {}
             ended = connection.as_mut() => return tell_end(ended),
         }
         connection.as_mut().graceful_shutdown();
@@ -156,6 +178,22 @@ impl Server {
         let mut response = response?;
         as_the_reference_codes(&mut response);
         Ok(response)
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// Returns when nothing was under way for [`SILENCE`], and at most as long again.
+    async fn silence(&self) {
+        loop {
+            let before = self.begun.load(Ordering::Relaxed);
+            tokio::time::sleep(SILENCE).await;
+            let is_same = self.begun.load(Ordering::Relaxed) == before;
+            if is_same && self.ended.load(Ordering::Relaxed) == before {
+                return;
+            }
+        }
     }
 }
 
@@ -190,5 +228,28 @@ fn as_the_reference_codes<B>(response: &mut Response<B>) {
 fn tell_end(ended: hyper::Result<()>) {
     if let Err(cause) = ended {
         debug!(target: SCOPE, err = %cause, "connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who asks now and then stays; who does not, and who stops, goes.
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_connection() {
+        let asked = Asked::default();
+        let mut silence = pin!(asked.silence());
+        for _ in 0..5 {
+            asked.begun.fetch_add(1, Ordering::Relaxed);
+            let quiet = tokio::time::timeout(SILENCE * 9 / 10, silence.as_mut());
+            assert!(quiet.await.is_err(), "a request is under way");
+            asked.ended.fetch_add(1, Ordering::Relaxed);
+        }
+        let quiet = tokio::time::timeout(SILENCE * 2, silence.as_mut());
+        assert!(quiet.await.is_ok());
+        let never = Asked::default();
+        let quiet = tokio::time::timeout(SILENCE * 2, never.silence());
+        assert!(quiet.await.is_ok());
     }
 }
