@@ -67,8 +67,7 @@ impl BlockCall<'_> {
     pub(crate) fn answer(&self, method: &Method, body: &[u8]) -> Response<Body> {
         let name = percent_encoding::percent_decode_str(self.name).decode_utf8_lossy();
         if self.block == Block::Bindings
-            && let Err(err) =
-                serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body)
+            && let Err(err) = serde_json::from_slice::<AnyObject>(body)
         {
             let message = format!("failed deserializing HTTP body: {err}");
             return reply::error(StatusCode::BAD_REQUEST, "ERR_MALFORMED_REQUEST", &message);
@@ -91,6 +90,34 @@ impl BlockCall<'_> {
     /// True if the answer depends on the body.
     pub(crate) fn reads_body(&self) -> bool {
         self.block == Block::Bindings
+    }
+}
+
+/// A JSON object of which nothing is kept: kept, it would be a hundred times as large.
+struct AnyObject;
+
+impl<'de> serde::Deserialize<'de> for AnyObject {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> serde::de::Visitor<'de> for Entries {
+            type Value = AnyObject;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<AnyObject, A::Error> {
+                while map
+                    .next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?
+                    .is_some()
+                {}
+                Ok(AnyObject)
+            }
+        }
+        from.deserialize_map(Entries)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     channel::{self, AppChannel, ChannelError, http::EVENT_STREAM},
     decisions::{Asked, record::Protocol},
     invocation::{
-        AppStatus, Invocation, Reply, chunks,
+        AppStatus, Invocation, Reply, bulk, chunks,
         context::CallContext,
         grpc, headers,
         stream::{Direction, Pieces},
@@ -57,7 +57,7 @@ pub(crate) async fn stream(
     let work = async {
         let limit = worker.shared.config.max_message.max(chunks::MAX_PIECE) + HEAD_ROOM;
         let mut pieces = Pieces::new(request.into_body(), Direction::Request, limit);
-        let (message, payload) = leading(&mut pieces).await?;
+        let (message, payload, room) = leading(&mut pieces, &worker.unread).await?;
         if let Some(StreamPayload { data, seq }) = payload {
             pieces
                 .lead(data, seq)
@@ -66,7 +66,7 @@ pub(crate) async fn stream(
         let arrived = Arrived {
             message,
             body: pieces.boxed(),
-            kind: Kind::Stream,
+            kind: Kind::Stream(room),
         };
         let reply = invoke(worker, peer, arrived, context).await?;
         Ok(streamed(reply))
@@ -93,6 +93,7 @@ pub(crate) async fn unary(
                 .map_err(|_elapsed| Status::deadline_exceeded("context deadline exceeded"))?,
             None => reading.await,
         }?;
+        bulk::check(&bytes, bulk::REQUEST)?;
         let mut message: InternalInvokeRequest = grpc::decode(bytes)?;
         let data = message
             .message
@@ -123,9 +124,10 @@ struct Arrived {
 
 /// How it came.
 enum Kind {
-    /// As a stream, which may live for long: a new policy may end it.
-    Stream,
-    /// Whole: it takes room until its caller is known to be allowed.
+    /// As a stream, which may live for long: a new policy may end it. Its first message takes room until its caller is
+    /// known to be allowed.
+    Stream(Room),
+    /// Whole: it takes room as long.
     Unary(Room),
 }
 
@@ -175,7 +177,10 @@ async fn invoke(
         return Ok(busy.reply(app.is_http()));
     }
     let mut entry = match kind {
-        Kind::Stream => Some(in_flight::enter(worker, &live, peer, &asked)?),
+        Kind::Stream(room) => {
+            drop(room);
+            Some(in_flight::enter(worker, &live, peer, &asked)?)
+        }
         Kind::Unary(room) => {
             drop(room);
             None

@@ -1,8 +1,8 @@
-//! Unary calls of peers before anybody knows whether they are allowed.
+//! Calls of peers before anybody knows whether they are allowed.
 //!
-//! A unary call is decided when it is whole, so it is kept until then, whoever sent it. Owns the two bounds of
-//! that: the time that a peer has, and the bytes that all unary calls of one data thread may hold together. A
-//! call that finds no room is refused at once, because calls that wait for each other's room would never end.
+//! A unary call is decided when it is whole, a stream when its first message is: so much is kept until then, whoever
+//! sent it. Owns the bounds of that: the time that a peer has for a unary call, and the bytes that all calls of one data
+//! thread may hold together. A call that finds no room is refused at once, because calls that wait for each other's room would never end.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -39,7 +39,7 @@ pub(crate) struct Unread {
 }
 
 /// The room that one call takes, given back when dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Room {
     permit: Option<OwnedSemaphorePermit>,
 }
@@ -66,7 +66,7 @@ impl Unread {
     /// Those of [`grpc::read_unary`]; DeadlineExceeded for a peer that is slow, ResourceExhausted without room.
     pub(crate) async fn read(&self, mut body: Body, limit: usize) -> Result<(Bytes, Room), Status> {
         let mut gathered = Gathered::default();
-        let mut room = Room { permit: None };
+        let mut room = Room::default();
         let mut pause = pin!(tokio::time::sleep(LIMIT));
         loop {
             let frame = tokio::select! {
@@ -87,12 +87,16 @@ impl Unread {
         }
     }
 
-    fn enlarge(&self, room: &mut Room, frame: &Frame<Bytes>) -> Result<(), Status> {
+    /// Takes room for a frame.
+    ///
+    /// # Errors
+    /// ResourceExhausted if there is none.
+    pub(crate) fn enlarge(&self, room: &mut Room, frame: &Frame<Bytes>) -> Result<(), Status> {
         let size = frame.data_ref().map_or(0, Bytes::len);
         let wanted = saturated(size.saturating_add(FRAME));
         let Ok(more) = Arc::clone(&self.room).try_acquire_many_owned(wanted) else {
             return Err(Status::resource_exhausted(format!(
-                "unary calls that are not decided yet hold {} bytes together: try again",
+                "calls that are not decided yet hold {} bytes together: try again",
                 self.total
             )));
         };

@@ -12,6 +12,7 @@ use sync_wrapper::SyncWrapper;
 
 use crate::body::Body;
 
+pub(crate) mod bulk;
 pub(crate) mod chunks;
 pub(crate) mod context;
 pub(crate) mod grpc;

@@ -213,6 +213,17 @@ impl Pieces {
     /// # Errors
     /// [`BodyError`] of what came instead.
     pub(crate) async fn leading(&mut self) -> Result<Option<Bytes>, BodyError> {
+        self.leading_within(|_frame| Ok(())).await
+    }
+
+    /// The same; `admit` sees each frame before it is kept.
+    ///
+    /// # Errors
+    /// As [`Self::leading`], and what `admit` says.
+    pub(crate) async fn leading_within(
+        &mut self,
+        mut admit: impl FnMut(&Frame<Bytes>) -> Result<(), BodyError>,
+    ) -> Result<Option<Bytes>, BodyError> {
         loop {
             if let Event::Leading(bytes) = self
                 .decoder
@@ -222,7 +233,11 @@ impl Pieces {
                 return Ok(Some(bytes));
             }
             match self.inner.frame().await {
-                Some(frame) => self.take(frame?),
+                Some(frame) => {
+                    let frame = frame?;
+                    admit(&frame)?;
+                    self.take(frame);
+                }
                 None => {
                     self.decoder
                         .finish()

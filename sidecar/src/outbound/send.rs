@@ -26,7 +26,7 @@ use crate::{
     body::{self, Body, BodyError},
     channel::grpc::USER_AGENT,
     invocation::{
-        AppStatus, Invocation, Length, Reply, chunks,
+        AppStatus, Invocation, Length, Reply, bulk, chunks,
         context::CallContext,
         grpc,
         stream::{Direction, Ending, Fault, Outgoing, Pieces},
@@ -175,6 +175,8 @@ impl Hop<'_> {
 
     fn reply(&self, leading: Bytes, mut pieces: Pieces) -> Result<Reply, Failure> {
         let malformed = |text: &str| Failure::Final(InvokeError::Body(text.to_owned()));
+        let checked = bulk::check(&leading, bulk::RESPONSE_STREAM);
+        checked.map_err(|status| malformed(status.message()))?;
         let first: InternalInvokeResponseStream =
             grpc::decode(leading).map_err(|status| malformed(status.message()))?;
         let InternalInvokeResponseStream { response, payload } = first;
@@ -209,7 +211,10 @@ impl Hop<'_> {
         refused(&parts.headers)?;
         let (message, trailers) = grpc::read_unary(body, self.limit()).await.map_err(hop)?;
         finished(&trailers.unwrap_or_default())?;
-        let mut response: InternalInvokeResponse = grpc::decode(message.unwrap_or_default())
+        let message = message.unwrap_or_default();
+        bulk::check(&message, bulk::RESPONSE)
+            .map_err(|status| Failure::Final(InvokeError::Body(status.message().to_owned())))?;
+        let mut response: InternalInvokeResponse = grpc::decode(message)
             .map_err(|status| Failure::Final(InvokeError::Body(status.message().to_owned())))?;
         let data = take_data(&mut response);
         read(response, body::full(data), self.context)

@@ -15,9 +15,10 @@ use ironside_proto::{
 use tonic::Status;
 
 use crate::{
-    body::Body,
+    body::{Body, BodyError},
     channel::AppChannel,
-    invocation::{Invocation, Length, Origin, grpc, headers, stream::Pieces, wire},
+    inbound::unread::{Room, Unread},
+    invocation::{Invocation, Length, Origin, bulk, grpc, headers, stream::Pieces, wire},
 };
 
 /// Time that a peer has for its leading message.
@@ -47,22 +48,35 @@ pub(super) fn state_length(message: &mut InternalInvokeRequest, length: usize) {
     }
 }
 
+/// The first message of a stream, and the room that it takes.
 pub(super) async fn leading(
     pieces: &mut Pieces,
-) -> Result<(InternalInvokeRequest, Option<StreamPayload>), Status> {
+    unread: &Unread,
+) -> Result<(InternalInvokeRequest, Option<StreamPayload>, Room), Status> {
     const MISSING: &str = "request does not contain the required fields in the leading chunk";
-    let leading = tokio::time::timeout(LEADING_LIMIT, pieces.leading())
+    let mut room = Room::default();
+    let leading = pieces.leading_within(|frame| {
+        let enlarged = unread.enlarge(&mut room, frame);
+        enlarged.map_err(|full| BodyError::Denied(Box::new(full)))
+    });
+    let leading = tokio::time::timeout(LEADING_LIMIT, leading)
         .await
         .map_err(|_elapsed| Status::deadline_exceeded("no leading message within 10 s"))?
-        .map_err(|error| parsing(&error.to_string()))?;
+        .map_err(|error| {
+            if let BodyError::Denied(full) = error {
+                return *full;
+            }
+            parsing(&error.to_string())
+        })?;
     let Some(leading) = leading else {
         return Err(Status::unknown("EOF"));
     };
+    bulk::check(&leading, bulk::REQUEST_STREAM)?;
     let InternalInvokeRequestStream { request, payload } =
         grpc::decode(leading).map_err(|status| parsing(status.message()))?;
     match request {
         Some(request) if !request.metadata.is_empty() && request.message.is_some() => {
-            Ok((request, payload))
+            Ok((request, payload, room))
         }
         _ => Err(parsing(MISSING)),
     }
