@@ -6,13 +6,19 @@ use std::{net::TcpListener, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use ironside_e2e::{Rows, Sidecar, Spec, World, ports, wait};
+use ironside_proto::{
+    common::InvokeRequest,
+    internals::{InternalInvokeRequest, InternalInvokeRequestStream, ListStringValue},
+};
 use ironside_testkit::{
     grpc::{GrpcApp, GrpcClient},
     http::{Answer, Connection, End, HttpApp, Request},
 };
+use prost::Message as _;
 
 const PATH: &str = "/v1.0/invoke/app/method/x";
 const STREAM: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";
+const UNARY: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
 
 struct Pair {
     app: HttpApp,
@@ -235,7 +241,83 @@ async fn peers() {
         pair.lives_on().await
     })
     .await;
+    rows.row(
+        "values",
+        "two bytes each, fifty times as much decoded",
+        async {
+            let client = GrpcClient::connect(pair.callee.internal()).await?;
+            let values = vec![String::new(); 1 << 20];
+            let request = InternalInvokeRequest {
+                metadata: [("x".to_owned(), ListStringValue { values })].into(),
+                message: Some(InvokeRequest::default()),
+                ..InternalInvokeRequest::default()
+            };
+            let unary = request.encode_to_vec();
+            let stream = InternalInvokeRequestStream {
+                request: Some(request),
+                payload: None,
+            };
+            let stream = stream.encode_to_vec();
+            for (path, message) in [(UNARY, unary), (STREAM, stream)] {
+                let reply = client.call(path, &[], &[&message]).await?;
+                ensure!(reply.code() == Some(8), "{path}: {:?}", reply.code());
+                ensure!(
+                    reply.message().contains("metadata values"),
+                    "{}",
+                    reply.message()
+                );
+                pair.lives_on().await?;
+            }
+            Ok(())
+        },
+    )
+    .await;
     rows.close();
+}
+
+/// Heads and trailers with more names than a map of headers holds: they are refused where they come in.
+#[tokio::test]
+async fn names() {
+    let world = World::new();
+    let app = GrpcApp::start(|mut call| {
+        Box::pin(async move {
+            let message = call.message().await.unwrap_or_default();
+            let names: Vec<String> = (0..24_000).map(|name| format!("x{name}")).collect();
+            let pairs: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "")).collect();
+            let (head, trailers) = match message.first() {
+                Some(b'h') => (&*pairs, &[][..]),
+                _ => (&[][..], &*pairs),
+            };
+            call.begin_reply(head);
+            call.reply(b"x");
+            call.end(0, "", trailers);
+        })
+    });
+    let app = app.await.unwrap();
+    let spec = Spec::new("app").app(app.port()).protocol("grpc");
+    let mut callee = spec.ready(&world).await.unwrap();
+    let mut caller = Spec::new("caller").start(&world).await.unwrap();
+    let mut rows = Rows::of("bad-input");
+    for (what, message) in [("head", b"h"), ("trailers", b"t")] {
+        rows.row("names", what, async {
+            for sidecar in [&caller, &callee] {
+                let client = GrpcClient::connect(sidecar.grpc()).await?;
+                let names = [("dapr-app-id", "app"), ("baggage", "a=b")];
+                let reply = client.call("/e2e.Any/Call", &names, &[message]).await?;
+                ensure!(
+                    reply.code().is_some_and(|code| code > 0),
+                    "{:?}",
+                    reply.code()
+                );
+            }
+            Ok(())
+        })
+        .await;
+    }
+    rows.close();
+    for sidecar in [&mut caller, &mut callee] {
+        assert!(sidecar.program.stop().await.unwrap().success());
+    }
 }
 
 /// Details of a status that are no base64: whoever may be called does not end its callers' sidecars.

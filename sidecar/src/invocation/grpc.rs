@@ -274,7 +274,7 @@ pub(crate) fn without_status(mut headers: HeaderMap) -> HeaderMap {
 /// # Errors
 /// ResourceExhausted, naming the bound.
 pub(crate) fn check_names(headers: &HeaderMap) -> Result<(), Status> {
-    match headers.keys_len() {
+    match headers.len() {
         0..=MAX_NAMES => Ok(()),
         found => Err(Status::resource_exhausted(format!(
             "{found} metadata names, at most {MAX_NAMES} are taken"

@@ -11,12 +11,12 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, client::conn::http2};
@@ -30,7 +30,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{DialError, severable::Severable};
 
-use crate::body::{Body, BodyError};
+use crate::{
+    body::{Body, BodyError},
+    invocation::headers::MAX_NAMES,
+};
 
 const LOG: &str = "dapr.runtime.grpc.internal";
 
@@ -223,6 +226,12 @@ impl Connection {
             return Err(SendError::Unsent(Box::new(request), cause_of(&error)));
         }
         match send.try_send_request(request).await {
+            Ok(response) if response.headers().keys_len() > MAX_NAMES => {
+                let found = response.headers().keys_len();
+                Err(SendError::Lost(format!(
+                    "{found} names in the head of the answer, at most {MAX_NAMES} are taken"
+                )))
+            }
             Ok(response) => Ok(self.answered(response).map(|body| {
                 Counted {
                     body,
@@ -349,9 +358,14 @@ impl HttpBody for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body)
-            .poll_frame(cx)
-            .map_err(BodyError::Connection)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let has_too_many = |trailers: &HeaderMap| trailers.keys_len() > MAX_NAMES;
+        Poll::Ready(match frame {
+            Some(Ok(frame)) if frame.trailers_ref().is_some_and(has_too_many) => {
+                Some(Err(BodyError::Malformed("too many names in trailers")))
+            }
+            frame => frame.map(|frame| frame.map_err(BodyError::Connection)),
+        })
     }
 
     fn is_end_stream(&self) -> bool {

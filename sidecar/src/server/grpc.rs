@@ -5,7 +5,7 @@
 //! by their table, reflection by its library; everything else is proxied. Messages that only the callee
 //! understands are never parsed.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Request, Response, StatusCode, header, request::Parts};
 use http_body_util::BodyExt as _;
@@ -33,6 +33,8 @@ use crate::{
     worker::Worker,
 };
 
+/// Time that a request for one of our own methods has to arrive.
+const OWN_LIMIT: Duration = Duration::from_secs(30);
 /// The workflow engine's service.
 pub(super) const TASK_HUB: &str = "/TaskHubSidecarService/";
 const REFLECTION_V1: &str = "/grpc.reflection.v1.ServerReflection/";
@@ -149,7 +151,16 @@ async fn dispatched(
             return outbound::service::serve(worker, Request::from_parts(head, body), context)
                 .await;
         }
-        let mut response = match own(worker, live, method, &head, body).await {
+        let own = async {
+            // They have no use for more, and are held while the body is awaited.
+            grpc::check_names(&head.headers)?;
+            let own = own(worker, live, method, &head, body);
+            let elapsed = |_| Status::deadline_exceeded("the request did not arrive in time");
+            tokio::time::timeout(OWN_LIMIT, own)
+                .await
+                .map_err(elapsed)?
+        };
+        let mut response = match own.await {
             Ok(response) => response,
             Err(status) => grpc::error(&status),
         };

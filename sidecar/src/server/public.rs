@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::{
     accept::{Accepted, Listener},
-    conn::{self, H2c, Life, Streams},
+    conn::{self, H2c, IDLE_LIMIT, Life, Streams},
     http,
 };
 use crate::worker::Shared;
@@ -59,7 +59,7 @@ where
     let life = Life {
         drain,
         streams,
-        idle: None,
+        idle: Some(IDLE_LIMIT),
         lease: None,
     };
     if let Err(err) = conn::drive(connection, life).await {
