@@ -47,6 +47,10 @@ impl Wish {
 const UPGRADE: &str = "upgrade::";
 /// The module of the tests that need the Python SDK in an image.
 const SDK: &str = "sdk::";
+/// The cluster of the newest Kubernetes.
+const NEWEST: &str = "newest";
+/// The tests that run on it as well: whether API server, kubelet and our definitions and pods go together.
+const ON_NEWEST: [&str; 3] = ["crds::", "inject::", "manifests::"];
 
 /// Whose cluster the tests run on.
 enum Host {
@@ -73,6 +77,12 @@ impl Host {
 pub(crate) fn run(around: &Surroundings, steps: &mut Steps, wish: &Wish) -> Result<()> {
     let host = host(around, steps)?;
     let outcome = on(around, steps, wish, &host);
+    let outcome = outcome.and_then(|()| {
+        if wish.full && !matches!(host, Host::Brought(_)) {
+            on_newest(around, steps, wish.profile)?;
+        }
+        Ok(())
+    });
     if let Host::Started(_) = host {
         steps.step("cluster down", || {
             cluster::down(around, cluster::MAIN).map(|()| true)
@@ -159,6 +169,37 @@ fn on(around: &Surroundings, steps: &mut Steps, wish: &Wish, host: &Host) -> Res
         }
         Ok(passed)
     })
+}
+
+/// Some of the tests on the newest Kubernetes, with the images that the others had.
+fn on_newest(around: &Surroundings, steps: &mut Steps, profile: images::Profile) -> Result<()> {
+    let number = cluster::Version::Newest.number();
+    let folder = around.target().join("images");
+    let mut kubeconfig = PathBuf::new();
+    steps.step(&format!("cluster up, Kubernetes {number}"), || {
+        kubeconfig = cluster::up_of(around, NEWEST, cluster::Version::Newest)?;
+        Ok(true)
+    })?;
+    let mut tests = around.cargo();
+    tests
+        .env("IRONSIDE_CACHE", around.shared())
+        .env("IRONSIDE_E2E_KUBECONFIG", &kubeconfig)
+        .env("IRONSIDE_E2E_CLUSTER", NEWEST)
+        .env("IRONSIDE_BIN_DIR", images::programs(around, profile))
+        .env("IRONSIDE_E2E_IMAGES", &folder)
+        .env("IRONSIDE_E2E_PROGRAMS", cluster::programs(around)?)
+        .args(["test", "--package", "ironside-e2e", "--test", "k8s", "--"])
+        .args(["--ignored", "--test-threads", "6"])
+        .args(ON_NEWEST);
+    let outcome = steps.step(&format!("tests on Kubernetes {number}"), || {
+        let images = ["ironside.tar", "sample.tar"].map(|name| folder.join(name));
+        cluster::load(around, NEWEST, &images)?;
+        Ok(listen(&mut tests)?.0)
+    });
+    steps.step("cluster down", || {
+        cluster::down(around, NEWEST).map(|()| true)
+    })?;
+    outcome
 }
 
 /// Runs the tests, shows what they say, and takes the result of each from its line.

@@ -8,7 +8,11 @@ use std::{fs, process::Command};
 use anyhow::{Context as _, Result};
 use rustix::process::geteuid;
 
-use super::{calls::output, cgroups, packages, toolchain::Toolchain};
+use super::{
+    calls::output,
+    cgroups, packages,
+    toolchain::{Toolchain, Version},
+};
 use crate::surroundings::Surroundings;
 
 /// What was found.
@@ -36,7 +40,7 @@ impl Report {
 /// If this checkout cannot be read.
 pub(crate) fn look(around: &Surroundings) -> Result<Report> {
     let mut report = Report::default();
-    let tools = Toolchain::locate(around)?;
+    let tools = Toolchain::locate(around, Version::default())?;
     let missing = tools.missing();
     if missing.is_empty() {
         report.note(format!("programs are built: {}", tools.bin().display()));

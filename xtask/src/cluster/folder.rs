@@ -9,12 +9,17 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum as _;
 use rustix::process::Pid;
 
+use super::toolchain::Version;
 use crate::surroundings::Surroundings;
 
 /// Folders that the machine sees empty and its own: a cluster's folder may not lie below one.
 pub(crate) const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
+
+/// The note of the version.
+const VERSION: &str = "kubernetes";
 
 /// Paths of one cluster.
 #[derive(Clone, Debug)]
@@ -149,6 +154,22 @@ impl Folder {
     /// If the disk is full.
     pub(crate) fn write(&self, path: &Path, text: &str) -> Result<()> {
         fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Writes down of which Kubernetes the cluster is.
+    ///
+    /// # Errors
+    /// If the disk is full.
+    pub(crate) fn note_version(&self, version: Version) -> Result<()> {
+        self.write(&self.file(VERSION), version.number())
+    }
+
+    /// Of which Kubernetes the cluster is.
+    pub(crate) fn version(&self) -> Version {
+        let noted = fs::read_to_string(self.file(VERSION)).unwrap_or_default();
+        let mut all = Version::value_variants().iter().copied();
+        all.find(|version| version.number() == noted)
+            .unwrap_or_default()
     }
 
     /// Writes down a process id under `name`.

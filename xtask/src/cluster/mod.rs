@@ -36,6 +36,7 @@ use crate::{
     deadline::{Stopwatch, until},
     surroundings::Surroundings,
 };
+pub(crate) use toolchain::Version;
 
 /// The cluster that is meant when none is named.
 pub(crate) const MAIN: &str = "main";
@@ -49,7 +50,13 @@ const END: Duration = Duration::from_secs(30);
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
     /// Builds the programs if need be, starts a cluster and prints the path of its kubeconfig.
-    Up(Named),
+    Up {
+        #[command(flatten)]
+        named: Named,
+        /// Of which Kubernetes.
+        #[arg(long, value_enum, default_value_t)]
+        kubernetes: Version,
+    },
     /// Ends a cluster and everything in it.
     Down(Named),
     /// Runs a command inside the cluster's namespaces; without one, a shell.
@@ -161,8 +168,8 @@ impl Stoppable {
 /// Says which step failed, and where the logs are.
 pub(crate) fn run(around: &Surroundings, action: &Action) -> Result<()> {
     match action {
-        Action::Up(named) => {
-            let kubeconfig = up(around, &named.name)?;
+        Action::Up { named, kubernetes } => {
+            let kubeconfig = up_of(around, &named.name, *kubernetes)?;
             say(&format!("{}", kubeconfig.display()))
         }
         Action::Down(named) => down(around, &named.name),
@@ -172,10 +179,15 @@ pub(crate) fn run(around: &Surroundings, action: &Action) -> Result<()> {
         Action::Check => check(around),
         Action::Stop { named, part } => stop(around, &named.name, *part),
         Action::Start { named, part } => start(around, &named.name, *part),
-        Action::Keep { folder } => keeper::run(&Folder::at(folder)?, &Toolchain::locate(around)?),
+        Action::Keep { folder } => {
+            let folder = Folder::at(folder)?;
+            let tools = Toolchain::locate(around, folder.version())?;
+            keeper::run(&folder, &tools)
+        }
         Action::Machine { folder } => {
-            let tools = Toolchain::locate(around)?;
-            machine::run(&Folder::at(folder)?, &tools, &system_images::path(&tools))
+            let folder = Folder::at(folder)?;
+            let tools = Toolchain::locate(around, folder.version())?;
+            machine::run(&folder, &tools, &system_images::path(&tools))
         }
     }
 }
@@ -185,17 +197,26 @@ pub(crate) fn run(around: &Surroundings, action: &Action) -> Result<()> {
 /// # Errors
 /// If a program is missing or does not build, or if the cluster is not ready in time.
 pub(crate) fn up(around: &Surroundings, name: &str) -> Result<PathBuf> {
+    up_of(around, name, Version::default())
+}
+
+/// The same, of that Kubernetes; one that runs is left as it is.
+///
+/// # Errors
+/// As [`up`].
+pub(crate) fn up_of(around: &Surroundings, name: &str, version: Version) -> Result<PathBuf> {
     let folder = Folder::of(around, name)?;
     if folder.is_ready() {
         return Ok(folder.kubeconfig());
     }
     packages::ensure(around)?;
-    let tools = Toolchain::locate(around)?;
+    let tools = Toolchain::locate(around, version)?;
     tools.ensure(around)?;
     system_images::ensure(&tools)?;
     // What is left of a start that was interrupted.
     end(&folder)?;
     folder.make()?;
+    folder.note_version(version)?;
     let watch = Stopwatch::start();
     let log = File::create(folder.log("keeper")).context("the keeper's log")?;
     let mut keeper = Command::new("setsid")
@@ -277,7 +298,7 @@ pub(crate) fn load(around: &Surroundings, name: &str, archives: &[PathBuf]) -> R
 /// # Errors
 /// If one does not build.
 pub(crate) fn programs(around: &Surroundings) -> Result<PathBuf> {
-    let tools = Toolchain::locate(around)?;
+    let tools = Toolchain::locate(around, Version::default())?;
     tools.ensure(around)?;
     Ok(tools.bin())
 }
@@ -315,7 +336,7 @@ fn running(folder: &Folder) -> Result<Pid> {
 
 fn shell(around: &Surroundings, name: &str, command: &[String]) -> Result<()> {
     let folder = Folder::of(around, name)?;
-    let tools = Toolchain::locate(around)?;
+    let tools = Toolchain::locate(around, folder.version())?;
     let mut path = vec![tools.bin()];
     path.extend(std::env::split_paths(around.path()));
     let mut inside = enter(&folder)?;
@@ -334,7 +355,8 @@ fn shell(around: &Surroundings, name: &str, command: &[String]) -> Result<()> {
 }
 
 fn status(around: &Surroundings, name: &str) -> Result<()> {
-    let tools = Toolchain::locate(around)?;
+    let folder = Folder::of(around, name)?;
+    let tools = Toolchain::locate(around, folder.version())?;
     say(&format!("programs    {}", tools.bin().display()))?;
     let missing = tools.missing();
     if !missing.is_empty() {
@@ -344,7 +366,6 @@ fn status(around: &Surroundings, name: &str) -> Result<()> {
     if !packages.is_empty() {
         say(&format!("not there   {}", packages.join(" ")))?;
     }
-    let folder = Folder::of(around, name)?;
     for other in Folder::names(around) {
         let each = Folder::of(around, &other)?;
         let state = match (each.is_ready(), each.machine()) {

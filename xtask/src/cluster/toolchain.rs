@@ -6,6 +6,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,8 +16,36 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{deadline::Stopwatch, surroundings::Surroundings};
 
-/// The version that the programs of Kubernetes call themselves; without it kubectl and helm refuse them.
-pub(crate) const KUBERNETES: &str = "v1.34.4";
+/// A version of Kubernetes that clusters are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Version {
+    /// The oldest one that is supported.
+    #[default]
+    Oldest,
+    /// The newest one that there is.
+    Newest,
+}
+
+impl Version {
+    /// What its programs call themselves; without it kubectl and helm refuse them.
+    pub(crate) const fn number(self) -> &'static str {
+        match self {
+            Self::Oldest => "v1.34.4",
+            Self::Newest => "v1.36.3",
+        }
+    }
+
+    /// The folder of its go.mod.
+    const fn module(self) -> &'static str {
+        match self {
+            Self::Oldest => KUBERNETES,
+            Self::Newest => "kubernetes-newest",
+        }
+    }
+}
+
+/// The module that differs from version to version.
+const KUBERNETES: &str = "kubernetes";
 
 /// A program: its name, the folder of its go.mod below `e2e/cluster`, its package.
 struct Program {
@@ -28,7 +57,7 @@ struct Program {
 const fn kubernetes(name: &'static str, package: &'static str) -> Program {
     Program {
         name,
-        module: "kubernetes",
+        module: KUBERNETES,
         package,
     }
 }
@@ -61,7 +90,7 @@ const PROGRAMS: [Program; 9] = [
     },
 ];
 
-const MODULES: [&str; 4] = ["helm", "kubernetes", "etcd", "coredns"];
+const MODULES: [&str; 4] = ["helm", KUBERNETES, "etcd", "coredns"];
 
 /// The process that holds a pod's namespaces open.
 const PAUSE: &str = "pause.rs";
@@ -70,6 +99,7 @@ const PAUSE: &str = "pause.rs";
 #[derive(Clone, Debug)]
 pub(crate) struct Toolchain {
     folder: PathBuf,
+    version: Version,
 }
 
 impl Toolchain {
@@ -77,17 +107,18 @@ impl Toolchain {
     ///
     /// # Errors
     /// If a file that pins them cannot be read.
-    pub(crate) fn locate(around: &Surroundings) -> Result<Self> {
+    pub(crate) fn locate(around: &Surroundings, version: Version) -> Result<Self> {
         let mut digest = Sha256::new();
         let pins = around.sources("e2e/cluster");
         for module in MODULES {
+            let module = module_of(module, version);
             for file in ["go.mod", "go.sum"] {
                 digest.update(read(&pins.join(module).join(file))?);
             }
         }
         digest.update(read(&pins.join(PAUSE))?);
         for program in &PROGRAMS {
-            digest.update(flags(program).join(" "));
+            digest.update(flags(program, version).join(" "));
         }
         let name: String = digest
             .finalize()
@@ -97,6 +128,7 @@ impl Toolchain {
             .collect();
         Ok(Self {
             folder: around.shared().join("cluster").join(name),
+            version,
         })
     }
 
@@ -110,6 +142,7 @@ impl Toolchain {
         }
         fs::create_dir_all(self.bin())
             .with_context(|| format!("cache folder {}", self.folder.display()))?;
+        self.share(around)?;
         // Two recipes at once would build everything twice.
         let guard = File::create(self.folder.join("lock")).context("lock of the cache folder")?;
         guard.lock().context("lock of the cache folder")?;
@@ -132,6 +165,26 @@ impl Toolchain {
         }
         discard(&compiled)?;
         eprintln!("-- the cluster's programs are ready ({})", watch.seconds());
+        Ok(())
+    }
+
+    /// Takes over what is the same in every version.
+    fn share(&self, around: &Surroundings) -> Result<()> {
+        if self.version == Version::default() {
+            return Ok(());
+        }
+        let usual = Self::locate(around, Version::default())?;
+        usual.ensure(around)?;
+        let others = PROGRAMS
+            .iter()
+            .filter(|program| program.module != KUBERNETES);
+        for name in others.map(|program| program.name).chain(["pause"]) {
+            let link = self.bin().join(name);
+            if !link.exists() {
+                symlink(usual.bin().join(name), &link)
+                    .with_context(|| format!("{}", link.display()))?;
+            }
+        }
         Ok(())
     }
 
@@ -192,11 +245,12 @@ impl Toolchain {
         let mut command = match PROGRAMS.iter().find(|program| program.name == name) {
             Some(program) => {
                 let mut go = around.program("go");
-                go.current_dir(around.sources("e2e/cluster").join(program.module))
+                let module = module_of(program.module, self.version);
+                go.current_dir(around.sources("e2e/cluster").join(module))
                     .env("CGO_ENABLED", "0")
                     .env("GOCACHE", compiled)
                     .env("GOWORK", "off")
-                    .args(flags(program))
+                    .args(flags(program, self.version))
                     .arg("-o")
                     .arg(&unfinished)
                     .arg(program.package);
@@ -234,15 +288,25 @@ impl Toolchain {
     }
 }
 
-fn flags(program: &Program) -> Vec<String> {
+/// The folder of a module's go.mod.
+fn module_of(module: &'static str, version: Version) -> &'static str {
+    if module == KUBERNETES {
+        version.module()
+    } else {
+        module
+    }
+}
+
+fn flags(program: &Program, version: Version) -> Vec<String> {
     let mut link = "-s -w".to_owned();
-    if program.module == "kubernetes" {
+    if program.module == KUBERNETES {
         let at = "k8s.io/component-base/version";
-        let mut numbers = KUBERNETES.trim_start_matches('v').split('.');
+        let number = version.number();
+        let mut numbers = number.trim_start_matches('v').split('.');
         let major = numbers.next().unwrap_or_default();
         let minor = numbers.next().unwrap_or_default();
         link.push_str(&format!(
-            " -X {at}.gitVersion={KUBERNETES} -X {at}.gitMajor={major} -X {at}.gitMinor={minor}"
+            " -X {at}.gitVersion={number} -X {at}.gitMajor={major} -X {at}.gitMinor={minor}"
         ));
     }
     ["build", "-trimpath", "-mod=readonly", "-buildvcs=false"]
@@ -302,7 +366,8 @@ mod tests {
     fn the_newest_go_of_the_pins_is_the_one_that_is_asked_for() {
         let around = Surroundings::read().unwrap();
         let pins = around.sources("e2e/cluster");
-        let newest = MODULES.iter().map(|module| {
+        let modules = MODULES.into_iter().chain([Version::Newest.module()]);
+        let newest = modules.map(|module| {
             let text = String::from_utf8(read(&pins.join(module).join("go.mod")).unwrap()).unwrap();
             let line = text
                 .lines()
