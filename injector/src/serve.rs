@@ -26,6 +26,7 @@ use ironside_cluster::{Guest, Guests, Limits, Recorder, Visit};
 use ironside_transport::{AnchorsRx, OneSidedTlsServer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,9 @@ const BODY_LIMIT: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(2);
 /// After that a connection has so long to finish what it is doing.
 const DRAIN: Duration = Duration::from_millis(2500);
+/// A connection that was told to end is closed for reading so long after: an API server that began to write before it
+/// heard of that would be cut off in the middle, and refuse the pod; like this it hears that it may ask again.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Pause after a failed accept (no descriptors left), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -148,6 +152,8 @@ impl Server {
     }
 
     async fn connection(self: Arc<Self>, tcp: TcpStream, guest: Arc<Guest>) {
+        // A second handle: the socket takes what comes after the farewell. Without one it is only closed earlier.
+        let open = tcp.as_fd().try_clone_to_owned().ok();
         let stream = tokio::select! {
             () = self.drain.cancelled() => return,
             () = guest.lost() => return,
@@ -191,11 +197,14 @@ impl Server {
             Some(ended) => ended,
             None => {
                 connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(DRAIN, connection)
-                    .await
-                    .unwrap_or(Ok(()))
+                let ended = tokio::time::timeout(DRAIN, connection).await;
+                if ended.is_ok() {
+                    tokio::time::sleep(FAREWELL).await;
+                }
+                ended.unwrap_or(Ok(()))
             }
         };
+        drop(open);
         if let Err(cause) = ended {
             debug!(target: SCOPE, err = %cause, "connection ended");
         }
