@@ -20,7 +20,7 @@ mod wait;
 use std::{ffi::OsString, process::ExitCode};
 
 use ironside_chassis::{
-    Clock, Tasks, build_info, fatal,
+    Clock, Tasks, build_info, descriptors, fatal,
     logging::{self, LogHandle, LogOptions},
     signals::{Signal, Signals},
 };
@@ -69,6 +69,7 @@ fn say(text: &str) -> ExitCode {
 }
 
 fn sidecar(given: &Given) -> ExitCode {
+    descriptors::raise_limit();
     let (log, startup) = match prepared(given) {
         Ok(prepared) => prepared,
         Err(code) => return code,

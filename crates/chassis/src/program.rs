@@ -21,7 +21,7 @@ use crate::health::{self, Health};
 use crate::listen::{self, BindError, Binding};
 use crate::logging::{self, Level, LevelError, LogHandle, LogOptions};
 use crate::signals::{Signal, Signals};
-use crate::{Tasks, build_info, fatal, metrics_server};
+use crate::{Tasks, build_info, descriptors, fatal, metrics_server};
 
 /// Scope of lines about signals.
 const SIGNALS: &str = "dapr.signals";
@@ -158,6 +158,7 @@ impl Program {
             Ok(log) => log,
             Err(code) => return code,
         };
+        descriptors::raise_limit();
         let config = match config(&parsed) {
             Ok(config) => config,
             Err(cause) => return self.end(&format!("Invalid options: {cause}")),
