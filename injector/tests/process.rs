@@ -110,6 +110,10 @@ async fn what_is_no_review_is_told_so_and_the_connection_goes_on() {
         "[".repeat(100_000),
         "]".repeat(100_000)
     );
+    let wide = format!(
+        "{{\"request\":{{\"object\":[{}0]}}}}",
+        "{\"\":0},".repeat(100_000)
+    );
     for (path, kind, body, status, text) in [
         ("/mutate", JSON, String::new(), 400, "empty body"),
         (
@@ -155,6 +159,8 @@ async fn what_is_no_review_is_told_so_and_the_connection_goes_on() {
             "the body is no AdmissionReview",
         ),
         ("/mutate", JSON, deep, 400, "the body is no AdmissionReview"),
+        // Nearly a hundred times its bytes if it was read.
+        ("/mutate", JSON, wide, 400, "more than 100000 values"),
         (
             "/mutate",
             JSON,

@@ -1,7 +1,7 @@
 //! Reviews of the API server on the wire.
 //!
 //! Owns the parts of `AdmissionReview` that are read and written (`admission.k8s.io`, v1 and the older v1beta1, which
-//! look the same), and what no review is. The answer repeats version and kind of the question.
+//! look the same), how many values one may have, and what no review is. The answer repeats version and kind of the question.
 
 use super::{Answer, Verdict};
 use base64::Engine as _;
@@ -12,6 +12,8 @@ use serde_json::Value;
 /// Versions that are understood.
 const VERSIONS: [&str; 2] = ["admission.k8s.io/v1", "admission.k8s.io/v1beta1"];
 const KIND: &str = "AdmissionReview";
+/// Values in a review, of which one takes up to some hundred bytes of memory. Large pods have some thousand.
+const MAX_VALUES: usize = 100_000;
 
 /// A question with its version.
 #[derive(Debug)]
@@ -108,7 +110,7 @@ impl Question {
             api_version,
             kind,
             request,
-        } = serde_json::from_slice(body)?;
+        } = ironside_cluster::read_json(body, MAX_VALUES)?;
         if kind != KIND {
             return Err(ReviewError::Kind(kind.chars().take(64).collect()));
         }

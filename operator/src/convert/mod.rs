@@ -43,6 +43,8 @@ const LOOK: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(5);
 /// Largest review; the API server stores objects up to 1.5 MiB and lists many.
 const MAX_REVIEW: usize = 32 * 1024 * 1024;
+/// Values in one, of which each takes up to some hundred bytes of memory: those of some ten thousand objects.
+const MAX_VALUES: usize = 500_000;
 /// Connections at once, those of API servers; and what of reviews is held, which as values take several times that.
 const LIMITS: Limits = Limits {
     connections: 64,
@@ -290,7 +292,7 @@ async fn read(body: Incoming, visit: &mut Visit) -> Result<Value, (StatusCode, S
         let text = "the review took too long to arrive".to_owned();
         (StatusCode::REQUEST_TIMEOUT, text)
     })??;
-    serde_json::from_slice(&body)
+    ironside_cluster::read_json(&body, MAX_VALUES)
         .map_err(|cause| (StatusCode::BAD_REQUEST, format!("no JSON: {cause}")))
 }
 
