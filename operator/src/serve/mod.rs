@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ironside_chassis::tasks::Group;
 use ironside_chassis::{Clock, Tasks};
+use ironside_cluster::{Guest, Guests, Limits};
 use ironside_discovery::Discovery;
 use ironside_identity::VerifiedPeer;
 use ironside_proto::operator::operator_server::OperatorServer;
@@ -39,6 +40,15 @@ use tracing::{debug, warn};
 pub(crate) const SCOPE: &str = "dapr.operator.api";
 /// Connections served at once: one of each sidecar, two while it reconnects.
 const MAX_CONNECTIONS: usize = 40_000;
+/// Those of them that have not proved yet who they are. Sidecars in the node's network share its address, so an address
+/// may have some. Beyond the half, those go whose address has the most: no number of addresses keeps others out.
+const STRANGERS: Limits = Limits {
+    connections: MAX_CONNECTIONS / 2,
+    connections_each: 256,
+    bytes: 0,
+    bytes_each: 0,
+    bytes_least: 0,
+};
 /// Requests and streams on one connection.
 const MAX_STREAMS: u32 = 64;
 /// Longest request; all name a namespace and an object.
@@ -68,6 +78,7 @@ pub(crate) struct Server {
     operator: OperatorServer<api::Api>,
     access: AccessControl,
     slots: Arc<Semaphore>,
+    strangers: Guests,
     streams: Group,
     clock: Clock,
     stop: CancellationToken,
@@ -89,6 +100,7 @@ impl Server {
             operator: OperatorServer::new(api).max_decoding_message_size(MAX_MESSAGE),
             access,
             slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            strangers: Guests::new(STRANGERS),
             streams: tasks.group("grpc-stream"),
             clock,
             stop: tasks.token(),
@@ -104,9 +116,13 @@ impl Server {
             };
             match accepted {
                 Ok((tcp, from, slot)) => {
+                    let Some(stranger) = self.strangers.connect(from.ip()) else {
+                        debug!(target: SCOPE, "connection from {from} refused: too many of this address");
+                        continue;
+                    };
                     let server = Arc::clone(&self);
                     connections.spawn(async move {
-                        server.connection(tcp, from).await;
+                        server.connection(tcp, from, stranger).await;
                         drop(slot);
                     });
                 }
@@ -118,9 +134,10 @@ impl Server {
         }
     }
 
-    async fn connection(self: Arc<Self>, tcp: TcpStream, from: SocketAddr) {
+    async fn connection(self: Arc<Self>, tcp: TcpStream, from: SocketAddr, stranger: Arc<Guest>) {
         let accepted = tokio::select! {
             () = self.stop.cancelled() => return,
+            () = stranger.lost() => return,
             accepted = self.tls.accept(tcp) => accepted,
         };
         let (stream, peer) = match accepted {
@@ -130,6 +147,7 @@ impl Server {
                 return;
             }
         };
+        drop(stranger);
         let life = peer.not_after.duration_since(self.clock.now());
         let life = life.unwrap_or_default();
         let server = Arc::clone(&self);

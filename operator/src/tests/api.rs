@@ -5,10 +5,10 @@ use ironside_identity::SpiffeId;
 use ironside_proto::operator as proto;
 use ironside_testkit::certs::Ca;
 use ironside_testkit::kube::{Fault, Rule, When};
-use ironside_transport::TlsClient;
+use ironside_transport::{HANDSHAKE_LIMIT, TlsClient};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tonic::Code;
 
 pub(super) fn object(kind: &str, namespace: &str, name: &str, rest: Value) -> Value {
@@ -77,6 +77,28 @@ async fn strangers_get_no_connection() {
         let ended = tokio::time::timeout(LONG, stream.read_to_end(&mut answer));
         assert!(ended.await.unwrap().is_err() || answer.is_empty());
     }
+}
+
+/// An address that connects and says nothing has a share, beyond which it is turned away at once; others come in.
+#[tokio::test]
+async fn silence_of_one_address_keeps_nobody_out() {
+    let rig = Rig::start().await;
+    let address = rig.serve().await;
+    let mut silent = Vec::new();
+    for _ in 0..257 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(address).await.unwrap());
+    }
+    let mut last = silent.pop().unwrap();
+    let mut byte = [0];
+    let ended = tokio::time::timeout(HANDSHAKE_LIMIT / 2, last.read(&mut byte));
+    let ended = ended.await.expect("turned away before a handshake's time");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    let mut client = rig.client(address, "ns1/app1").await;
+    let namespace = String::from("ns1");
+    let list = client.list_resiliency(proto::ListResiliencyRequest { namespace });
+    list.await.unwrap();
 }
 
 /// KG-03 for every RPC, and KG-10.
