@@ -61,6 +61,9 @@ struct Asked {
     ended: AtomicU64,
 }
 
+/// A request under way; it ends with the value, answered or not.
+struct UnderWay(Arc<Asked>);
+
 /// What all connections share.
 pub(crate) struct Server {
     tls: OneSidedTlsServer,
@@ -133,11 +136,10 @@ impl Server {
         let asked = Arc::new(Asked::default());
         let counted = Arc::clone(&asked);
         let service = service_fn(move |request| {
-            let (server, counted) = (Arc::clone(&server), Arc::clone(&counted));
+            let (server, under_way) = (Arc::clone(&server), UnderWay::begin(Arc::clone(&counted)));
             async move {
-                counted.begun.fetch_add(1, Ordering::Relaxed);
                 let answer = server.answer(request, source).await;
-                counted.ended.fetch_add(1, Ordering::Relaxed);
+                drop(under_way);
                 answer
             }
         });
@@ -197,6 +199,21 @@ impl Asked {
     }
 }
 
+// === impl UnderWay ===
+
+impl UnderWay {
+    fn begin(asked: Arc<Asked>) -> Self {
+        asked.begun.fetch_add(1, Ordering::Relaxed);
+        Self(asked)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
@@ -238,13 +255,14 @@ mod tests {
     /// Who asks now and then stays; who does not, and who stops, goes.
     #[tokio::test(start_paused = true)]
     async fn silence_ends_a_connection() {
-        let asked = Asked::default();
+        let asked = Arc::new(Asked::default());
         let mut silence = pin!(asked.silence());
         for _ in 0..5 {
-            asked.begun.fetch_add(1, Ordering::Relaxed);
+            // Given up by its client, as when the stream is reset: nobody waits for its end.
+            let given_up = UnderWay::begin(Arc::clone(&asked));
             let quiet = tokio::time::timeout(SILENCE * 9 / 10, silence.as_mut());
             assert!(quiet.await.is_err(), "a request is under way");
-            asked.ended.fetch_add(1, Ordering::Relaxed);
+            drop(given_up);
         }
         let quiet = tokio::time::timeout(SILENCE * 2, silence.as_mut());
         assert!(quiet.await.is_ok());
