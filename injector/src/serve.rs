@@ -26,7 +26,6 @@ use ironside_cluster::{Guest, Guests, Limits, Recorder, Visit};
 use ironside_transport::{AnchorsRx, OneSidedTlsServer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,10 +151,13 @@ impl Server {
     }
 
     async fn connection(self: Arc<Self>, tcp: TcpStream, guest: Arc<Guest>) {
-        // A second handle: the socket takes what comes after the farewell. Without one it is only closed earlier.
-        let open = tcp.as_fd().try_clone_to_owned().ok();
+        // Who is in the middle of a handshake at the end is served: cut off there, its review would fail.
+        let mut late = pin!(async {
+            self.drain.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        });
         let stream = tokio::select! {
-            () = self.drain.cancelled() => return,
+            () = late.as_mut() => return,
             () = guest.lost() => return,
             stream = self.tls.accept(tcp) => stream,
         };
@@ -172,7 +174,14 @@ impl Server {
             let (server, visit) = (Arc::clone(&server), visited.visit());
             async move { Ok::<_, Infallible>(server.answer(request, visit).await) }
         });
-        let mut builder = Builder::new(self.streams.clone());
+        // What is spoken is known, so that a farewell can be said before the first request is read.
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let builder = Builder::new(self.streams.clone());
+        let mut builder = if is_http2 {
+            builder.http2_only()
+        } else {
+            builder.http1_only()
+        };
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -197,14 +206,20 @@ impl Server {
             Some(ended) => ended,
             None => {
                 connection.as_mut().graceful_shutdown();
-                let ended = tokio::time::timeout(DRAIN, connection).await;
-                if ended.is_ok() {
-                    tokio::time::sleep(FAREWELL).await;
+                let ended = tokio::select! {
+                    ended = tokio::time::timeout(DRAIN, connection.as_mut()) => ended.ok(),
+                    () = late => None,
+                };
+                if ended.is_some() {
+                    // The socket is closed with the connection; somebody may wait for the place.
+                    tokio::select! {
+                        () = tokio::time::sleep(FAREWELL) => {}
+                        () = guest.lost() => {}
+                    }
                 }
                 ended.unwrap_or(Ok(()))
             }
         };
-        drop(open);
         if let Err(cause) = ended {
             debug!(target: SCOPE, err = %cause, "connection ended");
         }
