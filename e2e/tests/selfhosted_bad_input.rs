@@ -304,10 +304,10 @@ async fn names() {
                 let client = GrpcClient::connect(sidecar.grpc()).await?;
                 let names = [("dapr-app-id", "app"), ("baggage", "a=b")];
                 let reply = client.call("/e2e.Any/Call", &names, &[message]).await?;
+                let (code, text) = (reply.code(), reply.message());
                 ensure!(
-                    reply.code().is_some_and(|code| code > 0),
-                    "{:?}",
-                    reply.code()
+                    code.is_some_and(|code| code > 0) && text.contains("names"),
+                    "{code:?}: {text}"
                 );
             }
             Ok(())

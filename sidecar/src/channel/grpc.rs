@@ -190,6 +190,7 @@ impl GrpcApp {
                 Err(SendError::Lost(cause)) => {
                     return Err(NoAnswer::new(Reach::Perhaps, preface_text(&cause)));
                 }
+                Err(SendError::Unfit(cause)) => return Err(NoAnswer::new(Reach::Perhaps, cause)),
             }
         }
         // It takes connections, and does not speak HTTP/2 on them.

@@ -36,7 +36,7 @@ pub(crate) async fn serve(
     request: Request<Body>,
     mut context: CallContext,
 ) -> Response<Body> {
-    if let Err(status) = grpc::check_names(request.headers()) {
+    if let Err(status) = grpc::check_values(request.headers()) {
         return grpc::error(&status);
     }
     context.deadline =

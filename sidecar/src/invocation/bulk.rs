@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::headers::MAX_NAMES;
 
-/// Most values, and the entries that hold them, of one message.
+/// Most values, and the entries that hold them, in one place of a message: a name with one value is three.
 const MOST: usize = 4 * MAX_NAMES;
 
 /// Where a kind of message holds values: numbers of fields, from the outside in.
@@ -30,12 +30,7 @@ pub(crate) const RESPONSE_STREAM: Places = Places(&[&[1, 2, 2, 1], &[1, 3, 2, 1]
 /// # Errors
 /// ResourceExhausted, naming the bound.
 pub(crate) fn check(message: &[u8], places: Places) -> Result<(), Status> {
-    let found = places
-        .0
-        .iter()
-        .map(|path| count(message, path))
-        .sum::<usize>();
-    if found > MOST {
+    if places.0.iter().any(|path| count(message, path) > MOST) {
         return Err(Status::resource_exhausted(format!(
             "more metadata values than {MOST}, the most that are taken"
         )));
@@ -128,6 +123,39 @@ mod tests {
                 let outcome = check(&bytes, places);
                 assert_eq!(outcome.is_ok(), fits, "{names} {values} {places:?}");
             }
+        }
+    }
+
+    /// Each place has the bound for itself, as what fills it has; and each is looked at.
+    #[test]
+    fn places_of_an_answer_are_counted_each() {
+        use ironside_proto::google::protobuf::Any;
+        use ironside_proto::internals::Status;
+        let details = |count| Status {
+            details: vec![Any::default(); count],
+            ..Status::default()
+        };
+        for (headers, trailers, many, fits) in [
+            (MAX_NAMES, MAX_NAMES, MOST - 2, true),
+            (MOST, 0, 0, false),
+            (0, MOST, 0, false),
+            (0, 0, MOST, false),
+        ] {
+            let response = InternalInvokeResponse {
+                status: Some(details(many)),
+                headers: map(headers, 1),
+                trailers: map(trailers, 1),
+                ..InternalInvokeResponse::default()
+            };
+            let stream = InternalInvokeResponseStream {
+                response: Some(response.clone()),
+                payload: None,
+            };
+            assert_eq!(check(&response.encode_to_vec(), RESPONSE).is_ok(), fits);
+            assert_eq!(
+                check(&stream.encode_to_vec(), RESPONSE_STREAM).is_ok(),
+                fits
+            );
         }
     }
 

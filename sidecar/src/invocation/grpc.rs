@@ -269,15 +269,15 @@ pub(crate) fn without_status(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Refuses a call with more metadata names than any legitimate one has.
+/// Refuses a call with more values of metadata than any legitimate one has.
 ///
 /// # Errors
 /// ResourceExhausted, naming the bound.
-pub(crate) fn check_names(headers: &HeaderMap) -> Result<(), Status> {
+pub(crate) fn check_values(headers: &HeaderMap) -> Result<(), Status> {
     match headers.len() {
         0..=MAX_NAMES => Ok(()),
         found => Err(Status::resource_exhausted(format!(
-            "{found} metadata names, at most {MAX_NAMES} are taken"
+            "{found} metadata values, at most {MAX_NAMES} are taken"
         ))),
     }
 }

@@ -47,8 +47,8 @@ const STAMPED: [HeaderName; 8] = [
     API_TOKEN,
 ];
 
-/// Names that one request may have. A header map of the HTTP library holds six times as many and ends the process
-/// when asked for more.
+/// Values of headers that a request may have, and names that an answer may. A header map of the HTTP library holds six
+/// times as many names and ends the process when asked for more.
 pub(crate) const MAX_NAMES: usize = 4096;
 
 /// Headers that end at this hop (service-invocation 1.7).

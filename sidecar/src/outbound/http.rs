@@ -46,7 +46,7 @@ pub(crate) async fn serve(
     mut context: CallContext,
 ) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
-    if parts.headers.keys_len() > MAX_NAMES {
+    if parts.headers.len() > MAX_NAMES {
         return refuse(worker, too_many_names().response(), &context);
     }
     context.event_stream = is_event_stream(&parts.headers);
@@ -111,7 +111,7 @@ fn too_many_names() -> ApiError {
     ApiError::new(
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ErrorCode::DirectInvoke,
-        format!("more than {MAX_NAMES} header names"),
+        format!("more than {MAX_NAMES} header values"),
     )
 }
 

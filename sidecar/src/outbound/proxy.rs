@@ -14,7 +14,7 @@ use ironside_telemetry::{span::keys, without_user};
 use tonic::Status;
 
 use super::{
-    Callee,
+    Callee, InvokeError,
     guard::{self, Course, Failure, reason::unavailable, ways, ways::Place},
     plan::{self, Route},
     replicas::Choice,
@@ -84,7 +84,7 @@ async fn forward(
     context: CallContext,
 ) -> Result<Response<Body>, Status> {
     check_path(request.uri().path())?;
-    grpc::check_names(request.headers())?;
+    grpc::check_values(request.headers())?;
     let target = target(request.headers(), context.trace.is_on())?;
     if let Some(span) = &context.span {
         span.set(keys::SERVER_ADDRESS, &without_user(&target));
@@ -245,6 +245,9 @@ impl Call<'_> {
                         Failure::Unreachable(unavailable(error))
                     }
                     PeerError::Silent | PeerError::Lost(_) => Failure::Lost(unavailable(error)),
+                    PeerError::Unfit(_) => {
+                        Failure::Final(InvokeError::Hop(Box::new(unavailable(error))))
+                    }
                 });
             }
         };

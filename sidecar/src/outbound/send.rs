@@ -265,9 +265,10 @@ impl Hop<'_> {
             .inspect_err(|error| blame(self.worker, self.key, error))
             .map_err(|error| match (fault.get(), error) {
                 (Some(broken), _) => Failure::Caller(broken.into()),
-                (None, error @ PeerError::Dial(DialError::OwnExpired { .. })) => {
-                    Failure::Final(InvokeError::Hop(Box::new(reason::unavailable(error))))
-                }
+                (
+                    None,
+                    error @ (PeerError::Dial(DialError::OwnExpired { .. }) | PeerError::Unfit(_)),
+                ) => Failure::Final(InvokeError::Hop(Box::new(reason::unavailable(error)))),
                 (None, error @ (PeerError::Dial(_) | PeerError::Unsent(_))) => {
                     Failure::Unreachable(reason::unavailable(error))
                 }
@@ -282,7 +283,7 @@ impl Hop<'_> {
 pub(super) fn blame(worker: &Worker, key: &PeerKey, error: &PeerError) {
     let resolver = &worker.shared.resolver;
     match error {
-        PeerError::Dial(DialError::OwnExpired { .. }) => {}
+        PeerError::Dial(DialError::OwnExpired { .. }) | PeerError::Unfit(_) => {}
         PeerError::Dial(
             DialError::Tcp { .. } | DialError::Tls { .. } | DialError::Preface { .. },
         ) => resolver.failed(&key.authority),

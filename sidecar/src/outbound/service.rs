@@ -49,7 +49,7 @@ async fn answer(
     body: Body,
     context: &CallContext,
 ) -> Result<Response<Body>, Status> {
-    grpc::check_names(&parts.headers)?;
+    grpc::check_values(&parts.headers)?;
     let limit = worker.shared.config.max_message;
     let InvokeServiceRequest { id, message } =
         grpc::decode(grpc::read_message(body, limit).await?)?;

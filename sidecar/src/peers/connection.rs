@@ -99,6 +99,8 @@ pub(crate) enum SendError {
     Refused(String),
     /// It may have arrived.
     Lost(String),
+    /// It was answered, with more than is taken.
+    Unfit(String),
 }
 
 impl Connection {
@@ -180,11 +182,6 @@ impl Connection {
         self.activity.answered.load(Ordering::Relaxed)
     }
 
-    fn answered<T>(&self, response: Response<T>) -> Response<T> {
-        self.activity.answered.store(true, Ordering::Relaxed);
-        response
-    }
-
     /// What goes on, for longer than the pool holds the connection.
     pub(crate) fn activity(&self) -> Arc<Activity> {
         Arc::clone(&self.activity)
@@ -226,19 +223,22 @@ impl Connection {
             return Err(SendError::Unsent(Box::new(request), cause_of(&error)));
         }
         match send.try_send_request(request).await {
-            Ok(response) if response.headers().keys_len() > MAX_NAMES => {
+            Ok(response) => {
+                self.activity.answered.store(true, Ordering::Relaxed);
                 let found = response.headers().keys_len();
-                Err(SendError::Lost(format!(
-                    "{found} names in the head of the answer, at most {MAX_NAMES} are taken"
-                )))
-            }
-            Ok(response) => Ok(self.answered(response).map(|body| {
-                Counted {
-                    body,
-                    _stream: stream,
+                if found > MAX_NAMES {
+                    return Err(SendError::Unfit(format!(
+                        "{found} names in the head of the answer, at most {MAX_NAMES} are taken"
+                    )));
                 }
-                .boxed_unsync()
-            })),
+                Ok(response.map(|body| {
+                    Counted {
+                        body,
+                        _stream: stream,
+                    }
+                    .boxed_unsync()
+                }))
+            }
             Err(mut failed) => {
                 let unsent = failed.take_message();
                 let error = failed.into_error();

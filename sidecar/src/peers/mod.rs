@@ -92,6 +92,9 @@ pub(crate) enum PeerError {
     /// It may have arrived.
     #[error("error reading from server: {0}")]
     Lost(String),
+    /// It arrived, and the answer is more than is taken: it would be again, and the peer is well.
+    #[error("error reading from server: {0}")]
+    Unfit(String),
 }
 
 /// Bound of one dial: TCP, TLS and HTTP/2 together.
@@ -198,6 +201,7 @@ impl Peers {
                 SendError::Refused(cause) => return Err(PeerError::Unsent(cause)),
                 SendError::Lost(_) if !connection.has_answered() => return Err(PeerError::Silent),
                 SendError::Lost(cause) => return Err(PeerError::Lost(cause)),
+                SendError::Unfit(cause) => return Err(PeerError::Unfit(cause)),
             }
         }
         Err(PeerError::Unsent(last))

@@ -153,7 +153,7 @@ async fn dispatched(
         }
         let own = async {
             // They have no use for more, and are held while the body is awaited.
-            grpc::check_names(&head.headers)?;
+            grpc::check_values(&head.headers)?;
             let own = own(worker, live, method, &head, body);
             let elapsed = |_| Status::deadline_exceeded("the request did not arrive in time");
             tokio::time::timeout(OWN_LIMIT, own)

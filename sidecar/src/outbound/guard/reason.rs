@@ -86,7 +86,9 @@ fn of_status(status: &Status) -> Why {
     let source = status.source();
     let dial = source.and_then(|source| match source.downcast_ref::<PeerError>() {
         Some(PeerError::Dial(dial)) => Some(dial),
-        Some(PeerError::Unsent(_) | PeerError::Silent | PeerError::Lost(_)) => None,
+        Some(
+            PeerError::Unsent(_) | PeerError::Silent | PeerError::Lost(_) | PeerError::Unfit(_),
+        ) => None,
         None => source.downcast_ref::<DialError>(),
     });
     match dial {
