@@ -316,27 +316,32 @@ async fn what_a_caller_accepts() {
     rows.close();
 }
 
+/// A peer that so often says that its app closed the connection before a call was begun.
+async fn unbegun(times: usize, count: &Arc<AtomicUsize>) -> Result<GrpcApp> {
+    let counted = Arc::clone(count);
+    let peer = GrpcApp::start(move |mut call| {
+        let is_begun = counted.fetch_add(1, Ordering::Relaxed) >= times;
+        Box::pin(async move {
+            if is_begun {
+                return answer(call, Manner::EmptyResponseLater).await;
+            }
+            call.begin_reply(&[("ironside-undelivered", "closed")]);
+            call.end(13, "error invoking app channel: EOF", &[]);
+        })
+    });
+    Ok(peer.await?)
+}
+
 /// A peer whose app closed its connection before a call was begun: the call is made again, whatever it is, and the
 /// peer is as good as before. The word for it goes to no caller.
 #[tokio::test]
 async fn a_call_that_was_not_begun_is_made_again() {
     let rig = Rig::start().await.unwrap();
     let mut rows = Rows::of("service-invocation");
-    for (id, times) in [("once", 1_usize), ("ever", usize::MAX)] {
+    for (id, times) in [("once", 1), ("ever", usize::MAX)] {
         rows.row("not begun", id, async {
             let begun = Arc::new(AtomicUsize::new(0));
-            let counted = Arc::clone(&begun);
-            let peer = GrpcApp::start(move |mut call| {
-                let is_begun = counted.fetch_add(1, Ordering::Relaxed) >= times;
-                Box::pin(async move {
-                    if is_begun {
-                        return answer(call, Manner::EmptyResponseLater).await;
-                    }
-                    call.begin_reply(&[("ironside-undelivered", "closed")]);
-                    call.end(13, "error invoking app channel: EOF", &[]);
-                })
-            });
-            let peer = peer.await?;
+            let peer = unbegun(times, &begun).await?;
             register(&rig.world, id, peer.port())?;
             let reply = rig.a.send(&invoke("POST", id, "x").body("abc")).await?;
             let attempts = begun.load(Ordering::Relaxed);
@@ -356,6 +361,21 @@ async fn a_call_that_was_not_begun_is_made_again() {
         })
         .await;
     }
+    rows.row("not begun", "ever, at two addresses", async {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let peers = [
+            unbegun(usize::MAX, &begun).await?,
+            unbegun(usize::MAX, &begun).await?,
+        ];
+        for peer in &peers {
+            register(&rig.world, "both", peer.port())?;
+        }
+        let reply = rig.a.send(&invoke("POST", "both", "x").body("abc")).await?;
+        // At once again, then at the other address; the rest are the built-in retries.
+        same("attempts", 6, begun.load(Ordering::Relaxed))?;
+        same("status", 500, reply.status())
+    })
+    .await;
     rows.close();
 }
 

@@ -277,8 +277,9 @@ pub(crate) fn register(world: &World, app_id: &str, port: u16) -> Result<()> {
                      VALUES (?1, ?2, ?3, '', unixepoch() + 3600)";
     // By name: the table holds each address once, and a sidecar may be there with its own.
     let address = format!("localhost:{port}");
+    let row = (format!("fake-{app_id}-{port}"), address, app_id);
     database
-        .execute(statement, (format!("fake-{app_id}"), address, app_id))
+        .execute(statement, row)
         .context("table of the sidecars")?;
     Ok(())
 }

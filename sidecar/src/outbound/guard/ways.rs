@@ -259,6 +259,8 @@ pub(crate) struct Place {
     tried: Tried,
     replicas: Option<Arc<Replicas>>,
     lease: Option<Lease>,
+    /// An address was forgotten that is well: the call may have gone there twice.
+    has_forgotten: bool,
 }
 
 // === impl Place ===
@@ -298,8 +300,11 @@ impl Place {
         if let Some(lease) = &mut self.lease {
             lease.respond(outcome);
         }
-        // Nothing is wrong with the address: whoever is tied to it may go there again.
-        if self.replicas.is_some() && outcome.end == End::Failed(Why::NotBegun) {
+        // Nothing is wrong with the address: whoever is tied to it may go there again. Once, or it would be another one
+        // for ever.
+        let is_well = outcome.end == End::Failed(Why::NotBegun);
+        if is_well && self.replicas.is_some() && !self.has_forgotten {
+            self.has_forgotten = true;
             self.tried.forget_last();
         }
         if !is_answer {
