@@ -43,6 +43,8 @@ pub enum Failure {
     Unresolved,
     /// The limit of the attempt passed.
     Timeout,
+    /// Nothing passed in either direction for too long: nobody has to be at fault.
+    Idle,
     /// The callee's policy denied it: it would again.
     Denied,
     /// The caller's side ended it: it went away, or its body broke.
@@ -125,7 +127,7 @@ impl Outcome {
                 | Failure::Unresolved
                 | Failure::Timeout
                 | Failure::Other => true,
-                Failure::Denied | Failure::Caller => false,
+                Failure::Idle | Failure::Denied | Failure::Caller => false,
             },
         }
     }
@@ -141,6 +143,7 @@ impl Outcome {
                 covers(matching, status.into()).unwrap_or(matching.http.is_empty())
             }
             End::Grpc(code) => covers(matching, code).unwrap_or(matching.grpc.is_empty()),
+            End::Failed(Failure::Idle) => false,
             End::Failed(_) => true,
         }
     }
@@ -157,16 +160,17 @@ impl Outcome {
             End::Failed(Failure::Unreachable) => Health::Unreachable,
             End::Failed(Failure::Lost | Failure::Timeout | Failure::Other) => Health::Bad,
             End::Failed(Failure::Denied) => Health::Good,
-            End::Failed(Failure::NotBegun | Failure::Unresolved | Failure::Caller) => {
-                Health::Unknown
-            }
+            End::Failed(
+                Failure::NotBegun | Failure::Unresolved | Failure::Idle | Failure::Caller,
+            ) => Health::Unknown,
         }
     }
 
-    /// Whether its speed says anything: a call that was not begun ends at once wherever it goes.
+    /// Whether its speed says anything: a call that was not begun ends at once wherever it goes, a quiet one when its
+    /// limit says.
     #[must_use]
     pub const fn is_measured(&self) -> bool {
-        !matches!(self.end, End::Failed(Failure::NotBegun))
+        !matches!(self.end, End::Failed(Failure::NotBegun | Failure::Idle))
     }
 
     /// Whether its speed says nothing good: a fast refusal must not draw more calls.
@@ -179,6 +183,7 @@ impl Outcome {
             End::Failed(
                 Failure::NotBegun
                 | Failure::Unresolved
+                | Failure::Idle
                 | Failure::Denied
                 | Failure::Caller
                 | Failure::Other,
@@ -276,6 +281,7 @@ mod tests {
             (End::Failed(Failure::Unresolved), true, true),
             (End::Failed(Failure::Timeout), true, true),
             (End::Failed(Failure::Other), true, true),
+            (End::Failed(Failure::Idle), false, false),
             (End::Failed(Failure::Denied), false, false),
             (End::Failed(Failure::Caller), false, false),
         ] {
@@ -300,6 +306,7 @@ mod tests {
             (End::Grpc(14), true, true),
             (End::Grpc(20), true, false),
             (End::Failed(Failure::Timeout), true, true),
+            (End::Failed(Failure::Idle), false, false),
             (End::Failed(Failure::Caller), true, true),
         ] {
             let outcome = Outcome::from(end);
@@ -329,6 +336,7 @@ mod tests {
             (End::Failed(Failure::Unreachable), Health::Unreachable, true),
             (End::Failed(Failure::NotBegun), Health::Unknown, false),
             (End::Failed(Failure::Lost), Health::Bad, true),
+            (End::Failed(Failure::Idle), Health::Unknown, false),
             (End::Failed(Failure::Denied), Health::Good, false),
             (End::Failed(Failure::Caller), Health::Unknown, false),
         ] {

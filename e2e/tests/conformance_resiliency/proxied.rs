@@ -222,32 +222,47 @@ async fn streams_and_limits() {
 #[tokio::test]
 async fn quiet_streams_end() {
     let rig = Rig::start().await.unwrap();
-    let spec = "{targets: {apps: {g: {idleTimeout: 1s}}}}";
-    let a = rig.caller("idle", spec).await.unwrap();
+    let trip = "circuitBreakers: {c: {trip: consecutiveFailures >= 1}}";
+    let spec = format!(
+        "{{policies: {{{trip}}}, targets: {{apps: {{g: {{circuitBreaker: c, idleTimeout: 1s}}}}}}}}"
+    );
+    let plain = rig.caller("idle", &spec).await.unwrap();
     let mut rows = Rows::of("resiliency");
-    for (method, stream) in [("Drip", "true"), ("Drip", "false"), ("Hang", "true")] {
-        rows.row("idle", &format!("{method}, stream: {stream}"), async {
-            let client = a.client().await?;
-            let metadata = [("dapr-app-id", "g"), ("dapr-stream", stream)];
-            let mut call = client.open(&format!("/p.S/{method}"), &metadata).await?;
-            call.send(b"x");
-            let (reply, took) = timed(wait::within("an end", wait::LONG, call.finish())).await;
-            let reply = reply?;
-            same("code", Some(4), reply.code())?;
-            same(
-                "text",
-                "nothing came or went for 1s (idleTimeout)",
-                &*reply.message(),
-            )?;
-            ensure!(took >= Duration::from_secs(1), "took {took:?}");
-            // Its app is told.
-            let told = rig.app.until(|seen| seen.iter().all(|seen| seen.cancelled));
-            wait::within("the end at the app", wait::LONG, told).await
-        })
+    for (name, a, method, stream) in [
+        ("plain", &plain, "Drip", "true"),
+        ("plain", &plain, "Drip", "false"),
+        // No fault of the app: its breaker lets the next one through.
+        ("again", &plain, "Drip", "false"),
+        ("plain", &plain, "Hang", "true"),
+    ] {
+        rows.row(
+            "idle",
+            &format!("{name}: {method}, stream: {stream}"),
+            async {
+                drop(rig.app.take());
+                let client = a.client().await?;
+                let metadata = [("dapr-app-id", "g"), ("dapr-stream", stream)];
+                let mut call = client.open(&format!("/p.S/{method}"), &metadata).await?;
+                call.send(b"x");
+                let (reply, took) = timed(wait::within("an end", wait::LONG, call.finish())).await;
+                let reply = reply?;
+                same("code", Some(4), reply.code())?;
+                same(
+                    "text",
+                    "nothing came or went for 1s (idleTimeout)",
+                    &*reply.message(),
+                )?;
+                ensure!(took >= Duration::from_secs(1), "took {took:?}");
+                // Its app is told, and not asked again.
+                let told = rig.app.until(|seen| seen.iter().all(|seen| seen.cancelled));
+                wait::within("the end at the app", wait::LONG, told).await?;
+                same("calls", 1, rig.app.seen().len())
+            },
+        )
         .await;
     }
     rows.row("idle", "messages of the caller count as well", async {
-        let client = a.client().await?;
+        let client = plain.client().await?;
         let metadata = [("dapr-app-id", "g"), ("dapr-stream", "true")];
         let mut call = client.open("/p.S/Echo", &metadata).await?;
         for round in 0..4_u8 {

@@ -131,6 +131,8 @@ pub(crate) enum Failure {
     Caller(InvokeError),
     /// The limit of the attempt passed.
     Timeout,
+    /// Nothing passed in either direction for too long.
+    Idle(Status),
     /// It was not sent.
     Refused(Refused),
     /// The built-in retries were used up.
@@ -440,6 +442,7 @@ impl Failure {
             Self::Unresolved(_) => Why::Unresolved,
             Self::Caller(_) => Why::Caller,
             Self::Timeout | Self::Refused(_) => Why::Timeout,
+            Self::Idle(_) => Why::Idle,
             Self::Final(InvokeError::Deadline) => Why::Timeout,
             Self::Final(InvokeError::Hop(hop)) if hop.code() == Code::PermissionDenied => {
                 Why::Denied
@@ -455,9 +458,10 @@ impl Failure {
     /// What an invocation of `app` says of it.
     pub(crate) fn of(self, app: &AppId) -> InvokeError {
         match self {
-            Self::Unreachable(status) | Self::NotBegun(status) | Self::Lost(status) => {
-                InvokeError::Hop(Box::new(status))
-            }
+            Self::Unreachable(status)
+            | Self::NotBegun(status)
+            | Self::Lost(status)
+            | Self::Idle(status) => InvokeError::Hop(Box::new(status)),
             Self::Unresolved(error) => InvokeError::Resolve(error),
             // The callee heard of the same limit and was first.
             Self::Final(InvokeError::Hop(hop)) if is_deadline(&hop) => InvokeError::Deadline,
@@ -476,7 +480,10 @@ impl Failure {
     /// What a gRPC caller gets whose call is passed on.
     pub(crate) fn status(self) -> Status {
         match self {
-            Self::Unreachable(status) | Self::NotBegun(status) | Self::Lost(status) => status,
+            Self::Unreachable(status)
+            | Self::NotBegun(status)
+            | Self::Lost(status)
+            | Self::Idle(status) => status,
             Self::Exhausted { last, .. } => last,
             Self::Unresolved(error) => Status::unknown(error.to_string()),
             Self::Caller(InvokeError::Hop(status)) | Self::Final(InvokeError::Hop(status)) => {
@@ -495,9 +502,10 @@ impl Failure {
 
     fn text(&self) -> String {
         match self {
-            Self::Unreachable(status) | Self::NotBegun(status) | Self::Lost(status) => {
-                crate::invocation::status::one_line(status)
-            }
+            Self::Unreachable(status)
+            | Self::NotBegun(status)
+            | Self::Lost(status)
+            | Self::Idle(status) => crate::invocation::status::one_line(status),
             Self::Exhausted { last, .. } => crate::invocation::status::one_line(last),
             Self::Unresolved(error) => error.to_string(),
             Self::Caller(error) | Self::Final(error) => error.to_string(),

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -28,6 +28,8 @@ pub(crate) struct Idle {
     limit: Duration,
     /// When something passed last, in microseconds of the clock.
     last: Arc<AtomicU64>,
+    /// The answer broke because nothing passed.
+    is_over: Arc<AtomicBool>,
     clock: Clock,
 }
 
@@ -39,6 +41,7 @@ impl Idle {
         let idle = Self {
             limit: target.idle_timeout()?,
             last: Arc::default(),
+            is_over: Arc::default(),
             clock: clock.clone(),
         };
         idle.touch();
@@ -60,7 +63,7 @@ impl Idle {
     }
 
     /// An answer that breaks when nothing passed for too long, from now on.
-    pub(crate) fn answer(self, inner: Body) -> Body {
+    pub(crate) fn answer(&self, inner: Body) -> Body {
         if inner.is_end_stream() {
             return inner;
         }
@@ -68,7 +71,7 @@ impl Idle {
         Watched {
             inner: Some(inner),
             sleep: Box::pin(tokio::time::sleep(self.limit)),
-            idle: self,
+            idle: self.clone(),
         }
         .boxed_unsync()
     }
@@ -86,6 +89,11 @@ impl Idle {
             }
             left = self.left().ok_or_else(|| self.over())?;
         }
+    }
+
+    /// Whether the answer broke because nothing passed for too long, however its caller hears of it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     fn touch(&self) {
@@ -135,6 +143,7 @@ impl HttpBody for Watched {
         while this.sleep.as_mut().poll(cx).is_ready() {
             let Some(left) = this.idle.left() else {
                 this.inner = None;
+                this.idle.is_over.store(true, Ordering::Relaxed);
                 return Poll::Ready(Some(Err(this.idle.over())));
             };
             this.sleep.set(tokio::time::sleep(left));
@@ -154,16 +163,17 @@ impl HttpBody for Watched {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::inbound::in_flight::tests::body as fed;
 
-    const LIMIT: Duration = Duration::from_secs(5);
+    pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
-    fn idle() -> Idle {
+    pub(crate) fn idle() -> Idle {
         let idle = Idle {
             limit: LIMIT,
             last: Arc::default(),
+            is_over: Arc::default(),
             clock: Clock::system(),
         };
         idle.touch();

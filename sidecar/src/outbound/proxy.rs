@@ -16,6 +16,7 @@ use tonic::Status;
 use super::{
     Callee, InvokeError,
     guard::{self, Course, Failure, reason::unavailable, ways, ways::Place},
+    idle::Idle,
     plan::{self, Route},
     replicas::Choice,
     send,
@@ -265,6 +266,20 @@ impl Call<'_> {
             });
         }
         Ok(response)
+    }
+}
+
+/// The work, unless nothing passes for too long meanwhile.
+async fn unless_quiet<T>(
+    idle: Option<&Idle>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match idle {
+        Some(idle) => match idle.during(work).await {
+            Ok(done) => done,
+            Err(quiet) => Err(Failure::Idle(messages::status_of(&quiet))),
+        },
+        None => work.await,
     }
 }
 

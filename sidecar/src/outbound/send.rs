@@ -118,6 +118,7 @@ impl Hop<'_> {
                 | Failure::Unresolved(_)
                 | Failure::Caller(_)
                 | Failure::Timeout
+                | Failure::Idle(_)
                 | Failure::Refused(_)
                 | Failure::Exhausted { .. }
                 | Failure::Final(_),

@@ -106,6 +106,7 @@ impl Attempts {
             End::Failed(
                 Failure::Unresolved
                 | Failure::Timeout
+                | Failure::Idle
                 | Failure::Denied
                 | Failure::Caller
                 | Failure::Other,
@@ -133,7 +134,9 @@ impl Attempts {
         if !self.can_replay {
             return Err(Stop::BodyGone);
         }
-        if matches!(outcome.end, End::Failed(Failure::Denied | Failure::Caller)) {
+        let is_final =
+            |failure| matches!(failure, Failure::Idle | Failure::Denied | Failure::Caller);
+        if matches!(outcome.end, End::Failed(failure) if is_final(failure)) {
             return Err(Stop::Final);
         }
         let is_verb = self

@@ -29,9 +29,10 @@ impl Failure {
     pub(super) fn reason(&self) -> Option<Why> {
         Some(match self {
             Self::Caller(_) => return None,
-            Self::Unreachable(status) | Self::NotBegun(status) | Self::Lost(status) => {
-                of_status(status)
-            }
+            Self::Unreachable(status)
+            | Self::NotBegun(status)
+            | Self::Lost(status)
+            | Self::Idle(status) => of_status(status),
             Self::Exhausted { last, .. } => of_status(last),
             Self::Unresolved(_) => Why::Resolve,
             Self::Timeout | Self::Refused(Refused::Deadline) => Why::Timeout,
@@ -46,9 +47,10 @@ impl Failure {
     /// The gRPC code that a caller of a proxied call gets.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Unreachable(status) | Self::NotBegun(status) | Self::Lost(status) => {
-                status.code()
-            }
+            Self::Unreachable(status)
+            | Self::NotBegun(status)
+            | Self::Lost(status)
+            | Self::Idle(status) => status.code(),
             Self::Exhausted { last, .. } => last.code(),
             Self::Caller(InvokeError::Hop(status)) | Self::Final(InvokeError::Hop(status)) => {
                 status.code()

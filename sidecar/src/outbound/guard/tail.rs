@@ -19,7 +19,7 @@ use super::Course;
 use crate::{
     body::{Body, BodyError},
     invocation::grpc,
-    outbound::replicas::Lease,
+    outbound::{idle::Idle, replicas::Lease},
 };
 
 /// What an answer owes when it ends.
@@ -34,11 +34,14 @@ pub(crate) struct Debts {
     pub(crate) lease: Option<Lease>,
 }
 
+/// An answer that owes something when it ends.
 struct Tail {
     inner: Option<Body>,
     limit: Option<Pin<Box<tokio::time::Sleep>>>,
     unsettled: Option<Box<Course>>,
     head: Outcome,
+    /// What ends a gRPC answer with a status that is not the callee's.
+    idle: Option<Idle>,
     /// Held until the end.
     lease: Option<Lease>,
 }
@@ -48,6 +51,10 @@ struct Tail {
 impl Debts {
     /// The body with everything that is owed; itself if that is nothing.
     pub(crate) fn onto(self, body: Body) -> Body {
+        self.watched_onto(body, None)
+    }
+
+    fn watched_onto(self, body: Body, idle: Option<Idle>) -> Body {
         let Self {
             unsettled,
             left,
@@ -68,6 +75,7 @@ impl Debts {
             limit: left.map(|left| Box::pin(tokio::time::sleep(left))),
             unsettled,
             head,
+            idle,
             lease,
         }
         .boxed_unsync()
@@ -81,9 +89,9 @@ impl Debts {
         }
     }
 
-    /// The same for a gRPC answer, whose own body watches the limit and ends with a status.
-    pub(crate) fn onto_grpc(self, body: Body) -> Body {
-        Self { left: None, ..self }.onto(body)
+    /// The same for a gRPC answer, whose own body watches the limit and ends with a status, after `idle` too.
+    pub(crate) fn onto_grpc(self, body: Body, idle: Option<Idle>) -> Body {
+        Self { left: None, ..self }.watched_onto(body, idle)
     }
 }
 
@@ -120,11 +128,17 @@ impl HttpBody for Tail {
         let polled = ready!(Pin::new(inner).poll_frame(cx));
         match &polled {
             Some(Ok(frame)) => {
-                if let Some(code) = frame.trailers_ref().and_then(grpc::number_in) {
+                let is_quiet = self.idle.as_ref().is_some_and(Idle::is_over);
+                let code = frame.trailers_ref().and_then(grpc::number_in);
+                if let Some(code) = code.filter(|_| !is_quiet) {
                     self.head = End::Grpc(code).into();
                 }
             }
-            Some(Err(BodyError::Idle(_))) => self.end(Failure::Timeout.into()),
+            // Who says nothing for long may be as well as before.
+            Some(Err(BodyError::Idle(_))) => {
+                let head = self.head;
+                self.end(head);
+            }
             Some(Err(_)) => self.end(Failure::Lost.into()),
             None => {
                 let head = self.head;
@@ -150,5 +164,68 @@ impl Drop for Tail {
     fn drop(&mut self) {
         let head = self.head;
         self.end(head);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::{
+        inbound::in_flight::tests::body as fed,
+        invocation::{
+            messages::{Back, Messages},
+            stream::Fault,
+        },
+        outbound::idle::tests::idle,
+    };
+
+    fn tail(body: Body, idle: Option<Idle>) -> Tail {
+        Tail {
+            inner: Some(body),
+            limit: None,
+            unsettled: None,
+            head: End::Grpc(0).into(),
+            idle,
+            lease: None,
+        }
+    }
+
+    async fn code(tail: &mut Tail) -> Option<u32> {
+        let trailers = tail.frame().await.unwrap().unwrap().into_trailers();
+        grpc::number_in(&trailers.unwrap())
+    }
+
+    /// What this sidecar says of a stream that went quiet is no word of its callee.
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_end_counts_as_its_head() {
+        let (_feed, answer) = fed();
+        let idle = idle();
+        let back = Back {
+            limit: 1024,
+            fault: Fault::default(),
+            entry: None,
+            tally: None,
+        };
+        let body = Messages::response(idle.answer(answer), back, None);
+        let mut quiet = tail(body, Some(idle));
+        assert_eq!(code(&mut quiet).await, Some(4));
+        assert_eq!(quiet.head.end, End::Grpc(0));
+    }
+
+    #[tokio::test]
+    async fn a_status_of_the_callee_counts() {
+        let status = (
+            HeaderName::from_static("grpc-status"),
+            HeaderValue::from_static("4"),
+        );
+        let trailers = Frame::trailers(HeaderMap::from_iter([status]));
+        let frames = futures_util::stream::iter([Ok(trailers)]);
+        let body = http_body_util::StreamBody::new(frames).boxed_unsync();
+        let idle = idle();
+        let mut loud = tail(idle.answer(body), Some(idle));
+        assert_eq!(code(&mut loud).await, Some(4));
+        assert_eq!(loud.head.end, End::Grpc(4));
     }
 }

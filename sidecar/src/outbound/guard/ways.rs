@@ -228,7 +228,7 @@ fn watched(worker: &Worker, target: &Target, call: &mut Invocation) -> Option<Id
 }
 
 fn answer((mut reply, debts): (Reply, Debts), idle: Option<Idle>) -> Result<Reply, InvokeError> {
-    if let Some(idle) = idle {
+    if let Some(idle) = &idle {
         reply.body = idle.answer(reply.body);
     }
     reply.body = debts.onto(reply.body);

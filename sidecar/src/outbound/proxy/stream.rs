@@ -11,16 +11,15 @@ use ironside_resiliency::{
 use ironside_telemetry::metrics::CallKind;
 use tonic::{Code, Status};
 
-use super::{Call, answer, status_of};
+use super::{Call, answer, status_of, unless_quiet};
 use crate::{
     body::Body,
     invocation::{
         grpc,
-        messages::{self, Back, Messages},
+        messages::{Back, Messages},
         stream::Fault,
     },
     outbound::{
-        InvokeError,
         guard::{self, Attempt, Failure, Limits, ways::Place},
         idle::Idle,
         replay::Replay,
@@ -76,20 +75,14 @@ impl Call<'_> {
             // The way is open: no breaker hears of what follows.
             debts.end_here();
             let sent = way.call.send(&key, parts.clone(), replay.attempt(), until);
-            let sent = match &idle {
-                Some(idle) => idle.during(sent).await.unwrap_or_else(|quiet| {
-                    let status = Box::new(messages::status_of(&quiet));
-                    Err(Failure::Final(InvokeError::Hop(status)))
-                }),
-                None => sent.await,
-            };
+            let sent = unless_quiet(idle.as_ref(), sent).await;
             // How long the stream goes on says nothing of how fast its address answers.
             if let Some(lease) = &mut debts.lease {
                 lease.respond(stream_outcome(&sent, &fault));
             }
             match sent {
                 Ok(response) => {
-                    let response = match idle {
+                    let response = match &idle {
                         Some(idle) => response.map(|body| idle.answer(body)),
                         None => response,
                     };
@@ -116,7 +109,7 @@ impl Call<'_> {
         };
         let mut response = answer(response, asked, back, until, call.worker);
         let body = std::mem::replace(response.body_mut(), crate::body::empty());
-        *response.body_mut() = debts.onto_grpc(body);
+        *response.body_mut() = debts.onto_grpc(body, idle);
         Ok(response)
     }
 

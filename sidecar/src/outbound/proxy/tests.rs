@@ -84,6 +84,9 @@ fn a_stream_counts_by_its_head() {
     assert_eq!(outcome(Ok(answered(vec![]))), End::Grpc(0));
     let lost = Failure::Lost(Status::unavailable("EOF"));
     assert_eq!(outcome(Err(lost)), End::Failed(Why::Lost));
+    // One that was quiet up to its limit says nothing of its address.
+    let quiet = Failure::Idle(Status::deadline_exceeded("quiet"));
+    assert_eq!(outcome(Err(quiet)), End::Failed(Why::Idle));
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Call<'_> {
         let done = guard::run(course, &mut way).await;
         replay.release();
         let (Answered { response, .. }, debts) = done.map_err(Failure::status)?;
-        let response = match idle {
+        let response = match &idle {
             Some(idle) => response.map(|body| idle.answer(body)),
             None => response,
         };
@@ -94,7 +94,7 @@ impl Call<'_> {
         let until = way.until.map(Deadline::at);
         let mut response = answer(response, asked, back, until, way.call.worker);
         let body = std::mem::replace(response.body_mut(), crate::body::empty());
-        *response.body_mut() = debts.onto_grpc(body);
+        *response.body_mut() = debts.onto_grpc(body, idle);
         Ok(response)
     }
 }

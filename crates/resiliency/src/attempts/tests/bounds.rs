@@ -14,6 +14,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
             Failure::Lost,
             Failure::Unresolved,
             Failure::Timeout,
+            Failure::Idle,
             Failure::Denied,
             Failure::Caller,
             Failure::Other,
