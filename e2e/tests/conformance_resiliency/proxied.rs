@@ -42,6 +42,11 @@ fn app(mut call: Exchange) -> Running {
                 call.reply(b"one");
                 call.cancelled().await;
             }
+            // A head, then nothing for ever.
+            "Head" => {
+                call.begin_reply(&[]);
+                call.cancelled().await;
+            }
             "Hang" => call.cancelled().await,
             "OnInvoke" => call.end(14, "gone fishing", &[]),
             _ => call.end(12, "unknown", &[]),
@@ -227,6 +232,11 @@ async fn quiet_streams_end() {
         "{{policies: {{{trip}}}, targets: {{apps: {{g: {{circuitBreaker: c, idleTimeout: 1s}}}}}}}}"
     );
     let plain = rig.caller("idle", &spec).await.unwrap();
+    let spec = format!(
+        "{{policies: {{{trip}, retries: {{r: {{duration: 1ms, maxRetries: 2}}}}}}, \
+         targets: {{apps: {{g: {{retry: r, circuitBreaker: c, idleTimeout: 1s}}}}}}}}"
+    );
+    let retrying = rig.caller("idle-retrying", &spec).await.unwrap();
     let mut rows = Rows::of("resiliency");
     for (name, a, method, stream) in [
         ("plain", &plain, "Drip", "true"),
@@ -234,6 +244,9 @@ async fn quiet_streams_end() {
         // No fault of the app: its breaker lets the next one through.
         ("again", &plain, "Drip", "false"),
         ("plain", &plain, "Hang", "true"),
+        ("retrying", &retrying, "Head", "false"),
+        ("again", &retrying, "Head", "false"),
+        ("retrying", &retrying, "Drip", "false"),
     ] {
         rows.row(
             "idle",

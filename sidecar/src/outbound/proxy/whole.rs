@@ -15,7 +15,7 @@ use ironside_resiliency::{
 };
 use tonic::{Code, Status};
 
-use super::{Call, answer};
+use super::{Call, answer, unless_quiet};
 use crate::{
     body::{Body, BodyError},
     invocation::{
@@ -76,11 +76,13 @@ impl Call<'_> {
             fault: fault.clone(),
             until: None,
             may_retry,
+            idle,
             tally: None,
         };
         let done = guard::run(course, &mut way).await;
         replay.release();
         let (Answered { response, .. }, debts) = done.map_err(Failure::status)?;
+        let idle = way.idle;
         let response = match &idle {
             Some(idle) => response.map(|body| idle.answer(body)),
             None => response,
@@ -114,6 +116,7 @@ struct Whole<'a> {
     place: Place,
     until: Option<Duration>,
     may_retry: bool,
+    idle: Option<Idle>,
     /// The attempt under way, or the one whose answer the caller gets.
     tally: Option<Tally>,
 }
@@ -138,7 +141,8 @@ impl Whole<'_> {
             Err(failure) => return Err(self.blamed(failure)),
         };
         if self.may_retry {
-            return peek(response).await.map_err(|failure| self.blamed(failure));
+            let peeked = unless_quiet(self.idle.as_ref(), peek(response)).await;
+            return peeked.map_err(|failure| self.blamed(failure));
         }
         let code = grpc::number_in(response.headers()).unwrap_or_default();
         Ok(Answered { response, code })
