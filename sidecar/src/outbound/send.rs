@@ -103,26 +103,10 @@ impl Hop<'_> {
             }
             other => other,
         };
-        match &result {
-            Ok(reply) => {
-                let latency = worker.shared.clock.monotonic().since(started);
-                let (app, status) = (self.callee.app_id.as_str(), reply.status.number());
-                metrics.invocation_answered(app, status, CallKind::Unary, Some(latency));
-            }
-            Err(Failure::Lost(_)) => worker.shared.resolver.broke(&self.key.authority),
-            // Of an address that was not reached `blame` has told. After NotBegun peer and app may be well: they get
-            // the next call.
-            Err(
-                Failure::Unreachable(_)
-                | Failure::NotBegun(_)
-                | Failure::Unresolved(_)
-                | Failure::Caller(_)
-                | Failure::Timeout
-                | Failure::Idle(_)
-                | Failure::Refused(_)
-                | Failure::Exhausted { .. }
-                | Failure::Final(_),
-            ) => {}
+        if let Ok(reply) = &result {
+            let latency = worker.shared.clock.monotonic().since(started);
+            let (app, status) = (self.callee.app_id.as_str(), reply.status.number());
+            metrics.invocation_answered(app, status, CallKind::Unary, Some(latency));
         }
         result
     }
@@ -154,7 +138,7 @@ impl Hop<'_> {
     /// address, as the next ones.
     fn elsewhere(&self, failure: Failure, undelivered: Option<Cause>) -> Failure {
         let Some(cause) = undelivered else {
-            return failure;
+            return self.broke(failure);
         };
         let status = if let Failure::Final(InvokeError::Hop(status)) = failure {
             *status
@@ -164,6 +148,7 @@ impl Hop<'_> {
             return failure;
         };
         match cause {
+            // Peer and app may be well: they get the next call.
             Cause::ConnectionClosed => Failure::NotBegun(status),
             Cause::AppGone => {
                 let shared = &self.worker.shared;
@@ -172,6 +157,15 @@ impl Hop<'_> {
                 Failure::Unreachable(status)
             }
         }
+    }
+
+    /// Tells the resolver of an answer that had begun and broke: of a request that got none `blame` has told.
+    fn broke(&self, failure: Failure) -> Failure {
+        if matches!(failure, Failure::Lost(_)) {
+            let resolver = &self.worker.shared.resolver;
+            resolver.broke(&self.key.authority);
+        }
+        failure
     }
 
     fn reply(&self, leading: Bytes, mut pieces: Pieces) -> Result<Reply, Failure> {
@@ -209,9 +203,11 @@ impl Hop<'_> {
         let request = self.request(UNARY, body::full(message))?;
         let response = self.send(request, &Fault::default()).await?;
         let (parts, body) = response.into_parts();
-        refused(&parts.headers)?;
-        let (message, trailers) = grpc::read_unary(body, self.limit()).await.map_err(hop)?;
-        finished(&trailers.unwrap_or_default())?;
+        let broke = |failure| self.broke(failure);
+        refused(&parts.headers).map_err(broke)?;
+        let unary = grpc::read_unary(body, self.limit()).await;
+        let (message, trailers) = unary.map_err(|status| broke(hop(status)))?;
+        finished(&trailers.unwrap_or_default()).map_err(broke)?;
         let message = message.unwrap_or_default();
         bulk::check(&message, bulk::RESPONSE)
             .map_err(|status| Failure::Final(InvokeError::Body(status.message().to_owned())))?;
