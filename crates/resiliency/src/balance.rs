@@ -207,7 +207,6 @@ impl<K: Eq + Hash> Balancer<K> {
         } else {
             latency
         };
-        // A call that its caller ended says how long it took at least.
         if outcome.is_measured() {
             endpoint.load.record(now, latency);
         }
@@ -228,6 +227,7 @@ impl<K: Eq + Hash> Balancer<K> {
         let Some(endpoint) = self.find(&ticket).and_then(|at| self.endpoints.get_mut(at)) else {
             return;
         };
+        // A call that its caller ended says how long it took at least.
         if !ticket.is_measured {
             endpoint
                 .load

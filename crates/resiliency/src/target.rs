@@ -121,7 +121,8 @@ impl Target {
         self.overall
     }
 
-    /// How long nothing may pass in either direction of a call that has begun to be answered.
+    /// How long nothing may pass in either direction of an answer that has begun, and of a stream that its caller
+    /// declares, from its opening.
     #[must_use]
     pub const fn idle_timeout(&self) -> Option<Duration> {
         self.idle

@@ -146,7 +146,8 @@ pub struct AppTarget {
     pub breaker_cache: Option<NonZeroU32>,
     /// Limit of all attempts together.
     pub overall_timeout: Option<Duration>,
-    /// How long nothing may pass in either direction of a call that has begun to be answered.
+    /// How long nothing may pass in either direction of an answer that has begun, and of a stream that its caller
+    /// declares, from its opening.
     pub idle_timeout: Option<Duration>,
     /// Bound of all retries together.
     pub retry_budget: Option<RetryBudget>,
