@@ -1,8 +1,7 @@
 //! The flags of `sentry`.
 //!
-//! Every flag of the reference is here (process-interface 3); those of Kubernetes are read and checked, and do
-//! nothing in this build. `ca-ttl`, `keep-root-key`, `root-ttl`, `allow-control-plane-identities`, `port-file`,
-//! `clients-file` and `linger` are our own.
+//! Every flag of the reference is here (process-interface 3); those of Kubernetes are read in its mode only. `ca-ttl`,
+//! `keep-root-key`, `root-ttl`, `allow-control-plane-identities`, `port-file`, `clients-file` and `linger` are our own.
 
 use ironside_chassis::args::{Flag, Flags};
 
@@ -169,3 +168,20 @@ const TABLE: &[Flag] = &[
         "hosts that OIDC discovery answers for; empty or * means any",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_names_every_flag() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/security.md");
+        let guide = std::fs::read_to_string(path).unwrap();
+        let own = guide.split("### Sentry's flags").nth(1).unwrap();
+        let own = own.split("\n#").next().unwrap();
+        for flag in TABLE {
+            let name = format!("`--{}`", flag.name);
+            assert!(own.contains(&name), "{name}");
+        }
+    }
+}
