@@ -59,6 +59,8 @@ ignored. `spec` keys with effect here:
 | `tracing.samplingRate` | `0`: trace headers are headers like any other; a number: a span per hop; absent: contexts pass through |
 | `tracing.zipkin`, `tracing.otel`, `tracing.stdout` | where spans are sent; see [tracing](observability.md#tracing) |
 | `metric` / `metrics` | `enabled`, `recordErrorCodes`, `http.increasedCardinality`, `http.pathMatching`, `http.excludeVerbs`, `latencyDistributionBuckets`; read at the start only |
+| `accessControl` | who may call what of the app; see [access control](access-control-migration.md) |
+| `mtls` | read by Sentry and by `ironside run`; a sidecar is told by `--enable-mtls` |
 | `nameResolution` | `component`: `mdns` (default) or `sqlite`; with `--mode kubernetes` also `kubernetes`, which is the default there; read at the start only |
 | `api.allowed[]`, `api.denied[]` | which groups of the API answer |
 | `inbound` | how fast each caller may call, how many calls wait for the app and for how long, whether HTTP apps hear what is left of a call's time; see [resiliency](resiliency.md#the-callees-bounds) |
