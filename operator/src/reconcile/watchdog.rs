@@ -217,7 +217,7 @@ impl Watchdog {
         };
         warn!(target: SCOPE, "Pod {namespace}/{name} asked for a sidecar and has none: {then}");
         let note = format!("the pod asked for a sidecar and has none: {then}");
-        self.event(pod, "SidecarMissing", note);
+        self.event(pod, "Watch", note);
     }
 
     async fn restart(&self, pod: &PodView, restarted: &mut HashSet<Box<str>>) {
@@ -233,7 +233,7 @@ impl Watchdog {
             Ok(()) => {
                 info!(target: SCOPE, "Evicted pod {namespace}/{name}, which had no sidecar");
                 let note = "evicted, so that it is made again with the sidecar it asked for";
-                self.event(pod, "SidecarMissing", note.to_owned());
+                self.event(pod, "Evict", note.to_owned());
                 self.common.metrics.count_restart(true);
                 restarted.insert(owner.into());
             }
@@ -254,7 +254,8 @@ impl Watchdog {
         }
     }
 
-    fn event(&self, pod: &PodView, reason: &'static str, note: String) {
+    /// Tells; what differs in its note alone would be written as a repetition, so each kind has an action of its own.
+    fn event(&self, pod: &PodView, action: &'static str, note: String) {
         let subject = Subject {
             api_version: "v1".to_owned(),
             kind: "Pod".to_owned(),
@@ -264,8 +265,8 @@ impl Watchdog {
         };
         let news = News {
             kind: Kind::Warning,
-            reason,
-            action: "Watch",
+            reason: "SidecarMissing",
+            action,
             note,
         };
         self.common.recorder.tell(subject, news);

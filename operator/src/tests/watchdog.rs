@@ -79,6 +79,18 @@ async fn pods_that_miss_their_sidecar_are_evicted() {
     })
     .await;
     rig.event("SidecarMissing", "bare").await;
+    rig.until("Events of what was missing and of its eviction", |server| {
+        let events = server.objects("events.k8s.io/v1", "Event");
+        let told = |words: &str| {
+            let mut events = events.iter();
+            events.any(|event| {
+                let note = event["note"].as_str().unwrap_or_default();
+                event["regarding"]["name"] == "missing" && note.contains(words)
+            })
+        };
+        (told("it will be restarted") && told("evicted")).then_some(())
+    })
+    .await;
     rig.until("a label", |server| {
         let pod = server.object("v1", "Pod", "ns", "native")?;
         (pod["metadata"]["labels"]["dapr.io/watchdog-patched"] == "true").then_some(())
