@@ -118,10 +118,11 @@ async fn without_injector(_machine: &Machine, place: &Place) -> Result<()> {
     ignoring(place).await
 }
 
-/// The other policy, which is Dapr's.
+/// The other policy, which is Dapr's: a pod is stored without its sidecar, which the watchdog tells of and mends.
 async fn ignoring(place: &Place) -> Result<()> {
     let helm = Helm::new(place.cluster());
-    helm.install(&["dapr_sidecar_injector.webhookFailurePolicy=Ignore"])?;
+    let ignore = "dapr_sidecar_injector.webhookFailurePolicy=Ignore";
+    helm.install(&[ignore])?;
     scale(place, INJECTOR, 0).await?;
     // The API server reads the changed configuration in its own time.
     let stored = async || {
@@ -130,10 +131,59 @@ async fn ignoring(place: &Place) -> Result<()> {
     };
     place
         .until("a pod is stored without a sidecar", stored)
-        .await
+        .await?;
+    place.start(&Sample::with_sidecar("bare")).await?;
+    let bare = place.pod("app=bare").await?;
+    told_of(place, &bare, "delete it to get one").await?;
+    shows_without(place, 1).await?;
+
+    scale(place, INJECTOR, 1).await?;
+    helm.install(&[ignore, "dapr_operator.watchInterval=1s"])?;
+    let made_again = async || {
+        let pods = place.pods("app=bare").await.ok()?;
+        let [pod] = pods.as_slice() else { return None };
+        (is_injected(pod) && pod.metadata.name.as_deref() != Some(bare.as_str())).then_some(())
+    };
+    place
+        .until("the pod is made again, with its sidecar", made_again)
+        .await?;
+    told_of(place, &bare, "evicted").await?;
+    place.rolled_out("bare").await?;
+    reaches(place, &place.pod("app=bare").await?, "callee").await?;
+    shows_without(place, 0).await
 }
 
-/// KI-26: a pod that asks for a sidecar is refused, others are not; with `Ignore` it is stored without one.
+/// Waits for an Event of the watchdog about a pod.
+async fn told_of(place: &Place, pod: &str, words: &str) -> Result<()> {
+    let look = async || {
+        let events = place.api::<Event>().list(&ListParams::default()).await;
+        let told = events.ok()?.items.into_iter().any(|event| {
+            event.reason.as_deref() == Some("SidecarMissing")
+                && event.involved_object.name.as_deref() == Some(pod)
+                && event.message.is_some_and(|text| text.contains(words))
+        });
+        told.then_some(())
+    };
+    let what = format!("an event of {pod}, which has no sidecar: {words}");
+    place.until(&what, look).await
+}
+
+/// Waits until the operator counts so many pods without their sidecar.
+async fn shows_without(place: &Place, count: u32) -> Result<()> {
+    let control = place.beside(CONTROL);
+    let shown = format!("dapr_operator_pods_without_sidecar {count}");
+    let look = async || {
+        let operator = format!("app={}", breaking::OPERATOR);
+        let pod = control.pod(&operator).await.ok()?;
+        let page = control.get(&pod, 9090, "/metrics").await.ok()?;
+        let text = String::from_utf8_lossy(&page.body);
+        text.lines().any(|line| line == shown).then_some(())
+    };
+    place.until(&shown, look).await
+}
+
+/// KI-26, KO-23: a pod that asks for a sidecar is refused, others are not; with `Ignore` it is stored without one, and
+/// the watchdog tells of it, and evicts it once an injector is back and it may.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask e2e k8s"]
 async fn without_injector_pods_that_ask_for_a_sidecar_wait() {
