@@ -1,5 +1,6 @@
-//! A cluster moves from Dapr: what its chart leaves behind is taken over, what is somebody else's is not, and the
-//! authority comes along, so that running pods notice nothing. Decision 6; row KH-13.
+//! A cluster moves from Dapr: what its chart leaves behind is taken over, what is somebody else's is not, objects of a
+//! kind that has two versions are converted, and the authority comes along, so that running pods notice nothing.
+//! Decisions 5 and 6; row KH-13.
 
 use std::{fs, path::Path};
 
@@ -62,6 +63,79 @@ fn remains(place: &Place) -> Result<()> {
     place.apply(&object.to_string()).map(drop)
 }
 
+/// Dapr's definition of Subscription as its chart leaves it: two versions, and a webhook that nobody has filled in.
+fn subscriptions() -> Value {
+    let mut it = definition("subscriptions", "Subscription");
+    let schema = it["spec"]["versions"][0]["schema"].clone();
+    it["spec"]["versions"] = json!([
+        {"name": "v1alpha1", "served": true, "storage": false, "schema": schema},
+        {"name": "v2alpha1", "served": true, "storage": true, "schema": schema},
+    ]);
+    it["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v1"],
+        "clientConfig": {"service": {"namespace": "replaceme", "name": "dapr-webhook", "path": "/convert"}},
+    }});
+    it
+}
+
+/// A Subscription in a version, which says in its own way where messages go.
+fn subscription(name: &str, version: &str, ways: &Value) -> String {
+    let mut it = json!({
+        "apiVersion": format!("dapr.io/{version}"), "kind": "Subscription", "metadata": {"name": name},
+        "spec": {"topic": "news", "pubsubname": "bus"},
+    });
+    for (key, value) in ways.as_object().into_iter().flatten() {
+        it["spec"][key] = value.clone();
+    }
+    it.to_string()
+}
+
+/// A Subscription as the API server gives it in a version.
+fn read(place: &Place, name: &str, version: &str) -> Result<Value> {
+    let namespace = place.namespace();
+    let path = format!("--raw=/apis/dapr.io/{version}/namespaces/{namespace}/subscriptions/{name}");
+    let text = kubectl(place, &["get", &path])?;
+    serde_json::from_str(&text).context("what kubectl prints")
+}
+
+/// Leaves a Subscription whose other version nobody can read any more.
+fn subscribed(place: &Place) -> Result<()> {
+    undefine(place, "subscriptions")?;
+    place.apply(&subscriptions().to_string())?;
+    let name = "crd/subscriptions.dapr.io";
+    kubectl(place, &["wait", "--for=condition=Established", name])?;
+    let rule = json!([{"match": "event.type == \"late\"", "path": "/late"}]);
+    let ways = json!({"routes": {"default": "/all", "rules": rule}});
+    place.apply(&subscription("before", "v2alpha1", &ways))?;
+    let other = read(place, "before", "v1alpha1");
+    ensure!(other.is_err(), "converted by nobody: {other:?}");
+    Ok(())
+}
+
+/// Subscriptions are read and written in both versions: the API server asks the operator.
+async fn converted(place: &Place) -> Result<()> {
+    let asked = async || read(place, "before", "v1alpha1").ok();
+    let first = place.until("an older version is read", asked).await?;
+    ensure!(first["spec"]["route"] == "/all", "{first}");
+    let second = read(place, "before", "v2alpha1")?;
+    ensure!(second["spec"]["routes"]["default"] == "/all", "{second}");
+
+    // A rule that the older version cannot hold survives that somebody writes it.
+    let ways = json!({"spec": {"route": "/most"}}).to_string();
+    let object = ["patch", "subscriptions.v1alpha1.dapr.io", "before"];
+    let patch = ["--type=merge", "--patch", &ways];
+    kubectl(place, &[&object[..], &patch].concat())?;
+    let second = read(place, "before", "v2alpha1")?;
+    let routes = &second["spec"]["routes"];
+    ensure!(routes["default"] == "/most", "{second}");
+    ensure!(routes["rules"][0]["path"] == "/late", "{second}");
+    place.apply(&subscription("after", "v1alpha1", &json!({"route": "/x"})))?;
+    let second = read(place, "after", "v2alpha1")?;
+    ensure!(second["spec"]["routes"]["default"] == "/x", "{second}");
+    // The cluster goes on without the operator that would be asked.
+    undefine(place, "subscriptions")
+}
+
 /// An install is refused with these words, and nothing of a control plane is made.
 fn refused(place: &Place, helm: &Helm, words: &str) -> Result<()> {
     let error = match helm.install(&[]) {
@@ -108,6 +182,7 @@ async fn moved(_machine: &Machine, place: &Place) -> Result<()> {
     let authority = Authority::make("dapr", 365)?;
     let helm = authority.given(Helm::new(place.cluster()));
     remains(place)?;
+    subscribed(place)?;
 
     let webhook = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
@@ -129,6 +204,7 @@ async fn moved(_machine: &Machine, place: &Place) -> Result<()> {
     helm.install(&[])?;
     holds(place, &authority.ca).await?;
     adopted(place).await?;
+    converted(place).await?;
     let load = Load::start(place).await?;
     let caller = load.pod().to_owned();
 
@@ -147,7 +223,7 @@ async fn moved(_machine: &Machine, place: &Place) -> Result<()> {
         .await
 }
 
-/// Decision 6, KH-13: refusals, adoption, and trust that moves along.
+/// Decisions 5 and 6, KH-13: refusals, adoption, conversion, and trust that moves along.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask e2e k8s"]
 async fn a_cluster_moves_from_dapr_with_its_authority() {
