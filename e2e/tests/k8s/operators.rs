@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use ironside_e2e::{
     k8s::{self, Machine, Place, Sample, is_full},
     wait::Stopwatch,
@@ -91,8 +91,72 @@ async fn takes_over(machine: &Machine, place: &Place) -> Result<()> {
     outcome
 }
 
+/// The label by which the operator's Service is led to one replica for a moment.
+const STEERED: &str = "e2e.test/steered";
+/// Pods that are started for a replica at most: the first may come before the Service's rules are in force.
+const TRIES: usize = 5;
+
+/// Leads the operator's Service to one replica, or to all again.
+fn steer(control: &Place, only: Option<&str>) -> Result<()> {
+    let selector = json!({"spec": {"selector": {STEERED: only}}}).to_string();
+    let service = ["patch", "service", "dapr-api", "--type=merge"];
+    kubectl(control, &[&service[..], &["--patch", &selector]].concat()).map(drop)
+}
+
+/// Sidecars that are connected to a replica of the operator.
+async fn connected(control: &Place, pod: &str) -> Option<u64> {
+    let page = control.get(pod, 9090, "/metrics").await.ok()?;
+    let text = String::from_utf8_lossy(&page.body).into_owned();
+    let gauge = r#"dapr_operator_accesscontrol_sidecars{state="connected"} "#;
+    text.lines()
+        .find_map(|line| line.strip_prefix(gauge)?.parse().ok())
+}
+
+/// Has a sidecar of `orders` connected to the replica that does not act; returns how many of them there are.
+async fn shared_out(place: &Place, acting: &str) -> Result<usize> {
+    let control = place.beside(CONTROL);
+    let pods = control.pods(&format!("app={OPERATOR}")).await?;
+    let mut names = pods.into_iter().filter_map(|pod| pod.metadata.name);
+    let other = names.find(|name| name != acting);
+    let other = other.context("a replica that does not act")?;
+    let label = format!("{STEERED}={other}");
+    kubectl(&control, &["label", "pod", &other, &label])?;
+    steer(&control, Some(&other))?;
+    let outcome = joined(place, acting, &other).await;
+    // Whatever came of it, the Service is that of both.
+    steer(&control, None)?;
+    outcome
+}
+
+/// Starts pods of `orders`, until the sidecar of one is connected to the replica `other`.
+async fn joined(place: &Place, acting: &str, other: &str) -> Result<usize> {
+    let control = place.beside(CONTROL);
+    let both = async || {
+        let acting = connected(&control, acting).await?;
+        Some((acting, connected(&control, other).await?))
+    };
+    let everybody = place.pods("").await?.len() as u64;
+    let settled = async |count: u64| {
+        let look = async || both().await.filter(|(one, two)| one + two == count);
+        let what = format!("{count} sidecars are connected");
+        place.until(&what, look).await
+    };
+    let (_, before) = settled(everybody).await?;
+    let orders = place.pods("app=orders").await?.len();
+    for more in 1..=TRIES {
+        let replicas = format!("--replicas={}", orders + more);
+        kubectl(place, &["scale", &replicas, "deploy/orders"])?;
+        place.rolled_out(ORDERS).await?;
+        let (_, now) = settled(everybody + more as u64).await?;
+        if now > before {
+            return Ok(orders + more);
+        }
+    }
+    anyhow::bail!("{TRIES} new sidecars, and none came to {other}")
+}
+
 async fn replicas(machine: &Machine, place: &Place) -> Result<()> {
-    let shop = Shop::open_under(place, Sample::with_sidecar(ORDERS).replicas(3)).await?;
+    let shop = Shop::open_under(place, Sample::with_sidecar(ORDERS).replicas(2)).await?;
     shop.rule("Enforce", "allow")?;
     shop.receipt()?;
     shop.load().await?;
@@ -100,6 +164,11 @@ async fn replicas(machine: &Machine, place: &Place) -> Result<()> {
     // A clean stop gives the Lease back; a loss of power lets it run out.
     for (way, door, status) in [("told to stop", "deny", 403), ("killed", "allow", 200)] {
         let first = holder(place, None).await?;
+        let orders = shared_out(place, &first).await?;
+        shop.rule("Audit", door)?;
+        shop.receipt()?;
+        let applied = shop.status().await?["sidecars"]["applied"].clone();
+        ensure!(applied == orders, "{applied} of {orders} sidecars");
         if way == "killed" {
             cut_off(machine, &first)?;
         } else {
