@@ -285,8 +285,8 @@ async fn a_timeout_of_a_resiliency_is_live() {
     k8s::test("live::a_timeout_of_a_resiliency_is_live", timeouts).await;
 }
 
-/// What an endpoint's server got, once it answers.
-async fn echo(place: &Place, pod: &str, look: impl Fn(&Value) -> bool) -> Result<Value> {
+/// What the server of the endpoint `remote` got, once the answer is as wanted.
+pub(crate) async fn echo(place: &Place, pod: &str, look: impl Fn(&Value) -> bool) -> Result<Value> {
     let asked = async || {
         let outcome = place.call(pod, &call("remote", "/there")).await.ok()?;
         let body: Value = serde_json::from_str(outcome["body"].as_str()?).unwrap_or_default();
