@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ironside_e2e::k8s::{self, Machine, Place, Sample};
 use ironside_e2e::wait::Stopwatch;
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use k8s_openapi::api::{apps::v1::ReplicaSet, coordination::v1::Lease, core::v1::Pod};
 use kube::{Api, api::ListParams};
 use serde_json::json;
 
@@ -57,6 +57,27 @@ async fn uninjected(place: &Place) -> Result<Vec<String>> {
     Ok(found.filter_map(|pod| pod.metadata.name.clone()).collect())
 }
 
+/// Waits until a replacement was refused because no injector answers.
+///
+/// The condition goes when one is made; of Events with the same words the later ones are left out.
+async fn refused(place: &Place) -> Result<()> {
+    let look = async || {
+        let sets = place.api::<ReplicaSet>().list(&ListParams::default()).await;
+        let statuses = sets.ok()?.items.into_iter().filter_map(|set| set.status);
+        let mut conditions = statuses.flat_map(|status| status.conditions.unwrap_or_default());
+        let is_it = conditions.any(|condition| {
+            condition.reason.as_deref() == Some("FailedCreate")
+                && condition
+                    .message
+                    .is_some_and(|text| text.contains("failed calling webhook"))
+        });
+        is_it.then_some(())
+    };
+    place
+        .until("a pod is refused while no injector answers", look)
+        .await
+}
+
 /// One loss of power; returns how long after the node's return everything was ready.
 async fn lose_power(machine: &Machine, place: &Place) -> Result<Duration> {
     let before = beat(place).await.context("the kubelet lives")?;
@@ -75,6 +96,7 @@ async fn lose_power(machine: &Machine, place: &Place) -> Result<Duration> {
         "--wait=false",
     ];
     kubectl(place, &delete.into_iter().chain(names).collect::<Vec<_>>())?;
+    refused(place).await?;
     machine.start("node")?;
     returned(place, &before).await?;
     let watch = Stopwatch::start();
