@@ -33,9 +33,14 @@ pub async fn test_on_own(
         turn = first => (NAMES[0], turn),
         turn = second => (NAMES[1], turn),
     };
-    let prepared = prepared(own, settings).await;
-    let (machine, cluster) = prepared.expect("a cluster of its own");
-    test_on(&cluster, name, async |place| body(&machine, place).await).await;
+    let (machine, cluster) = reached(own).await.expect("a cluster of its own");
+    // Within the test, so that its state is kept when the control plane does not come up.
+    let whole = async |place: &Place| {
+        let installed = Helm::new(place.cluster()).install(settings);
+        installed.context("the control plane")?;
+        body(&machine, place).await
+    };
+    test_on(&cluster, name, whole).await;
 }
 
 /// Runs `body` on a cluster of its own without a control plane, and leaves it without one.
@@ -44,19 +49,19 @@ pub async fn test_on_own(
 /// As [`super::test`], and if there is no such cluster.
 pub async fn test_on_bare(name: &str, body: impl AsyncFnOnce(&Machine, &Place) -> Result<()>) {
     let _turn = BARE_TURN.lock().await;
-    let machine = Machine::own(BARE).expect("a cluster of its own");
-    let cluster = machine.cluster().await.expect("a cluster of its own");
+    let (machine, cluster) = reached(BARE).await.expect("a cluster of its own");
+    let whole = async |place: &Place| {
+        let helm = Helm::new(place.cluster());
+        helm.uninstall().context("no control plane")?;
+        body(&machine, place).await
+    };
+    test_on(&cluster, name, whole).await;
     let helm = Helm::new(&cluster);
-    helm.uninstall().expect("no control plane");
-    test_on(&cluster, name, async |place| body(&machine, place).await).await;
     helm.uninstall().expect("no control plane");
 }
 
-async fn prepared(name: &str, settings: &[&str]) -> Result<(Machine, Cluster)> {
+async fn reached(name: &str) -> Result<(Machine, Cluster)> {
     let machine = Machine::own(name)?;
     let cluster = machine.cluster().await?;
-    Helm::new(&cluster)
-        .install(settings)
-        .context("the control plane")?;
     Ok((machine, cluster))
 }
