@@ -32,5 +32,6 @@ mod roots;
 mod sdk;
 mod services;
 mod shop;
+mod threefold;
 mod upgrade;
 mod webhook;

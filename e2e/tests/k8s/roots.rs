@@ -21,7 +21,7 @@ pub(crate) const SHORT: [&str; 2] = [
 const ROTATION: Duration = Duration::from_secs(420);
 
 /// The published roots, as DER.
-async fn roots(place: &Place) -> Option<Vec<Vec<u8>>> {
+pub(crate) async fn roots(place: &Place) -> Option<Vec<Vec<u8>>> {
     let maps = place.beside(CONTROL).api::<ConfigMap>();
     let map = maps.get("dapr-trust-bundle").await.ok()?;
     let bundle = TrustBundle::from_pem(map.data?.get("ca.crt")?.as_bytes()).ok()?;
