@@ -550,6 +550,16 @@ pub fn is_truthy(text: &str) -> bool {
         .any(|yes| word.eq_ignore_ascii_case(yes))
 }
 
+/// Says whether a text clearly says no: `n no false f off 0` or nothing, any case, trimmed. What is neither this nor
+/// [`is_truthy`] counts as no, and may have been meant as yes. The chart's webhook has the same list.
+#[must_use]
+pub fn is_falsy(text: &str) -> bool {
+    let word = text.trim();
+    ["n", "no", "false", "f", "off", "0", ""]
+        .iter()
+        .any(|no| word.eq_ignore_ascii_case(no))
+}
+
 /// Says whether a pod asks for a sidecar, by the value of [`ENABLED`]; the same everywhere, where the reference has
 /// one reading in the injector and another in the operator.
 #[must_use]
@@ -585,5 +595,16 @@ mod tests {
             assert!(!is_enabled(Some(no)), "{no}");
         }
         assert!(!is_enabled(None));
+    }
+
+    #[test]
+    fn a_text_that_says_neither_yes_nor_no_is_told_apart() {
+        for no in ["n", "No", "FALSE", "f", " off ", "0", "", "  "] {
+            assert!(is_falsy(no) && !is_truthy(no), "{no}");
+        }
+        for neither in ["ture", "enabled", "2", "00", "nope", "true,false"] {
+            assert!(!is_falsy(neither) && !is_truthy(neither), "{neither}");
+        }
+        assert!(!is_falsy("true"));
     }
 }

@@ -58,9 +58,14 @@ const DENIED: [(&str, &str, &str); 5] = [
 ];
 
 /// Annotations that change nothing, and what is said of them; the pod is made.
-const WARNED: [(&str, &str, &str); 6] = [
+const WARNED: [(&str, &str, &str); 7] = [
     ("app-prot", "http", "dapr.io/app-prot"),
     ("enabled", "yes", "dapr.io/enabled"),
+    (
+        "enabled",
+        "ture",
+        "dapr.io/enabled: \"ture\" counts as false; no sidecar is injected",
+    ),
     ("app-max-concurrency", "many", "is no number"),
     ("sidecar-memory-limit", "lots", "is no quantity"),
     ("app-protocol", "gopher", "is none of http"),

@@ -12,7 +12,7 @@ use crate::patch::settings::Settings;
 use crate::patch::{self, DAPRD, Input, Operation, PatchError, lint};
 use caller::Callers;
 use ironside_cluster::{Kind, News, Subject};
-use ironside_resources::annotations::{APP_ID, ENABLED, is_enabled};
+use ironside_resources::annotations::{APP_ID, ENABLED, is_enabled, is_falsy};
 use ironside_telemetry::quoted;
 use review::{Request, UserInfo};
 use serde_json::Value;
@@ -21,6 +21,10 @@ use serde_json::Value;
 const MAX_NAME: usize = 63;
 /// What the Service of an app has behind the app's name.
 const SERVICE: &str = "-dapr";
+/// The reason of an Event about a pod that seems to want a sidecar and gets none.
+const NOT_INJECTED: &str = "SidecarNotInjected";
+/// What was done when an Event tells of it. Events of one reason and action are one that repeats, in the first words.
+const INJECT: &str = "InjectSidecar";
 
 /// What holds when a review arrives.
 pub(crate) struct Moment<'a> {
@@ -97,9 +101,14 @@ pub(crate) fn decide(request: &Request, moment: &Moment<'_>) -> Verdict {
         Err(cause) => return Verdict::deny(String::new(), &cause.into()),
     };
     if !is_enabled(enabled) {
-        let mut verdict = Verdict::allow(Outcome::NotEnabled);
-        verdict.warnings.extend(enabled.and_then(not_enabled));
-        return verdict;
+        let warning = enabled.and_then(not_enabled);
+        return Verdict {
+            event: warning
+                .clone()
+                .and_then(|note| event(request, &pod, NOT_INJECTED, "ReadEnabled", note)),
+            warnings: warning.into_iter().collect(),
+            ..Verdict::allow(Outcome::NotEnabled)
+        };
     }
     let app_id = app_id(&pod);
     if !moment.callers.allow(&request.user_info) {
@@ -118,7 +127,7 @@ pub(crate) fn decide(request: &Request, moment: &Moment<'_>) -> Verdict {
             event: warned(request, &pod, &warnings),
         },
         Err(cause) => {
-            let event = event(request, &pod, "SidecarDenied", cause.to_string());
+            let event = event(request, &pod, "SidecarDenied", INJECT, cause.to_string());
             let mut verdict = Verdict::deny(app_id, &cause);
             verdict.event = event;
             verdict
@@ -157,10 +166,7 @@ fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
 
 /// A value that is neither yes nor no may have been meant.
 fn not_enabled(value: &str) -> Option<String> {
-    let is_no = ["false", "no", "n", "f", "off", "0", ""]
-        .iter()
-        .any(|no| value.trim().eq_ignore_ascii_case(no));
-    (!is_no).then(|| {
+    (!is_falsy(value)).then(|| {
         let value: String = value.chars().take(32).collect();
         format!(
             "{ENABLED}: {} counts as false; no sidecar is injected",
@@ -205,7 +211,7 @@ fn not_allowed(request: &Request, pod: &Pod, app_id: String) -> Verdict {
         "no sidecar is injected: {user} is not an allowed controller; set ALLOWED_SERVICE_ACCOUNTS of the injector"
     );
     Verdict {
-        event: event(request, pod, "SidecarNotInjected", warning.clone()),
+        event: event(request, pod, NOT_INJECTED, INJECT, warning.clone()),
         warnings: vec![warning],
         app_id,
         ..Verdict::allow(Outcome::CallerNotAllowed)
@@ -220,7 +226,7 @@ fn warned(request: &Request, pod: &Pod, warnings: &[String]) -> Option<(Subject,
         note.push_str("; ");
         note.push_str(warning);
     }
-    event(request, pod, "SidecarAnnotations", note)
+    event(request, pod, "SidecarAnnotations", INJECT, note)
 }
 
 /// An Event on the owner; a pod without one is made by a user, who sees the answer.
@@ -228,6 +234,7 @@ fn event(
     request: &Request,
     pod: &Pod,
     reason: &'static str,
+    action: &'static str,
     note: String,
 ) -> Option<(Subject, News)> {
     let owner = pod
@@ -243,7 +250,7 @@ fn event(
     let news = News {
         kind: Kind::Warning,
         reason,
-        action: "InjectSidecar",
+        action,
         note,
     };
     Some((subject, news))

@@ -78,10 +78,34 @@ fn pods_that_ask_for_a_sidecar_get_one() {
             (Answer::Allow, Outcome::NotEnabled)
         );
         assert_eq!(verdict.warnings.len(), usize::from(no == Some("maybe")));
+        assert_eq!(verdict.event, None);
         // Whoever asks: this comes before the caller.
         let anyone = decided(&ask("anyone", annotated(&[("enabled", no)])));
         assert_eq!(anyone.outcome, Outcome::NotEnabled);
     }
+}
+
+/// The warning goes to the controller; who wrote the Deployment finds it at its ReplicaSet.
+#[test]
+fn a_value_that_says_neither_yes_nor_no_is_told_to_the_owner() {
+    let mut pod = annotated(&[("enabled", Some("ture"))]);
+    pod["metadata"]["ownerReferences"] =
+        json!([{"kind": "ReplicaSet", "name": "app1-7d9", "uid": "u-9", "controller": true}]);
+    let request = ask(CONTROLLER, pod);
+    let verdict = decided(&request);
+    let text = "dapr.io/enabled: \"ture\" counts as false; no sidecar is injected";
+    assert_eq!(verdict.warnings, [text]);
+    let (subject, news) = verdict.event.unwrap();
+    assert_eq!(
+        (subject.name.as_str(), news.reason, news.note.as_str()),
+        ("app1-7d9", "SidecarNotInjected", text)
+    );
+    // KI-24: nothing is written for a trial.
+    let trial = Request {
+        dry_run: Some(true),
+        ..request
+    };
+    assert_eq!(decided(&trial).event, None);
 }
 
 /// KI-11
