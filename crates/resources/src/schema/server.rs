@@ -1,7 +1,7 @@
 //! What the API server does with an object: drops what no schema names, fills in defaults, refuses.
 //!
-//! As far as the schemas here go: types, what is required, enumerations, bounds and rules. Lists that are sets or
-//! maps are not compared.
+//! As far as the schemas here go: types, what is required, enumerations, upper bounds, doubles in lists that are sets
+//! or maps, and rules. Patterns are not looked at.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,16 +24,39 @@ impl Server {
 
     /// Returns the object as it would be stored, or everything that is wrong with it, each with its place.
     pub(crate) fn store(&self, object: &Value) -> Result<Value, Vec<String>> {
+        let object = self.shaped(object)?;
+        let mut wrong = Vec::new();
+        rules(&self.schema, &object, &Place::default(), &mut |asked| {
+            if !asked.holds {
+                wrong.push(format!("{}: {}", asked.place.of_value, asked.message));
+            }
+        });
+        if wrong.is_empty() {
+            Ok(object)
+        } else {
+            Err(wrong)
+        }
+    }
+
+    /// Returns every rule that is evaluated for an object, as [`rule_id`] names it, and whether it holds.
+    pub(crate) fn asked(&self, object: &Value) -> Vec<(String, bool)> {
+        let Ok(object) = self.shaped(object) else {
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        rules(&self.schema, &object, &Place::default(), &mut |asked| {
+            all.push((rule_id(&asked.place.of_schema, asked.rule), asked.holds));
+        });
+        all
+    }
+
+    /// What rules are evaluated on, or what else is wrong: as in the API server, they come last.
+    fn shaped(&self, object: &Value) -> Result<Value, Vec<String>> {
         let mut object = object.clone();
         prune(&self.schema, &mut object);
         fill(&self.schema, &mut object);
         let mut wrong = Vec::new();
         shape(&self.schema, &object, "", &mut wrong);
-        if wrong.is_empty() {
-            rules(&self.schema, &object, "", &mut |at, text| {
-                wrong.push(format!("{at}: {text}"));
-            });
-        }
         if wrong.is_empty() {
             Ok(object)
         } else {
@@ -44,13 +67,37 @@ impl Server {
     /// Returns what the rules alone have against an object, without doubles.
     pub(crate) fn broken_rules(&self, object: &Value) -> Vec<String> {
         let mut texts = Vec::new();
-        rules(&self.schema, object, "", &mut |_, text| {
-            texts.push(text.to_owned())
+        rules(&self.schema, object, &Place::default(), &mut |asked| {
+            if !asked.holds {
+                texts.push(asked.message.to_owned());
+            }
         });
         texts.sort_unstable();
         texts.dedup();
         texts
     }
+}
+
+/// What a rule is called, however many have its text or its message.
+pub(crate) fn rule_id(schema: &str, rule: &str) -> String {
+    format!("{schema}: {rule}")
+}
+
+/// Where one is.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    /// In the object, as the API server writes it.
+    of_value: String,
+    /// In the schema: a pointer, with `*` for any key and `0` for any item.
+    of_schema: String,
+}
+
+/// A rule that was evaluated.
+struct Asked<'a> {
+    place: &'a Place,
+    rule: &'a str,
+    message: &'a str,
+    holds: bool,
 }
 
 /// The schemas below one, each with its values and what their places are called.
@@ -159,9 +206,11 @@ fn shape(schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
     if let Some((bound, size)) = size {
         let most = word(bound).and_then(Value::as_u64).unwrap_or(u64::MAX);
         if u64::try_from(size).unwrap() > most {
-            wrong.push(format!("{at}: Too long: at most {most}"));
+            let much = if bound == "maxLength" { "long" } else { "many" };
+            wrong.push(format!("{at}: Too {much}: at most {most}"));
         }
     }
+    doubles(schema, value, at, wrong);
     if let Some(number) = value.as_f64() {
         let low = word("minimum").and_then(Value::as_f64);
         let high = word("maximum").and_then(Value::as_f64);
@@ -174,15 +223,56 @@ fn shape(schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
     }
 }
 
-fn rules(schema: &Value, value: &Value, at: &str, wrong: &mut dyn FnMut(&str, &str)) {
+/// Items of a set that are equal, and those of a map with equal keys.
+fn doubles(schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
+    let keys: Option<Vec<_>> = match schema.get("x-kubernetes-list-type").and_then(Value::as_str) {
+        Some("set") => None,
+        Some("map") => schema["x-kubernetes-list-map-keys"]
+            .as_array()
+            .map(|keys| keys.iter().filter_map(Value::as_str).collect()),
+        Some(_) | None => return,
+    };
+    let mut known = Vec::new();
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        let of_item = match &keys {
+            Some(keys) => keys.iter().map(|key| item.get(key)).collect(),
+            None => vec![Some(item)],
+        };
+        if known.contains(&of_item) {
+            wrong.push(format!("{at}[{index}]: Duplicate value"));
+        }
+        known.push(of_item);
+    }
+}
+
+fn rules(schema: &Value, value: &Value, place: &Place, look: &mut dyn FnMut(&Asked<'_>)) {
     let here = schema.get("x-kubernetes-validations");
     for rule in here.and_then(Value::as_array).into_iter().flatten() {
-        if !holds(rule["rule"].as_str().unwrap(), value) {
-            wrong(at, rule["message"].as_str().unwrap());
-        }
+        let (rule, message) = (&rule["rule"], &rule["message"]);
+        let (rule, message) = (rule.as_str().unwrap(), message.as_str().unwrap());
+        let holds = holds(rule, value);
+        look(&Asked {
+            place,
+            rule,
+            message,
+            holds,
+        });
     }
+    let is_known = |key: &str| {
+        let known = schema.get("properties");
+        known.is_some_and(|known| known.get(key).is_some())
+    };
     for (schema, value, name) in below(schema, value) {
-        rules(schema, value, &format!("{at}{name}"), wrong);
+        let key = match name.strip_prefix('.') {
+            Some(key) if is_known(key) => key,
+            Some(_) => "*",
+            None => "0",
+        };
+        let place = Place {
+            of_value: format!("{}{name}", place.of_value),
+            of_schema: format!("{}/{key}", place.of_schema),
+        };
+        rules(schema, value, &place, look);
     }
 }
 
