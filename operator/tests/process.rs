@@ -2,6 +2,13 @@
 
 #![cfg(test)]
 
+#[path = "../src/tests/rights.rs"]
+#[expect(
+    dead_code,
+    reason = "what is granted on request is asked for beside the parts"
+)]
+mod rights;
+
 use ironside_testkit::certs::Ca;
 use ironside_testkit::kube::{ApiServer, Fault, When};
 use ironside_testkit::sentry::FakeSentry;
@@ -103,6 +110,13 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// A cluster in which the operator has the rights that the chart grants.
+fn cluster() -> ApiServer {
+    let server = ApiServer::start();
+    server.restrict(rights::of_operator(None));
+    server
+}
+
 /// The system configuration.
 fn configure(server: &ApiServer, sentry: &str) {
     let domain = "cluster.local";
@@ -128,7 +142,7 @@ fn healthz(port: &str) -> String {
 /// KO-27.
 #[test]
 fn a_bad_interval_is_refused() {
-    let server = ApiServer::start();
+    let server = cluster();
     for interval in ["500ms", "abc"] {
         let mut operator = Operator::start(&server, &["--watch-interval", interval]);
         operator.line("--watch-interval");
@@ -139,7 +153,7 @@ fn a_bad_interval_is_refused() {
 /// KO-20, KO-28, KG-21: it waits, unready, for what is not there yet, and ends gracefully at any time.
 #[test]
 fn it_waits_for_its_configuration_unready() {
-    let server = ApiServer::start();
+    let server = cluster();
     let mut operator = Operator::start(&server, &[]);
     let port = operator.healthz_port();
     operator.line("Waiting for Configuration dapr-system/daprsystem");
@@ -171,7 +185,7 @@ fn it_waits_for_its_configuration_unready() {
 fn it_becomes_ready_and_makes_services_unless_it_is_told_not_to() {
     let ca = Ca::new();
     let sentry = FakeSentry::start(&ca, "spiffe://cluster.local/ns/dapr-system/dapr-sentry");
-    let server = ApiServer::start();
+    let server = cluster();
     server.put(json!({
         "apiVersion": "v1", "kind": "ConfigMap", "data": {"ca.crt": ca.root_pem()},
         "metadata": {"name": "dapr-trust-bundle", "namespace": "dapr-system"},

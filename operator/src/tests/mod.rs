@@ -3,6 +3,7 @@
 mod api;
 mod lease;
 mod rig;
+pub(crate) mod rights;
 mod services;
 mod streams;
 mod watchdog;

@@ -1,5 +1,6 @@
 //! What the tests stand on: an API server, a certificate authority, an operator's parts, clients.
 
+use super::rights;
 use crate::cluster::Calls;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
@@ -16,7 +17,7 @@ use ironside_discovery::Discovery;
 use ironside_identity::{Namespace, SpiffeId};
 use ironside_proto::operator::operator_client::OperatorClient;
 use ironside_testkit::certs::Ca;
-use ironside_testkit::kube::ApiServer;
+use ironside_testkit::kube::{ApiServer, Rule};
 use ironside_transport::{Identity, IdentityRx, Now, TlsClient, TlsServer};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 pub(super) const OPERATOR: &str = "spiffe://cluster.local/ns/dapr-system/dapr-operator";
+/// The namespace whose Secrets the operator may read.
+pub(super) const RESOLVED: &str = "ns1";
 /// Nothing takes longer, unless it fails.
 pub(super) const LONG: Duration = Duration::from_secs(20);
 
@@ -43,6 +46,13 @@ pub(super) struct Rig {
 
 pub(super) type Client = OperatorClient<Service>;
 
+/// What the chart grants, and the Secrets of one namespace.
+fn granted(watched: Option<&str>) -> Vec<Rule> {
+    let mut rules = rights::of_operator(watched);
+    rules.extend(rights::to_resolve_secrets(RESOLVED));
+    rules
+}
+
 impl Rig {
     /// Parts that look at all namespaces, and lead.
     pub(super) async fn start() -> Self {
@@ -52,6 +62,7 @@ impl Rig {
     pub(super) async fn start_in(watched: Option<&str>) -> Self {
         ironside_transport::install_provider();
         let server = ApiServer::start();
+        server.restrict(granted(watched));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config");
         std::fs::write(&path, server.kubeconfig()).unwrap();
@@ -86,6 +97,18 @@ impl Rig {
             ca: Ca::new(),
             _kubeconfig: folder,
         }
+    }
+
+    /// Grants more than the chart does with its own values.
+    pub(super) fn grant(&self, more: Vec<Rule>) {
+        let mut rules = granted(self.watched());
+        rules.extend(more);
+        self.server.restrict(rules);
+    }
+
+    fn watched(&self) -> Option<&str> {
+        let watched = self.common.watch_namespace.as_ref();
+        watched.map(Namespace::as_str)
     }
 
     /// Begins to make Services.

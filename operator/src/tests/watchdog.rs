@@ -1,6 +1,7 @@
 //! Pods without the sidecar that they asked for.
 
 use super::rig::Rig;
+use super::rights;
 use crate::config::{Rounds, Watchdog as Settings};
 use crate::reconcile::watchdog::Watchdog;
 use ironside_testkit::kube::{ApiServer, Fault, When};
@@ -34,6 +35,9 @@ fn injector(server: &ApiServer, ready: u32) {
 }
 
 async fn start(rig: &Rig, rounds: Rounds, labels: bool) {
+    if labels {
+        rig.grant(rights::to_label_pods());
+    }
     rig.follow().await;
     let settings = Settings {
         rounds,

@@ -55,6 +55,9 @@ impl Cluster {
             api: ApiServer::start(),
             ca: Ca::new(),
         };
+        cluster
+            .api
+            .restrict(crate::tests::rights::of_operator(None));
         cluster.api.put(definition());
         cluster
     }
