@@ -142,10 +142,10 @@ impl Toolchain {
         }
         fs::create_dir_all(self.bin())
             .with_context(|| format!("cache folder {}", self.folder.display()))?;
-        self.share(around)?;
-        // Two recipes at once would build everything twice.
+        // Two recipes at once would build everything twice, and link it.
         let guard = File::create(self.folder.join("lock")).context("lock of the cache folder")?;
         guard.lock().context("lock of the cache folder")?;
+        self.share(around)?;
         let missing = self.missing();
         if missing.is_empty() {
             return Ok(());
@@ -179,11 +179,8 @@ impl Toolchain {
             .iter()
             .filter(|program| program.module != KUBERNETES);
         for name in others.map(|program| program.name).chain(["pause"]) {
-            let link = self.bin().join(name);
-            if !link.exists() {
-                symlink(usual.bin().join(name), &link)
-                    .with_context(|| format!("{}", link.display()))?;
-            }
+            let at = self.bin().join(name);
+            link(&usual.bin().join(name), &at).with_context(|| format!("{}", at.display()))?;
         }
         Ok(())
     }
@@ -288,6 +285,17 @@ impl Toolchain {
     }
 }
 
+/// Puts a link to `program` at `at`, unless something works there; a link to what is gone does not.
+fn link(program: &Path, at: &Path) -> std::io::Result<()> {
+    if at.exists() {
+        return Ok(());
+    }
+    if at.symlink_metadata().is_ok() {
+        fs::remove_file(at)?;
+    }
+    symlink(program, at)
+}
+
 /// The folder of a module's go.mod.
 fn module_of(module: &'static str, version: Version) -> &'static str {
     if module == KUBERNETES {
@@ -360,6 +368,21 @@ mod tests {
             assert_eq!(version(said), expected, "{said}");
         }
         assert!(version("go version go1.19.8 linux/amd64").unwrap() < GO);
+    }
+
+    #[test]
+    fn a_link_is_made_once_and_again_when_it_leads_nowhere() {
+        let folder = std::env::temp_dir().join(format!("ironside-links-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let [program, gone, at] = ["program", "gone", "at"].map(|name| folder.join(name));
+        fs::write(&program, "").unwrap();
+        symlink(&gone, &at).unwrap();
+        link(&program, &at).unwrap();
+        assert_eq!(fs::read_link(&at).unwrap(), program);
+        // What works is left as it is.
+        link(&gone, &at).unwrap();
+        assert_eq!(fs::read_link(&at).unwrap(), program);
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
