@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     cluster,
@@ -36,6 +36,12 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
+    /// Whether this test is one of those that are asked for.
+    fn names(&self, test: &str) -> bool {
+        let only = self.only.as_deref();
+        only.is_none_or(|only| test.contains(only))
+    }
+
     /// Whether a test of this module may run: a filter may be any part of its path.
     fn wants(&self, module: &str) -> bool {
         let named = self.only.as_deref().and_then(|only| only.split_once("::"));
@@ -57,15 +63,52 @@ enum Host {
     /// Somebody brought it: nothing is loaded, nothing ended.
     Brought(PathBuf),
     /// It ran before: it goes on after.
-    Running(PathBuf),
+    Running(&'static str, PathBuf),
     /// It was started for this run.
-    Started(PathBuf),
+    Started(&'static str, PathBuf),
 }
 
 impl Host {
+    /// The cluster of this name: the one that runs, or one that is started.
+    fn own(
+        around: &Surroundings,
+        steps: &mut Steps,
+        name: &'static str,
+        version: Option<cluster::Version>,
+    ) -> Result<Self> {
+        if cluster::is_up(around, name)? {
+            return Ok(Self::Running(name, cluster::up(around, name, version)?));
+        }
+        let mut kubeconfig = PathBuf::new();
+        let number = version.unwrap_or_default().number();
+        steps.step(&format!("cluster up, Kubernetes {number}"), || {
+            kubeconfig = cluster::up(around, name, version)?;
+            Ok(true)
+        })?;
+        Ok(Self::Started(name, kubeconfig))
+    }
+
     fn kubeconfig(&self) -> &Path {
         match self {
-            Self::Brought(path) | Self::Running(path) | Self::Started(path) => path,
+            Self::Brought(path) | Self::Running(_, path) | Self::Started(_, path) => path,
+        }
+    }
+
+    /// Its name, where the tool knows it.
+    fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Brought(_) => None,
+            Self::Running(name, _) | Self::Started(name, _) => Some(name),
+        }
+    }
+
+    /// Ends what was started.
+    fn end(&self, around: &Surroundings, steps: &mut Steps) -> Result<()> {
+        match self {
+            Self::Brought(_) | Self::Running(..) => Ok(()),
+            Self::Started(name, _) => steps.step("cluster down", || {
+                cluster::down(around, name).map(|()| true)
+            }),
         }
     }
 }
@@ -75,75 +118,88 @@ impl Host {
 /// # Errors
 /// If there is no cluster or no image; failing tests are collected in `steps`.
 pub(crate) fn run(around: &Surroundings, steps: &mut Steps, wish: &Wish) -> Result<()> {
-    let host = host(around, steps)?;
+    let host = match around.kubeconfig() {
+        Some(given) => Host::Brought(given.to_path_buf()),
+        None => Host::own(around, steps, cluster::MAIN, None)?,
+    };
     let outcome = on(around, steps, wish, &host);
     let outcome = outcome.and_then(|()| {
-        if wish.full && !matches!(host, Host::Brought(_)) {
-            on_newest(around, steps, wish.profile)?;
+        if wish.full && host.name().is_some() {
+            on_newest(around, steps, wish)?;
         }
         Ok(())
     });
-    if let Host::Started(_) = host {
-        steps.step("cluster down", || {
-            cluster::down(around, cluster::MAIN).map(|()| true)
-        })?;
-    }
+    host.end(around, steps)?;
     outcome
 }
 
-fn host(around: &Surroundings, steps: &mut Steps) -> Result<Host> {
-    if let Some(given) = around.kubeconfig() {
-        return Ok(Host::Brought(given.to_path_buf()));
-    }
-    if cluster::is_up(around, cluster::MAIN)? {
-        return Ok(Host::Running(cluster::up(around, cluster::MAIN)?));
-    }
-    let mut kubeconfig = PathBuf::new();
-    steps.step("cluster up", || {
-        kubeconfig = cluster::up(around, cluster::MAIN)?;
-        Ok(true)
-    })?;
-    Ok(Host::Started(kubeconfig))
+/// The folder of the images.
+fn archives(around: &Surroundings) -> PathBuf {
+    around.target().join("images")
 }
 
-fn on(around: &Surroundings, steps: &mut Steps, wish: &Wish, host: &Host) -> Result<()> {
-    let folder = around.target().join("images");
-    if !matches!(host, Host::Brought(_)) {
-        let images = images::Wish::of(wish.profile);
-        steps.step("images", || {
-            let written = images::make(around, &images, &folder)?;
-            cluster::load(around, cluster::MAIN, &written).map(|()| true)
-        })?;
-    }
-    let mut not_run = BTreeMap::new();
-    if matches!(host, Host::Brought(_)) {
-        not_run.insert(
-            SDK,
-            "its image is made for a cluster of this tool".to_owned(),
-        );
-    } else if wish.wants(SDK) {
-        let python = sdk::python(around, steps)?;
-        steps.step("image of the Python SDK", || {
-            let written = images::python::make(around, &python, &folder)?;
-            cluster::load(around, cluster::MAIN, &[written]).map(|()| true)
-        })?;
-    }
+/// The tests, to be run on this cluster.
+fn tests(around: &Surroundings, wish: &Wish, host: &Host) -> Result<Command> {
     let mut tests = around.cargo();
     tests
         .env("IRONSIDE_CACHE", around.shared())
         .env("IRONSIDE_E2E_KUBECONFIG", host.kubeconfig())
-        .env("IRONSIDE_E2E_IMAGES", &folder)
+        .env("IRONSIDE_E2E_IMAGES", archives(around))
         .env("IRONSIDE_E2E_PROGRAMS", cluster::programs(around)?)
         .args(["test", "--package", "ironside-e2e", "--test", "k8s", "--"])
         .args(["--ignored", "--test-threads", "6"]);
     if wish.full {
         tests.env("IRONSIDE_E2E_FULL", "1");
     }
-    if !matches!(host, Host::Brought(_)) {
-        tests.env("IRONSIDE_E2E_CLUSTER", cluster::MAIN);
-        // The command of the images; else a test would build it, and hold cargo's lock before the others.
-        tests.env("IRONSIDE_BIN_DIR", images::programs(around, wish.profile));
+    if let Some(name) = host.name() {
+        tests
+            .env("IRONSIDE_E2E_CLUSTER", name)
+            // The command of the images; else a test would build it, and hold cargo's lock before the others.
+            .env("IRONSIDE_BIN_DIR", images::programs(around, wish.profile));
     }
+    Ok(tests)
+}
+
+/// The names of all tests that need a cluster, and what each says of it.
+fn known(around: &Surroundings) -> Result<BTreeMap<String, String>> {
+    let mut list = around.cargo();
+    list.args(["test", "--package", "ironside-e2e", "--test", "k8s"]);
+    let output = list
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting cargo")?;
+    if !output.status.success() {
+        bail!("the names of the tests cannot be listed, see above");
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let tests = text.lines().filter_map(result);
+    let ignored = tests.filter(|(_, said)| said.starts_with("ignored"));
+    Ok(ignored
+        .map(|(name, said)| (name.to_owned(), said.to_owned()))
+        .collect())
+}
+
+fn on(around: &Surroundings, steps: &mut Steps, wish: &Wish, host: &Host) -> Result<()> {
+    let mut not_run = BTreeMap::new();
+    if let Some(name) = host.name() {
+        let folder = archives(around);
+        let images = images::Wish::of(wish.profile);
+        steps.step("images", || {
+            let written = images::make(around, &images, &folder)?;
+            cluster::load(around, name, &written).map(|()| true)
+        })?;
+        if wish.wants(SDK) {
+            let python = sdk::python(around, steps)?;
+            steps.step("image of the Python SDK", || {
+                let written = images::python::make(around, &python, &folder)?;
+                cluster::load(around, name, &[written]).map(|()| true)
+            })?;
+        }
+    } else {
+        let why = "its image is made for a cluster of this tool";
+        not_run.insert(SDK, why.to_owned());
+    }
+    let mut tests = tests(around, wish, host)?;
     tests.args(&wish.only);
     if wish.wants(UPGRADE) {
         match images::previous::make(around, steps)? {
@@ -155,8 +211,8 @@ fn on(around: &Surroundings, steps: &mut Steps, wish: &Wish, host: &Host) -> Res
             }
         }
     }
-    for module in not_run.keys() {
-        tests.args(["--skip", module]);
+    for name in not_run.keys() {
+        tests.args(["--skip", name]);
     }
     let times = around.target().join("k8s-times");
     drop(fs::remove_file(&times));
@@ -172,33 +228,29 @@ fn on(around: &Surroundings, steps: &mut Steps, wish: &Wish, host: &Host) -> Res
 }
 
 /// Some of the tests on the newest Kubernetes, with the images that the others had.
-fn on_newest(around: &Surroundings, steps: &mut Steps, profile: images::Profile) -> Result<()> {
+fn on_newest(around: &Surroundings, steps: &mut Steps, wish: &Wish) -> Result<()> {
     let number = cluster::Version::Newest.number();
-    let folder = around.target().join("images");
-    let mut kubeconfig = PathBuf::new();
-    steps.step(&format!("cluster up, Kubernetes {number}"), || {
-        kubeconfig = cluster::up_of(around, NEWEST, cluster::Version::Newest)?;
-        Ok(true)
-    })?;
-    let mut tests = around.cargo();
-    tests
-        .env("IRONSIDE_CACHE", around.shared())
-        .env("IRONSIDE_E2E_KUBECONFIG", &kubeconfig)
-        .env("IRONSIDE_E2E_CLUSTER", NEWEST)
-        .env("IRONSIDE_BIN_DIR", images::programs(around, profile))
-        .env("IRONSIDE_E2E_IMAGES", &folder)
-        .env("IRONSIDE_E2E_PROGRAMS", cluster::programs(around)?)
-        .args(["test", "--package", "ironside-e2e", "--test", "k8s", "--"])
-        .args(["--ignored", "--test-threads", "6"])
-        .args(ON_NEWEST);
+    let known = known(around)?;
+    let names: Vec<&String> = known
+        .keys()
+        .filter(|name| ON_NEWEST.iter().any(|module| name.starts_with(module)))
+        .filter(|name| wish.names(name))
+        .collect();
+    if names.is_empty() {
+        steps.note(&format!(
+            "Kubernetes {number} is not brought up: none of the tests that run on it is wanted"
+        ));
+        return Ok(());
+    }
+    let host = Host::own(around, steps, NEWEST, Some(cluster::Version::Newest))?;
+    let mut tests = tests(around, wish, &host)?;
+    tests.arg("--exact").args(names);
     let outcome = steps.step(&format!("tests on Kubernetes {number}"), || {
-        let images = ["ironside.tar", "sample.tar"].map(|name| folder.join(name));
+        let images = ["ironside.tar", "sample.tar"].map(|name| archives(around).join(name));
         cluster::load(around, NEWEST, &images)?;
         Ok(listen(&mut tests)?.0)
     });
-    steps.step("cluster down", || {
-        cluster::down(around, NEWEST).map(|()| true)
-    })?;
+    host.end(around, steps)?;
     outcome
 }
 
@@ -256,6 +308,8 @@ mod tests {
         assert!(wish(Some("rolled_back")).wants(UPGRADE));
         assert!(wish(Some("upgrade::the_version")).wants(UPGRADE));
         assert!(!wish(Some("upgrade::the_version")).wants(SDK));
+        assert!(wish(None).names("crds::a") && wish(Some("ds::a")).names("crds::a"));
+        assert!(!wish(Some("upgrade::")).names("crds::a"));
     }
 
     #[test]

@@ -53,9 +53,9 @@ pub(crate) enum Action {
     Up {
         #[command(flatten)]
         named: Named,
-        /// Of which Kubernetes.
-        #[arg(long, value_enum, default_value_t)]
-        kubernetes: Version,
+        /// Of which Kubernetes: the oldest by default. One that runs is left as it is if it is of this one.
+        #[arg(long, value_enum)]
+        kubernetes: Option<Version>,
     },
     /// Ends a cluster and everything in it.
     Down(Named),
@@ -169,7 +169,7 @@ impl Stoppable {
 pub(crate) fn run(around: &Surroundings, action: &Action) -> Result<()> {
     match action {
         Action::Up { named, kubernetes } => {
-            let kubeconfig = up_of(around, &named.name, *kubernetes)?;
+            let kubeconfig = up(around, &named.name, *kubernetes)?;
             say(&format!("{}", kubeconfig.display()))
         }
         Action::Down(named) => down(around, &named.name),
@@ -192,23 +192,18 @@ pub(crate) fn run(around: &Surroundings, action: &Action) -> Result<()> {
     }
 }
 
-/// Starts the cluster `name` unless it runs; returns the kubeconfig for callers outside it.
+/// Starts the cluster `name` unless it runs; returns the kubeconfig for callers outside it. Without a version, one that
+/// runs may be of any.
 ///
 /// # Errors
-/// If a program is missing or does not build, or if the cluster is not ready in time.
-pub(crate) fn up(around: &Surroundings, name: &str) -> Result<PathBuf> {
-    up_of(around, name, Version::default())
-}
-
-/// The same, of that Kubernetes; one that runs is left as it is.
-///
-/// # Errors
-/// As [`up`].
-pub(crate) fn up_of(around: &Surroundings, name: &str, version: Version) -> Result<PathBuf> {
+/// If a program is missing or does not build, if the cluster is not ready in time, or if one of another version runs.
+pub(crate) fn up(around: &Surroundings, name: &str, version: Option<Version>) -> Result<PathBuf> {
     let folder = Folder::of(around, name)?;
     if folder.is_ready() {
+        fits(name, folder.version(), version)?;
         return Ok(folder.kubeconfig());
     }
+    let version = version.unwrap_or_default();
     packages::ensure(around)?;
     let tools = Toolchain::locate(around, version)?;
     tools.ensure(around)?;
@@ -255,6 +250,19 @@ pub(crate) fn up_of(around: &Surroundings, name: &str, version: Version) -> Resu
     }
     eprintln!("-- cluster {name} is up ({})", watch.seconds());
     Ok(folder.kubeconfig())
+}
+
+/// Refuses a cluster that runs and is of another version than the one that is wanted.
+fn fits(name: &str, running: Version, wanted: Option<Version>) -> Result<()> {
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != running) {
+        bail!(
+            "cluster {name} runs, of Kubernetes {}, not {}: end it (cargo xtask cluster down --name {name}) or name \
+             another",
+            running.number(),
+            wanted.number()
+        );
+    }
+    Ok(())
 }
 
 /// Ends the cluster `name` and removes its folder.
@@ -459,4 +467,21 @@ fn pids(folder: &Folder, part: Stoppable) -> Vec<PathBuf> {
 
 fn say(line: &str) -> Result<()> {
     writeln!(std::io::stdout(), "{line}").context("writing to stdout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Version, fits};
+
+    #[test]
+    fn a_cluster_of_another_version_is_not_taken_for_the_one_that_is_wanted() {
+        assert!(fits("a", Version::Oldest, None).is_ok());
+        assert!(fits("a", Version::Newest, None).is_ok());
+        assert!(fits("a", Version::Newest, Some(Version::Newest)).is_ok());
+        let refused = fits("a", Version::Oldest, Some(Version::Newest)).unwrap_err();
+        let text = refused.to_string();
+        for part in ["v1.34.4", "v1.36.3", "cluster down --name a"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 }
