@@ -1,7 +1,8 @@
 //! `e2e k8s`: brings a cluster up, loads what is tested, runs the tests that need a cluster, tells how they went.
 //!
 //! A cluster that already runs is used and left alone, so a developer brings one up once and repeats; one that
-//! somebody else brought (`IRONSIDE_E2E_KUBECONFIG`) must already have the images.
+//! somebody else brought (`IRONSIDE_E2E_KUBECONFIG`) must already have the images, and tests that need a cluster of the
+//! tool's own are left out there. What is not run is said last, and written down.
 
 use std::{
     collections::BTreeMap,
@@ -57,6 +58,8 @@ const SDK: &str = "sdk::";
 const NEWEST: &str = "newest";
 /// The tests that run on it as well: whether API server, kubelet and our definitions and pods go together.
 const ON_NEWEST: [&str; 3] = ["crds::", "inject::", "manifests::"];
+/// What a test says that somebody else's cluster is not enough for, as the test harness prints it.
+const OWN: &str = "ignored, needs a cluster of the tool's own";
 
 /// Whose cluster the tests run on.
 enum Host {
@@ -118,6 +121,8 @@ impl Host {
 /// # Errors
 /// If there is no cluster or no image; failing tests are collected in `steps`.
 pub(crate) fn run(around: &Surroundings, steps: &mut Steps, wish: &Wish) -> Result<()> {
+    // What an earlier run left out is no news of this one.
+    drop(fs::remove_file(left_out(around)));
     let host = match around.kubeconfig() {
         Some(given) => Host::Brought(given.to_path_buf()),
         None => Host::own(around, steps, cluster::MAIN, None)?,
@@ -138,6 +143,12 @@ fn archives(around: &Surroundings) -> PathBuf {
     around.target().join("images")
 }
 
+/// A file with a line for each test, or module of tests, that was not run, and why: whoever started this run may have
+/// to say so at the end of a longer one.
+fn left_out(around: &Surroundings) -> PathBuf {
+    around.target().join("k8s-not-run")
+}
+
 /// The tests, to be run on this cluster.
 fn tests(around: &Surroundings, wish: &Wish, host: &Host) -> Result<Command> {
     let mut tests = around.cargo();
@@ -155,7 +166,10 @@ fn tests(around: &Surroundings, wish: &Wish, host: &Host) -> Result<Command> {
         tests
             .env("IRONSIDE_E2E_CLUSTER", name)
             // The command of the images; else a test would build it, and hold cargo's lock before the others.
-            .env("IRONSIDE_BIN_DIR", images::programs(around, wish.profile));
+            .env("IRONSIDE_BIN_DIR", images::programs(around, wish.profile))
+            // The images are those that this tool loads.
+            .env_remove("IRONSIDE_E2E_REGISTRY")
+            .env_remove("IRONSIDE_E2E_PULL_POLICY");
     }
     Ok(tests)
 }
@@ -196,32 +210,48 @@ fn on(around: &Surroundings, steps: &mut Steps, wish: &Wish, host: &Host) -> Res
             })?;
         }
     } else {
-        let why = "its image is made for a cluster of this tool";
-        not_run.insert(SDK, why.to_owned());
+        let why = "it needs a cluster of `cargo xtask cluster up`, not a brought one";
+        let wanted = known(around)?.into_iter();
+        let (own, rest): (Vec<_>, Vec<_>) = wanted
+            .filter(|(name, _)| wish.names(name))
+            .partition(|(_, said)| said.starts_with(OWN));
+        if rest.is_empty() {
+            bail!("no test is left to run: {why}");
+        }
+        not_run.extend(own.into_iter().map(|(name, _)| (name, why.to_owned())));
     }
     let mut tests = tests(around, wish, host)?;
     tests.args(&wish.only);
-    if wish.wants(UPGRADE) {
+    if host.name().is_some() && wish.wants(UPGRADE) {
         match images::previous::make(around, steps)? {
             Previous::Made(folder) => {
                 tests.env("IRONSIDE_E2E_PREVIOUS", folder);
             }
             Previous::OutOfReach(why) => {
-                not_run.insert(UPGRADE, why);
+                not_run.insert(UPGRADE.to_owned(), why);
             }
         }
     }
     for name in not_run.keys() {
         tests.args(["--skip", name]);
     }
+    let lines: Vec<String> = not_run
+        .iter()
+        .map(|(name, why)| match name.strip_suffix("::") {
+            Some(module) => format!("{module}::*: {why}\n"),
+            None => format!("{name}: {why}\n"),
+        })
+        .collect();
+    let note = left_out(around);
+    fs::write(&note, lines.concat()).with_context(|| format!("{}", note.display()))?;
     let times = around.target().join("k8s-times");
     drop(fs::remove_file(&times));
     tests.env("IRONSIDE_E2E_TIMES", &times);
     steps.step("tests on the cluster", || {
         let (passed, results) = listen(&mut tests)?;
         tell(&results, &times);
-        for (module, why) in &not_run {
-            eprintln!(" not run         - s  {module}*: {why}");
+        for line in &lines {
+            eprint!(" not run         - s  {line}");
         }
         Ok(passed)
     })
@@ -243,9 +273,9 @@ fn on_newest(around: &Surroundings, steps: &mut Steps, wish: &Wish) -> Result<()
         return Ok(());
     }
     let host = Host::own(around, steps, NEWEST, Some(cluster::Version::Newest))?;
-    let mut tests = tests(around, wish, &host)?;
-    tests.arg("--exact").args(names);
     let outcome = steps.step(&format!("tests on Kubernetes {number}"), || {
+        let mut tests = tests(around, wish, &host)?;
+        tests.arg("--exact").args(names);
         let images = ["ironside.tar", "sample.tar"].map(|name| archives(around).join(name));
         cluster::load(around, NEWEST, &images)?;
         Ok(listen(&mut tests)?.0)
@@ -295,7 +325,9 @@ fn tell(results: &BTreeMap<String, String>, times: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use super::{SDK, UPGRADE, Wish, images::Profile, result};
+    use super::{OWN, SDK, UPGRADE, Wish, images::Profile, result};
+    use crate::surroundings::Surroundings;
+    use std::{fs, path::Path};
 
     #[test]
     fn what_is_made_is_what_the_wanted_tests_need() {
@@ -312,10 +344,47 @@ mod tests {
         assert!(!wish(Some("upgrade::")).names("crds::a"));
     }
 
+    /// What cannot do without the tool says so where it is left out by.
+    #[test]
+    fn tests_that_need_the_tool_say_so() {
+        let around = Surroundings::read().unwrap();
+        let mut all = Vec::new();
+        read(&around.sources("e2e/tests/k8s"), &mut all);
+        let text = all.concat();
+        let tests = text.split("#[ignore = \"").skip(1);
+        let own = OWN.strip_prefix("ignored, ").unwrap();
+        let mut count = 0;
+        for test in tests {
+            let body = test.split("\n}\n").next().unwrap();
+            if ["k8s::test_on_", "Machine::own", "Machine::shared"]
+                .iter()
+                .any(|word| body.contains(word))
+            {
+                count += 1;
+                assert!(test.starts_with(own), "{body}");
+            }
+        }
+        assert!(count > 20, "{count}");
+    }
+
+    fn read(folder: &Path, all: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                read(&path, all);
+            } else {
+                all.push(fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
     #[test]
     fn results_are_read_from_the_lines_of_tests() {
         assert_eq!(result("test a::b ... ok"), Some(("a::b", "ok")));
         assert_eq!(result("test a::b ... FAILED"), Some(("a::b", "FAILED")));
+        let left_out = "test a::b ... ignored, needs a cluster of the tool's own: c";
+        let (name, said) = result(left_out).unwrap();
+        assert!(name == "a::b" && said.starts_with(OWN));
         assert_eq!(result("test result: ok. 2 passed; 0 failed"), None);
         assert_eq!(result("running 2 tests"), None);
     }

@@ -5,22 +5,12 @@ use std::{path::PathBuf, process::Output};
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::OnceCell;
 
-use super::{Cluster, Machine};
+use super::{Cluster, Machine, pull_policy, registry};
 use crate::binaries::{root, setting};
 
 /// The release and its namespace.
 const RELEASE: &str = "ironside";
 const NAMESPACE: &str = "dapr-system";
-
-/// Images of this run, which no registry knows.
-const IMAGES: [&str; 6] = [
-    "--set",
-    "global.registry=ironside.test",
-    "--set",
-    "global.imagePullPolicy=Never",
-    "--set",
-    "dapr_sidecar_injector.sidecarImagePullPolicy=Never",
-];
 
 /// What came of the one installation that the tests of a run share.
 static SHARED: OnceCell<Result<(), String>> = OnceCell::const_new();
@@ -91,8 +81,15 @@ impl Helm {
                 "--timeout",
                 "120s",
             ])
-            .args(IMAGES)
             .args(["--set", &format!("global.tag={}", self.tag)]);
+        let policy = pull_policy();
+        for setting in [
+            format!("global.registry={}", registry()),
+            format!("global.imagePullPolicy={policy}"),
+            format!("dapr_sidecar_injector.sidecarImagePullPolicy={policy}"),
+        ] {
+            command.args(["--set", &setting]);
+        }
         for setting in settings {
             command.args(["--set", setting]);
         }

@@ -59,6 +59,7 @@ impl Machine {
     /// # Errors
     /// If it does not come up.
     pub fn own(name: &str) -> Result<Self> {
+        own_tool()?;
         let mut machine = Self {
             name: name.to_owned(),
             is_own: false,
@@ -121,20 +122,13 @@ impl Machine {
     /// # Errors
     /// If somebody else brought the cluster: the tool can do nothing to it.
     pub fn shared() -> Result<Self> {
-        let brought = setting("IRONSIDE_E2E_KUBECONFIG").is_some();
-        match setting("IRONSIDE_E2E_CLUSTER")
-            .and_then(|name| name.into_os_string().into_string().ok())
-        {
-            Some(name) => Ok(Self {
-                name,
-                is_own: false,
-            }),
-            None if !brought => Ok(Self {
-                name: MAIN.to_owned(),
-                is_own: false,
-            }),
-            None => bail!("this needs a cluster of `cargo xtask cluster up`, not a brought one"),
-        }
+        own_tool()?;
+        let given = setting("IRONSIDE_E2E_CLUSTER");
+        let name = given.and_then(|name| name.into_os_string().into_string().ok());
+        Ok(Self {
+            name: name.unwrap_or_else(|| MAIN.to_owned()),
+            is_own: false,
+        })
     }
 
     fn order(&self, words: &[&str]) -> Result<String> {
@@ -150,6 +144,15 @@ impl Drop for Machine {
             eprintln!("{error:#}");
         }
     }
+}
+
+/// Clusters that somebody brought are nothing that the tool could do anything to, nor do others belong beside them.
+fn own_tool() -> Result<()> {
+    let is_brought = setting("IRONSIDE_E2E_KUBECONFIG").is_some();
+    if is_brought && setting("IRONSIDE_E2E_CLUSTER").is_none() {
+        bail!("this needs a cluster of `cargo xtask cluster up`, not a brought one");
+    }
+    Ok(())
 }
 
 /// Calls cargo; returns what it wrote to stdout.

@@ -8,6 +8,7 @@
 
 mod dump;
 mod helm;
+mod images;
 mod machine;
 mod own;
 mod place;
@@ -31,8 +32,9 @@ use kube::{
 };
 
 pub use helm::Helm;
+pub use images::{image, pull_policy, registry};
 pub use machine::{Machine, built};
-pub use own::{test_on_bare, test_on_own};
+pub use own::{test_on_bare, test_on_machine, test_on_own};
 pub use place::{Place, Said};
 pub use pods::{Answer, Followed};
 pub use sample::Sample;

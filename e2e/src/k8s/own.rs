@@ -1,5 +1,8 @@
 //! Tests that break a cluster: each has one of its own, with the control plane on it, and takes turns with the others.
 //!
+//! They need the project's own tool, so they say in their `#[ignore]` that they need a cluster of the tool's own:
+//! `cargo xtask e2e k8s` leaves those out on a cluster that somebody brought.
+//!
 //! Few at a time, because a small machine has no room for many: those that find the control plane there on one of
 //! [`NAMES`], and those that bring one themselves on [`BARE`], which mostly wait. A cluster that already runs is used
 //! and left, so a developer brings one up once and repeats.
@@ -41,6 +44,15 @@ pub async fn test_on_own(
         body(&machine, place).await
     };
     test_on(&cluster, name, whole).await;
+}
+
+/// Runs `body` on the cluster of this run, with the tool that started it.
+///
+/// # Panics
+/// As [`super::test`], and if somebody else brought the cluster.
+pub async fn test_on_machine(name: &str, body: impl AsyncFnOnce(&Machine, &Place) -> Result<()>) {
+    let machine = Machine::shared().expect("a cluster of the tool's own");
+    super::test(name, async |place| body(&machine, place).await).await;
 }
 
 /// Runs `body` on a cluster of its own without a control plane, and leaves it without one.

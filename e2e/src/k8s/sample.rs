@@ -33,7 +33,7 @@ impl Sample {
             protocol: "http",
             annotations: BTreeMap::new(),
             arguments: Vec::new(),
-            image: "ironside.test/sample:e2e".to_owned(),
+            image: super::image("sample"),
         }
     }
 
@@ -116,7 +116,7 @@ impl Sample {
                         "containers": [{
                             "name": "app",
                             "image": self.image,
-                            "imagePullPolicy": "Never",
+                            "imagePullPolicy": super::pull_policy(),
                             "args": arguments,
                             "ports": [{"containerPort": 8080}, {"containerPort": CONTROL}],
                             "readinessProbe": {

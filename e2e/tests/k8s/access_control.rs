@@ -191,11 +191,7 @@ fn route(machine: &Machine, place: &Place, pod: &str, what: &str) -> Result<()> 
     machine.run(&["sh", "-c", &script])
 }
 
-async fn cut_off(place: &Place) -> Result<()> {
-    let Ok(machine) = Machine::shared() else {
-        eprintln!("not run: only the project's own cluster lets pods be cut off");
-        return Ok(());
-    };
+async fn cut_off(machine: &Machine, place: &Place) -> Result<()> {
     let shop = Shop::open(place, orders(2)).await?;
     shop.rule("Enforce", "allow")?;
     shop.receipt()?;
@@ -203,11 +199,11 @@ async fn cut_off(place: &Place) -> Result<()> {
     let pods = place.pods("app=orders").await?;
     let lost = pods.first().and_then(|pod| pod.metadata.name.clone());
     let lost = lost.context("a pod of orders")?;
-    route(&machine, place, &lost, "add")?;
+    route(machine, place, &lost, "add")?;
     shop.rule("Enforce", "deny")?;
     let outcome = named(&shop, place, &lost).await;
     // Whatever came of it, the pod is let through again.
-    route(&machine, place, &lost, "del")?;
+    route(machine, place, &lost, "del")?;
     let message = outcome?;
     shop.receipt()?;
     shop.always(shop.mail(), ORDERS, "/door", 403).await?;
@@ -234,9 +230,9 @@ async fn named(shop: &Shop<'_>, place: &Place, lost: &str) -> Result<String> {
 
 /// Security 4.2: `Programmed` is false while one sidecar has not answered, and says which.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn a_sidecar_that_is_cut_off_is_named() {
-    k8s::test(
+    k8s::test_on_machine(
         "access_control::a_sidecar_that_is_cut_off_is_named",
         cut_off,
     )

@@ -269,7 +269,7 @@ async fn replaced(machine: &Machine, place: &Place) -> Result<()> {
 /// `renew-certificate -k`; pods that were started with the withdrawn root survive the crash of their sidecar; an upgrade
 /// does not put the old one back.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn an_authority_of_the_users_own_is_replaced_and_stays() {
     let name = "authority::an_authority_of_the_users_own_is_replaced_and_stays";
     Box::pin(k8s::test_on_bare(name, replaced)).await;

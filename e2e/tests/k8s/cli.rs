@@ -279,7 +279,7 @@ async fn examined(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// `doctor`: a cluster and a pair that are well, a pair denied by rules, one whose app is down, one that is not there.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn doctor_tells_what_is_wrong() {
     k8s::test_on_own("cli::doctor_tells_what_is_wrong", &[], examined).await;
 }
@@ -335,7 +335,7 @@ async fn said_within(place: &Place, words: &[&str]) -> Result<Said> {
 
 /// CL-81, CL-82, CL-83: the authority is shown and exported.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn the_authority_is_looked_after() {
     k8s::test_on_own("cli::the_authority_is_looked_after", &[], trust).await;
 }

@@ -104,7 +104,7 @@ async fn memory(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// Memory of the control plane, idle and with twenty sidecars.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn the_control_planes_memory_is_told() {
     k8s::test_on_own("footprint::the_control_planes_memory_is_told", &[], memory).await;
 }

@@ -224,7 +224,7 @@ async fn forged(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// TM1, O-S6: token replay, foreign namespace, the control plane's names, other audiences, unlisted app IDs, dead pods.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn forged_identities_get_no_certificate() {
     let name = "identities::forged_identities_get_no_certificate";
     k8s::test_on_own(name, &[], forged).await;
@@ -258,7 +258,7 @@ async fn unlisted(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// O-S6 as the user meets it.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn a_pod_of_an_account_that_does_not_list_its_app_waits() {
     let name = "identities::a_pod_of_an_account_that_does_not_list_its_app_waits";
     k8s::test_on_own(name, &[], unlisted).await;
@@ -363,7 +363,7 @@ async fn pretenders(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// TM2, TM4, K037, K038, K040: annotations make no pod the control plane, and a pod of the same name is another one.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn annotations_make_nobody_the_control_plane() {
     let name = "identities::annotations_make_nobody_the_control_plane";
     k8s::test_on_own(name, &[], pretenders).await;

@@ -273,7 +273,7 @@ async fn left(place: &Place, before: &BTreeSet<String>, namespace: &str) -> Resu
 
 /// Install, KI-27, KI-29, KH-14, KI-25, rollback, KH-15, uninstall: decision by decision on one cluster.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn the_chart_comes_changes_and_goes() {
     let machine = Machine::own("install").expect("a cluster");
     let cluster = machine.cluster().await.expect("a cluster");

@@ -7,8 +7,6 @@ use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-const IMAGE: &str = "ironside.test/sample:e2e";
-
 /// A call of the callee at `path` through the own sidecar, which has one chance.
 fn call(path: &str) -> Value {
     json!({
@@ -20,7 +18,7 @@ fn call(path: &str) -> Value {
 /// A container that makes one call and ends.
 fn once(name: &str, path: &str) -> Value {
     json!({
-        "name": name, "image": IMAGE, "imagePullPolicy": "Never",
+        "name": name, "image": k8s::image("sample"), "imagePullPolicy": k8s::pull_policy(),
         "args": ["once", call(path).to_string()],
     })
 }

@@ -206,7 +206,7 @@ async fn invalid(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// KL-02, KL-08: of a block that makes no sense the last good version stays, log and metric say so, nothing restarts.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn a_block_that_cannot_be_used_changes_nothing() {
     let name = "live::a_block_that_cannot_be_used_changes_nothing";
     k8s::test_on_own(name, &[], invalid).await;

@@ -225,7 +225,7 @@ async fn moved(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// Decisions 5 and 6, KH-13: refusals, adoption, conversion, and trust that moves along.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn a_cluster_moves_from_dapr_with_its_authority() {
     let name = "moving::a_cluster_moves_from_dapr_with_its_authority";
     Box::pin(k8s::test_on_bare(name, moved)).await;

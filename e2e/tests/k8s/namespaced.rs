@@ -109,7 +109,7 @@ async fn one(_machine: &Machine, place: &Place) -> Result<()> {
 /// KH-10, KG-07, M8: no right outside of its namespace, and yet Services, rules and their receipts, and secrets that it
 /// is given; an app without rules is closed where that is the default.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn an_operator_of_one_namespace_does_its_work() {
     let name = "namespaced::an_operator_of_one_namespace_does_its_work";
     k8s::test_on_bare(name, one).await;

@@ -147,7 +147,7 @@ async fn restarts(machine: &Machine, place: &Place) -> Result<()> {
 /// Kubelet and all containers die at once, half of the app's pods are made anew before the injector
 /// is back, and none of them ever runs without its sidecar.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn after_a_loss_of_power_no_pod_runs_without_its_sidecar() {
     let name = "node::after_a_loss_of_power_no_pod_runs_without_its_sidecar";
     k8s::test_on_own(name, &[], restarts).await;
@@ -193,7 +193,7 @@ async fn names_return(machine: &Machine, place: &Place) -> Result<()> {
 
 /// The cluster's DNS pod, which is older than the loss of power, answers after it.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn the_clusters_names_return_with_the_node() {
     let name = "node::the_clusters_names_return_with_the_node";
     k8s::test_on_own(name, &[], names_return).await;

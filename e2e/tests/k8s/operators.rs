@@ -65,7 +65,7 @@ async fn away(place: &Place, shop: &Shop<'_>) -> Result<()> {
 /// K201, KL-04, KL-08: without an operator calls go on under the rules that were there; what changed meanwhile counts
 /// once it is back.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn calls_go_on_without_an_operator() {
     let name = "operators::calls_go_on_without_an_operator";
     k8s::test_on_own(name, &[], outage).await;
@@ -213,7 +213,7 @@ fn cut_off(machine: &Machine, pod: &str) -> Result<()> {
 /// KO-18, whoever acts may go; another replica writes the status, and it counts sidecars of
 /// every replica.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn another_operator_takes_over() {
     let name = "operators::another_operator_takes_over";
     k8s::test_on_own(name, &[], takes_over).await;

@@ -61,7 +61,7 @@ async fn without_sentry(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// Running pods call on without Sentry, and a new one waits for it and then works.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn without_sentry_running_pods_go_on_and_new_ones_wait() {
     let name = "outages::without_sentry_running_pods_go_on_and_new_ones_wait";
     k8s::test_on_own(name, &[], without_sentry).await;
@@ -185,7 +185,7 @@ async fn shows_without(place: &Place, count: u32) -> Result<()> {
 /// KI-26, KO-23: a pod that asks for a sidecar is refused, others are not; with `Ignore` it is stored without one, and
 /// the watchdog tells of it, and evicts it once an injector is back and it may.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn without_injector_pods_that_ask_for_a_sidecar_wait() {
     let name = "outages::without_injector_pods_that_ask_for_a_sidecar_wait";
     k8s::test_on_own(name, &[], without_injector).await;
@@ -223,7 +223,7 @@ async fn replaced_injector(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// KH-19: no pod is refused while the injector is replaced.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn replacing_the_injector_refuses_no_pod() {
     let name = "outages::replacing_the_injector_refuses_no_pod";
     k8s::test_on_own(name, &[], replaced_injector).await;
@@ -255,7 +255,7 @@ async fn without_api_server(machine: &Machine, place: &Place) -> Result<()> {
 
 /// The API server goes and comes under load: no call fails, and afterwards new apps work as before.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn restarts_of_the_api_server_fail_no_call() {
     let name = "outages::restarts_of_the_api_server_fail_no_call";
     k8s::test_on_own(name, &[], without_api_server).await;

@@ -108,8 +108,8 @@ async fn loaded(place: &Place) -> Result<()> {
                 "restartPolicy": "Never",
                 "containers": [{
                     "name": "program",
-                    "image": format!("ironside.test/{program}:e2e"),
-                    "imagePullPolicy": "Never",
+                    "image": k8s::image(program),
+                    "imagePullPolicy": k8s::pull_policy(),
                     "command": [format!("/{program}"), "--help"],
                     "securityContext": {"runAsNonRoot": true},
                 }],

@@ -107,7 +107,7 @@ async fn rotated(machine: &Machine, place: &Place) -> Result<()> {
 /// KH-22, KI-34, KI-37: no call and no admission fails while the root is replaced and every certificate with it, and
 /// sidecars that were started with the old root come back after it was withdrawn.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn a_root_replaced_under_load_fails_no_call() {
     let name = "roots::a_root_replaced_under_load_fails_no_call";
     Box::pin(k8s::test_on_own(name, &SHORT, rotated)).await;

@@ -91,7 +91,7 @@ async fn pair(place: &Place) -> Result<()> {
 
 /// A real SDK app and its sidecar, as callee and as caller, over Kubernetes names and mutual TLS.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn an_app_of_the_python_sdk_is_called_and_calls() {
     k8s::test("sdk::an_app_of_the_python_sdk_is_called_and_calls", pair).await;
 }

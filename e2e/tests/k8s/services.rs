@@ -124,7 +124,7 @@ async fn unwanted(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// KO-16
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn services_may_be_left_to_others() {
     let name = "services::services_may_be_left_to_others";
     let settings = ["dapr_operator.serviceReconciler.enabled=false"];

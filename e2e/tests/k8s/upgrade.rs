@@ -63,7 +63,7 @@ async fn there_and_back(machine: &Machine, place: &Place) -> Result<()> {
 
 /// KH-20: no call fails while the control plane goes to this version and back, and sidecars of both call each other.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn the_version_before_is_upgraded_and_rolled_back_without_a_failed_call() {
     let name = "upgrade::the_version_before_is_upgraded_and_rolled_back_without_a_failed_call";
     Box::pin(k8s::test_on_bare(name, there_and_back)).await;

@@ -193,7 +193,7 @@ async fn configuration(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// KI-32, KI-33, KI-35, KI-36: certificate and roots of the webhook, with and without its configuration.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn the_api_server_trusts_the_injector_whatever_happens_to_the_configuration() {
     let name = "webhook::the_api_server_trusts_the_injector_whatever_happens_to_the_configuration";
     k8s::test_on_own(name, &[], configuration).await;
@@ -268,7 +268,7 @@ async fn burst(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// A burst of pods: all get their sidecar; how long the webhook took is told.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn a_burst_of_pods_is_admitted() {
     k8s::test_on_own("webhook::a_burst_of_pods_is_admitted", &[], burst).await;
 }

@@ -74,7 +74,7 @@ async fn installed(_machine: &Machine, place: &Place) -> Result<()> {
 
 /// CL-93: `init -k`, `upgrade -k` and `uninstall -k` without Helm; each may be repeated, and no call fails.
 #[tokio::test]
-#[ignore = "needs a cluster: cargo xtask e2e k8s"]
+#[ignore = "needs a cluster of the tool's own: cargo xtask e2e k8s"]
 async fn the_control_plane_comes_and_goes_without_helm() {
     let name = "cli::install::the_control_plane_comes_and_goes_without_helm";
     k8s::test_on_bare(name, installed).await;

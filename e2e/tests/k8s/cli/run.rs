@@ -68,13 +68,13 @@ const TEMPLATE: &str = "version: 1
 apps:
 - appDirPath: web
   appPort: 8080
-  containerImage: ironside.test/sample:e2e
-  containerImagePullPolicy: Never
+  containerImage: IMAGE
+  containerImagePullPolicy: POLICY
   daprdLogDestination: console
 - appDirPath: orders
   appPort: 8080
-  containerImage: ironside.test/sample:e2e
-  containerImagePullPolicy: Never
+  containerImage: IMAGE
+  containerImagePullPolicy: POLICY
   createService: true
   logLevel: debug
 ";
@@ -85,7 +85,8 @@ fn template(folder: &Path) -> Result<String> {
         std::fs::create_dir(folder.join(app))?;
     }
     let file = folder.join("dapr.yaml");
-    std::fs::write(&file, TEMPLATE)?;
+    let text = TEMPLATE.replace("IMAGE", &k8s::image("sample"));
+    std::fs::write(&file, text.replace("POLICY", &k8s::pull_policy()))?;
     Ok(file.to_str().context("a path")?.to_owned())
 }
 
