@@ -5,6 +5,7 @@
 
 use std::time::SystemTime;
 
+use futures_util::{StreamExt as _, stream};
 use ironside_identity::TrustBundle;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
@@ -16,8 +17,11 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PostPa
 use serde_json::{Value, json};
 
 use super::Session;
-use super::rights::{RIGHTS, Right};
-use crate::cluster::{ACCESS_CONTROLS, Cluster, control_plane, failed};
+use super::rights::{self, Right, Shape};
+use crate::cluster::{ACCESS_CONTROLS, Cluster, control_plane, failed, sidecars};
+
+/// Questions about rights that are under way at once.
+const AT_ONCE: usize = 8;
 
 /// An answer, or why there is none.
 pub(super) type Asked<T> = Result<T, String>;
@@ -57,8 +61,12 @@ pub(super) async fn gather(session: &Session, cluster: &Cluster) -> anyhow::Resu
     let pods = cluster.pods(None, "").await?;
     let namespace = control_plane::namespace(cluster).await;
     let system = control_plane::system(cluster).await.ok().flatten();
+    let shape = shape(
+        &namespace,
+        system.as_ref().and_then(|one| one.metadata.name.clone()),
+        &pods,
+    );
     let system = system.and_then(|system| system.data.get("spec").cloned());
-    let watched = watched_namespace(&pods);
     Ok(Facts {
         server: server_time(cluster).await,
         now: Some(session.clock.now()),
@@ -66,7 +74,7 @@ pub(super) async fn gather(session: &Session, cluster: &Cluster) -> anyhow::Resu
         secret: Some(words(secret(cluster, &namespace).await)),
         webhook: Some(webhook(cluster).await),
         definitions: Some(definitions(cluster).await),
-        rights: rights(cluster, &namespace, watched.as_deref()).await,
+        rights: rights(cluster, &shape).await?,
         nodes: Some(nodes(cluster).await),
         access_controls: Some(words(
             cluster
@@ -132,48 +140,65 @@ async fn definitions(cluster: &Cluster) -> Asked<Vec<Value>> {
     Ok(found)
 }
 
-/// The one namespace that the operator looks at, if it does not look at all.
-fn watched_namespace(pods: &[Pod]) -> Option<String> {
-    let containers = pods
+/// What the rights of the programs depend on, by the operator's flags and by what runs.
+fn shape(namespace: &str, system: Option<String>, pods: &[Pod]) -> Shape {
+    let named = |name: &'static str| {
+        let specs = pods.iter().filter_map(|pod| pod.spec.as_ref());
+        let containers = specs.flat_map(|spec| &spec.containers);
+        containers.filter(move |one| one.name == name)
+    };
+    let operators: Vec<_> = named("dapr-operator").collect();
+    let watched = operators
         .iter()
-        .filter_map(|pod| pod.spec.as_ref())
-        .flat_map(|spec| &spec.containers);
-    let operator = containers.filter(|one| one.name == "dapr-operator");
-    operator
-        .filter_map(|one| crate::cluster::sidecars::flag(one, "watch-namespace"))
-        .find(|namespace| !namespace.is_empty())
-        .map(str::to_owned)
+        .filter_map(|one| sidecars::flag(one, "watch-namespace"));
+    let words = operators
+        .iter()
+        .flat_map(|one| one.args.iter().flatten())
+        .filter_map(|word| word.strip_prefix("--"));
+    Shape {
+        own: namespace.to_owned(),
+        watched: watched
+            .filter(|namespace| !namespace.is_empty())
+            .map(str::to_owned)
+            .next(),
+        system,
+        switches: words
+            .map(|word| word.strip_suffix("=true").unwrap_or(word).to_owned())
+            .collect(),
+        is_without_injector: named("dapr-sidecar-injector").next().is_none(),
+    }
 }
 
-async fn rights(
-    cluster: &Cluster,
-    namespace: &str,
-    watched: Option<&str>,
-) -> Vec<(Right, Asked<bool>)> {
+/// Asks for every right; whoever may not ask is told so once.
+async fn rights(cluster: &Cluster, shape: &Shape) -> anyhow::Result<Vec<(Right, Asked<bool>)>> {
     let kind = GroupVersionKind::gvk("authorization.k8s.io", "v1", "SubjectAccessReview");
     let resource = ApiResource::from_gvk(&kind);
     let api: Api<DynamicObject> = Api::all_with(cluster.client(), &resource);
-    let mut all = Vec::new();
-    for right in RIGHTS {
-        let mut question = DynamicObject::new("", &resource);
+    let (api, resource) = (&api, &resource);
+    let ask = |right: Right| async move {
+        let mut question = DynamicObject::new("", resource);
         question.metadata.name = None;
-        question.data = json!({"spec": right.question(namespace, watched)});
+        question.data = json!({"spec": right.question(shape)});
         let answer = api.create(&PostParams::default(), &question).await;
-        let is_refused = answer.is_err();
-        all.push((
-            right,
-            match answer {
-                Ok(answer) => {
-                    Ok(answer.data.pointer("/status/allowed") == Some(&Value::Bool(true)))
-                }
-                Err(error) => Err(refused("cannot ask for the rights of others", &error)),
-            },
-        ));
-        if is_refused {
-            break;
-        }
+        let answer = answer
+            .map(|answer| answer.data.pointer("/status/allowed") == Some(&Value::Bool(true)))
+            .map_err(|error| refused("cannot ask for the rights of others", &error));
+        (right, answer)
+    };
+    let mut needed = rights::needed(shape)?.into_iter();
+    let mut all = Vec::new();
+    if let Some(first) = needed.next() {
+        all.push(ask(first).await);
     }
-    all
+    if all.iter().all(|(_, answer)| answer.is_ok()) {
+        let rest: Vec<_> = stream::iter(needed)
+            .map(ask)
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        all.extend(rest);
+    }
+    Ok(all)
 }
 
 /// The clocks of ready nodes, by the lease that each kubelet renews every few seconds.

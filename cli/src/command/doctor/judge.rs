@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::facts::{Asked, Facts};
 use super::finding::Finding;
+use super::rights::Right;
 use crate::cluster::control_plane::{rfc1123, roots_end};
 use crate::cluster::sidecars::{self, Sidecar};
 use crate::command::cluster::status::version;
@@ -265,20 +266,36 @@ fn authority(hook: &Value) -> Option<TrustBundle> {
 
 fn rights(facts: &Facts) -> Vec<Finding> {
     const CHECK: &str = "rights";
-    let mut findings = Vec::new();
-    for (right, answer) in &facts.rights {
-        match answer {
-            Ok(true) => {}
-            Ok(false) => findings.push(Finding::error(
-                CHECK,
-                format!("{} may not {}", right.account, right.words()),
-                "apply the chart's roles again (helm upgrade, ironside upgrade -k)",
-            )),
-            Err(why) => findings.push(Finding::unknown(CHECK, why)),
+    let missing: Vec<&Right> = facts
+        .rights
+        .iter()
+        .filter(|(_, answer)| *answer == Ok(false))
+        .map(|(right, _)| right)
+        .collect();
+    let groups: Vec<&[&Right]> = missing.chunk_by(|one, next| one.is_beside(next)).collect();
+    let more = groups.len().saturating_sub(TOLD);
+    let fix = "apply the chart's roles again (helm upgrade, ironside upgrade -k)";
+    let tell = |group: &&[&Right]| {
+        let text = Right::words(group);
+        match group.iter().any(|right| right.is_vital()) {
+            true => Finding::error(CHECK, text, fix),
+            false => Finding::warning(CHECK, text, fix),
         }
+    };
+    let mut findings: Vec<Finding> = groups.iter().take(TOLD).map(tell).collect();
+    if more > 0 {
+        findings.push(Finding::error(CHECK, format!("and {more} more"), fix));
     }
+    let mut refused = facts
+        .rights
+        .iter()
+        .filter_map(|(_, answer)| answer.as_ref().err());
+    findings.extend(refused.next().map(|why| Finding::unknown(CHECK, why)));
     or_good(findings, CHECK, || {
-        "the control plane has the rights that it needs".to_owned()
+        format!(
+            "the control plane has the {} rights that every install gives it",
+            facts.rights.len()
+        )
     })
 }
 

@@ -38,6 +38,11 @@ struct Plan {
     values: Vec<String>,
 }
 
+/// The chart's roles and their bindings, as it makes them by default; names of a cluster are stand-ins in them.
+pub(crate) fn roles() -> anyhow::Result<Vec<serde_json::Value>> {
+    render::roles()
+}
+
 /// Runs `init -k`.
 pub(crate) async fn init(session: &Session) -> anyhow::Result<ExitCode> {
     let plan = Plan::of(session)?;

@@ -60,6 +60,16 @@ pub(super) fn everything(plan: &Plan) -> anyhow::Result<Vec<Value>> {
     Ok(all)
 }
 
+/// The roles of one replica and their bindings, with stand-ins for names.
+pub(super) fn roles() -> anyhow::Result<Vec<Value>> {
+    let mut objects = read(SINGLE)?;
+    objects.retain(|object| {
+        let group = object.get("apiVersion").and_then(Value::as_str);
+        group == Some("rbac.authorization.k8s.io/v1")
+    });
+    Ok(objects)
+}
+
 /// Puts the plan's names in the place of the stand-ins, in texts alone: a namespace `no` is no boolean.
 fn fill(value: &mut Value, plan: &Plan) {
     match value {

@@ -41,7 +41,7 @@ fn well() -> ClusterWorld {
         cluster.put(json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": "dapr-system", "labels": {"app": name}},
-            "spec": {"containers": [{"name": name, "image": "r/x:1"}]},
+            "spec": {"containers": [{"name": name, "image": "r/x:1", "args": ["--manage-crds"]}]},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         }));
     }
@@ -132,7 +132,13 @@ fn a_cluster_that_is_well_is_said_to_be() {
 fn what_is_wrong_is_found_with_its_fix() {
     let cluster = well();
     let user = "system:serviceaccount:dapr-system:dapr-operator";
-    cluster.api.deny_right(user, "create", "services");
+    for (verb, resource) in [
+        ("create", "services"),
+        ("patch", "services"),
+        ("update", "deployments"),
+    ] {
+        cluster.api.deny_right(user, verb, resource);
+    }
     cluster.put(json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "bare", "namespace": "shop", "annotations": {"dapr.io/enabled": "true"}},
@@ -149,7 +155,11 @@ fn what_is_wrong_is_found_with_its_fix() {
     let seen = cluster.ironside(&["doctor", "-k", "shop/web", "shop/orders", "-o", "json"]);
     assert_eq!(seen.code, Some(2), "{}", seen.stderr);
     let expected = [
-        ("rights", "dapr-operator may not create services"),
+        (
+            "rights",
+            "dapr-operator may not update deployments/finalizers",
+        ),
+        ("rights", "dapr-operator may not create, patch services"),
         ("sidecars", "shop/bare asks for a sidecar and has none"),
         ("resolution", "there is no Service shop/orders-dapr"),
         (

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::facts::Facts;
 use super::super::finding::{Finding, Weight};
-use super::super::rights::RIGHTS;
+use super::super::rights::{Right, Shape, needed};
 use super::judge;
 
 fn pod(namespace: &str, name: &str, more: Value) -> Pod {
@@ -85,9 +85,22 @@ fn well(ca: &Ca) -> Facts {
                 json!([{"name": "daprd", "image": "r/daprd:2"}]),
             ),
         ],
-        rights: RIGHTS.map(|right| (right, Ok(true))).to_vec(),
+        rights: needed(&Shape::default())
+            .unwrap()
+            .into_iter()
+            .map(|right| (right, Ok(true)))
+            .collect(),
         nodes: Some(Ok(vec![("n1".to_owned(), now())])),
         access_controls: Some(Ok(Vec::new())),
+    }
+}
+
+/// Takes rights away.
+fn lose(facts: &mut Facts, words: &[&str]) {
+    for (right, answer) in &mut facts.rights {
+        if words.contains(&Right::words(&[&*right]).as_str()) {
+            *answer = Ok(false);
+        }
     }
 }
 
@@ -138,7 +151,7 @@ fn each_fault_is_found_alone() {
         .root_valid(now() - day * 9, now() - day)
         .build();
     let other = Ca::new();
-    let faults: [(Break, Weight, &str); 18] = [
+    let faults: [(Break, Weight, &str); 21] = [
         (
             |f| drop(f.pods.remove(0)),
             Weight::Error,
@@ -188,9 +201,40 @@ fn each_fault_is_found_alone() {
             "webhook: it has no caBundle",
         ),
         (
-            |f| f.rights[0].1 = Ok(false),
+            |f| lose(f, &["dapr-sentry may not create tokenreviews"]),
             Weight::Error,
             "rights: dapr-sentry may not create tokenreviews",
+        ),
+        (
+            |f| {
+                lose(
+                    f,
+                    &[
+                        "dapr-operator may not list deployments",
+                        "dapr-operator may not watch deployments",
+                    ],
+                )
+            },
+            Weight::Error,
+            "rights: dapr-operator may not list, watch deployments",
+        ),
+        (
+            |f| {
+                lose(
+                    f,
+                    &["dapr-sentry may not create events in its own namespace"],
+                )
+            },
+            Weight::Warning,
+            "rights: dapr-sentry may not create events in its own namespace",
+        ),
+        (
+            |f| {
+                f.rights.truncate(1);
+                f.rights[0].1 = Err("cannot ask".to_owned());
+            },
+            Weight::Unknown,
+            "rights: cannot ask",
         ),
         (
             |f| {
@@ -278,6 +322,21 @@ fn each_fault_is_found_alone() {
         bad(&facts)[0]
             .1
             .starts_with("certificates: the last root has expired on ")
+    );
+}
+
+/// A role that is gone is not a hundred lines.
+#[test]
+fn rights_are_told_by_what_they_are_about_and_not_without_end() {
+    let mut facts = well(&Ca::new());
+    for (_, answer) in &mut facts.rights {
+        *answer = Ok(false);
+    }
+    let found = bad(&facts);
+    assert_eq!(found.len(), 21, "{found:?}");
+    assert!(
+        found[20].1.starts_with("rights: and ") && found[20].1.ends_with(" more"),
+        "{found:?}"
     );
 }
 
