@@ -16,6 +16,8 @@ use crate::output::{self, Level};
 pub(super) enum Weight {
     /// As it should be.
     Good,
+    /// It may well be as it should be, and is good to know.
+    Note,
     /// It could not be looked at.
     Unknown,
     /// It works, but not as well or not for long.
@@ -43,6 +45,7 @@ impl Weight {
     fn word(self) -> &'static str {
         match self {
             Self::Good => "ok",
+            Self::Note => "info",
             Self::Unknown => "unknown",
             Self::Warning => "warning",
             Self::Error => "error",
@@ -52,7 +55,7 @@ impl Weight {
     fn level(self) -> Level {
         match self {
             Self::Good => Level::Success,
-            Self::Unknown => Level::Info,
+            Self::Note | Self::Unknown => Level::Info,
             Self::Warning => Level::Warning,
             Self::Error => Level::Failure,
         }
@@ -69,6 +72,20 @@ impl Finding {
             weight: Weight::Good,
             text: text.into(),
             fix: String::new(),
+        }
+    }
+
+    /// Nothing is known to be wrong; `fix` says what to do if it is.
+    pub(super) fn note(
+        check: &'static str,
+        text: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self {
+            check,
+            weight: Weight::Note,
+            text: text.into(),
+            fix: fix.into(),
         }
     }
 
@@ -171,10 +188,11 @@ mod tests {
         let good = Finding::good("a", "x");
         let unknown = Finding::unknown("a", "x");
         let warning = Finding::warning("a", "x", "y");
+        let note = Finding::note("a", "x", "y");
         let error = Finding::error("a", "x", "y");
         for (findings, expected) in [
             (vec![], GOOD),
-            (vec![good.clone(), warning.clone()], GOOD),
+            (vec![good.clone(), warning.clone(), note], GOOD),
             (vec![good, unknown.clone()], PARTLY),
             (vec![unknown, error, warning], BAD),
         ] {

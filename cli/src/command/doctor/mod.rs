@@ -15,6 +15,7 @@ mod way;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use ironside_chassis::build_info::VERSION;
 
 use super::Session;
 use crate::cluster::Cluster;
@@ -36,7 +37,7 @@ pub(crate) async fn run(session: &Session) -> anyhow::Result<ExitCode> {
         let facts = facts::gather(session, &cluster).await?;
         let mut findings = judge::judge(&facts);
         match facts.definitions.as_ref() {
-            Some(Ok(held)) => findings.extend(definitions::judge(held)?),
+            Some(Ok(held)) => findings.extend(definitions::judge(held, VERSION)?),
             Some(Err(why)) => findings.push(finding::Finding::unknown("definitions", why)),
             None => {}
         }

@@ -139,6 +139,17 @@ fn what_is_wrong_is_found_with_its_fix() {
     ] {
         cluster.api.deny_right(user, verb, resource);
     }
+    let mut old = cluster
+        .api
+        .object(
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            "",
+            "accesscontrols.dapr.io",
+        )
+        .unwrap();
+    old["spec"]["versions"][0]["subresources"] = json!({});
+    cluster.put(old);
     cluster.put(json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "bare", "namespace": "shop", "annotations": {"dapr.io/enabled": "true"}},
@@ -161,6 +172,10 @@ fn what_is_wrong_is_found_with_its_fix() {
         ),
         ("rights", "dapr-operator may not create, patch services"),
         ("sidecars", "shop/bare asks for a sidecar and has none"),
+        (
+            "definitions",
+            "accesscontrols.dapr.io is not that of this version: without subresource status",
+        ),
         ("resolution", "there is no Service shop/orders-dapr"),
         (
             "policy",
