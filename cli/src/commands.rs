@@ -739,6 +739,10 @@ const DOCTOR: Command = Command::new(
         how: "doctor -k shop/web shop/orders --verb POST --path /orders",
     },
     Example {
+        what: "Have the caller's sidecar make the call, and see how far it comes",
+        how: "doctor -k shop/web shop/orders --path /healthz --call",
+    },
+    Example {
         what: "Make a call between two apps of this machine, and see how far it comes",
         how: "doctor web orders",
     },
@@ -747,6 +751,10 @@ const DOCTOR: Command = Command::new(
     KUBERNETES,
     Flag::text("verb", "The HTTP verb of the call").or("GET"),
     Flag::text("path", "The path of the call, below the called app").or("/"),
+    Flag::switch(
+        "call",
+        "With Kubernetes: make the call, which reaches the app (on this machine it is always made)",
+    ),
     Flag::text("output", "text or json").short('o').or("text"),
 ]);
 

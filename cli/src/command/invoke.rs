@@ -153,8 +153,18 @@ async fn in_cluster(session: &Session, app_id: &str) -> anyhow::Result<Api> {
     let Some(sidecar) = found else {
         bail!("app ID {app_id} not found in namespace {namespace}");
     };
+    forwarded(session, &cluster, &sidecar)
+}
+
+/// The API of a sidecar in a pod.
+pub(crate) fn forwarded(
+    session: &Session,
+    cluster: &Cluster,
+    sidecar: &Sidecar<'_>,
+) -> anyhow::Result<Api> {
     let port = sidecar.flag("dapr-http-port").map(str::parse).transpose();
     let port = port.context("the sidecar's --dapr-http-port")?;
+    let namespace = sidecars::namespace(sidecar.pod);
     Ok(Api {
         endpoint: Endpoint::Pod(Box::new(Pod {
             pods: kube::Api::namespaced(cluster.client(), namespace),

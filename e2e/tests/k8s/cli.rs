@@ -226,15 +226,33 @@ async fn rules_in_force_are_explained() {
     k8s::test("cli::rules_in_force_are_explained", rules).await;
 }
 
-/// The checks of `doctor` that found something, with their texts.
+/// The checks of `doctor` that found something wrong, with their texts.
 fn findings(said: &Said) -> Result<Vec<(String, String)>> {
     let all = said.json()?;
     let all = all["findings"].as_array().context("findings")?.clone();
-    let found = all.iter().filter(|one| one["level"] != "ok");
+    let found = all
+        .iter()
+        .filter(|one| one["level"] != "ok" && one["level"] != "info");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Ok(found
         .map(|one| (text(&one["check"]), text(&one["message"])))
         .collect())
+}
+
+/// With `--call` the sidecar of `web` calls `orders`; one finding is of this kind.
+fn called(place: &Place, path: &str, code: i32, is_it: impl Fn(&str, &str) -> bool) -> Result<()> {
+    let [from, to] = ["web", ORDERS].map(|app| format!("{}/{app}", place.namespace()));
+    let words = [
+        "doctor", "-k", &from, &to, "--path", path, "--call", "-o", "json",
+    ];
+    let said = ends(place, &words, code)?.json()?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let all = said["findings"].as_array().context("findings")?;
+    let found = all
+        .iter()
+        .any(|one| is_it(&text(&one["check"]), &text(&one["message"])));
+    ensure!(found, "{words:?}: {said}");
+    Ok(())
 }
 
 async fn examined(_machine: &Machine, place: &Place) -> Result<()> {
@@ -248,11 +266,27 @@ async fn examined(_machine: &Machine, place: &Place) -> Result<()> {
             code,
         )
     };
-    ends(place, &["doctor", "-k"], 0)?;
+    // What the API server made of the definitions and what it says of the rights is as it should be.
+    let well = findings(&ends(place, &["doctor", "-k", "-o", "json"], 0)?)?;
+    ensure!(
+        well.iter()
+            .all(|(check, _)| !["definitions", "rights"].contains(&check.as_str())),
+        "{well:?}"
+    );
     way("web", ORDERS, "/open", 0)?;
+    called(place, "/open", 0, |check, text| {
+        check == "call" && text.contains("the app answered 200 OK")
+    })?;
     shop.rule("Enforce", "deny")?;
     shop.receipt()?;
     way("web", ORDERS, "/open", 0)?;
+    called(place, "/open", 0, |check, text| {
+        check == "call" && text.contains("the app answered 200 OK")
+    })?;
+    // The rules say so, and so does the callee's sidecar.
+    called(place, "/door", 2, |check, text| {
+        check == "policy" && text.contains("called by") && text.contains("403 Forbidden")
+    })?;
     let denied = findings(&way("web", ORDERS, "/door", 2)?)?;
     ensure!(
         denied.iter().any(|(check, _)| check == "policy"),

@@ -1,25 +1,21 @@
 //! The sidecars of this machine, and a real call from one to another.
 //!
-//! The call is the proof: it takes the way that the caller's own calls take, through both sidecars to the app. It is a
-//! GET, unless another verb is asked for.
+//! It is a GET, unless another verb is asked for.
 
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use ironside_sentry::inspect;
-use serde_json::Value;
 
+use super::call::{Asked, message};
 use super::finding::Finding;
-use super::{Session, judge, stage};
-use crate::api::status_line;
+use super::{Session, judge};
 use crate::instances::{self, Instance};
 use crate::own_sentry::OwnSentry;
 
 /// How long a sidecar may take to say how it is.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long the call may take, built-in retries included.
-const CALL: Duration = Duration::from_secs(20);
 
 /// Looks at all sidecars, or at two and what is between them.
 pub(super) async fn examine(session: &Session, pair: Option<(&str, &str)>) -> Vec<Finding> {
@@ -61,7 +57,8 @@ pub(super) async fn examine(session: &Session, pair: Option<(&str, &str)>) -> Ve
     }
     findings.extend(mutual([caller, callee].into_iter().flatten()));
     if let Some(caller) = caller {
-        findings.push(call(session, caller, to).await);
+        let asked = Asked::of(session, &caller.vector.app_id, to);
+        findings.push(asked.make(&caller.api(session.token())).await);
     }
     findings
 }
@@ -140,54 +137,4 @@ fn mutual<'a>(instances: impl Iterator<Item = &'a Instance>) -> Option<Finding> 
         ),
         "run --mtls for both, or for none",
     ))
-}
-
-/// Makes the call, and says how far it came.
-async fn call(session: &Session, caller: &Instance, to: &str) -> Finding {
-    let values = &session.values;
-    let verb = values.text("verb").unwrap_or("GET").to_ascii_uppercase();
-    let path = values.text("path").unwrap_or("/").trim_start_matches('/');
-    let target = format!("/v1.0/invoke/{to}/method/{path}");
-    let Ok(method) = Method::from_bytes(verb.as_bytes()) else {
-        return Finding::error(
-            "call",
-            format!("--verb {verb} is no HTTP verb"),
-            "GET, POST, …",
-        );
-    };
-    let what = format!("{verb} /{path} of {to}, called by {}", caller.vector.app_id);
-    let api = caller.api(session.token());
-    let answer = api.call(method, &target, HeaderMap::new(), Bytes::new(), Some(CALL));
-    let answer = match answer.await {
-        Ok(answer) => answer,
-        Err(error) => {
-            let fix = "the caller's sidecar does not answer: its log";
-            return Finding::error("call", format!("{what}: {error}"), fix);
-        }
-    };
-    let is_sidecars = serde_json::from_slice::<Value>(answer.body())
-        .is_ok_and(|body| body.get("errorCode").is_some());
-    let status = status_line(answer.status());
-    if answer.status() == StatusCode::UNAUTHORIZED && !is_sidecars && session.token().is_none() {
-        let fix = "set DAPR_API_TOKEN to the token that the sidecar was started with";
-        return Finding::error("call", format!("{what}: {status}"), fix);
-    }
-    if !is_sidecars {
-        return Finding::good("call", format!("{what}: the app answered {status}"));
-    }
-    let text = message(answer.body());
-    let (stage, fix) = stage::of(&text);
-    Finding::error(stage, format!("{what}: {status}: {text}"), fix)
-}
-
-/// The message of a sidecar's error, or what else the body holds.
-fn message(body: &[u8]) -> String {
-    let parsed: Option<Value> = serde_json::from_slice(body).ok();
-    let text = parsed
-        .as_ref()
-        .and_then(|body| body.get("message")?.as_str());
-    match text {
-        Some(text) => text.to_owned(),
-        None => String::from_utf8_lossy(body).into_owned(),
-    }
 }

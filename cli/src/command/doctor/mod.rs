@@ -1,8 +1,9 @@
 //! `doctor`: is everything as it should be, and why does a call from one app to another fail?
 //!
 //! Owns the order of the checks. Facts are gathered first and judged by pure functions; without `-k` the sidecars of
-//! this machine are looked at. Every finding names a fix. Changes nothing.
+//! this machine are looked at. Every finding names a fix. Changes nothing, but a call that is made reaches an app.
 
+mod call;
 mod definitions;
 mod facts;
 mod finding;

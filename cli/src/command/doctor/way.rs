@@ -2,6 +2,7 @@
 //!
 //! Facts of each stage are asked first, [`judge`] is pure. The sidecars' own word is read through the API server, at
 //! the port that their probes use. Rules are tried with the decision engine of the sidecars, over the stored objects.
+//! With `--call` one of the caller's sidecars makes the call, reached by a port-forward as `invoke -k` reaches it.
 
 use anyhow::Context as _;
 use http_body_util::BodyExt as _;
@@ -11,13 +12,13 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::ListParams;
 
-use super::Session;
 use super::facts::{Asked, Facts};
 use super::finding::Finding;
 use super::judge::answered;
+use super::{Session, call};
 use crate::cluster::sidecars::{self, Sidecar};
 use crate::cluster::{Cluster, failed};
-use crate::command::access;
+use crate::command::{access, invoke};
 
 /// The port of health and metadata.
 const PUBLIC: u16 = 3501;
@@ -67,14 +68,17 @@ pub(super) async fn walk(
         healths.push((name, health(cluster, pod, what).await));
     }
     let values = &session.values;
+    let path = values.text("path").unwrap_or("/");
     let asked = access::Request {
         caller: format!("{}/{}", from.namespace, from.id),
         callee: format!("{}/{}", to.namespace, to.id),
-        verb: values.text("verb").unwrap_or("GET").to_owned(),
-        path: values.text("path").unwrap_or("/").to_owned(),
+        verb: values.text("verb").unwrap_or("GET").to_ascii_uppercase(),
+        // Rules do not see a query.
+        path: path.split('?').next().unwrap_or_default().to_owned(),
         is_grpc: callees.first().is_some_and(|pod| speaks_grpc(pod)),
     };
     let verdict = access::verdict(session, cluster, &asked).await;
+    let called = called(session, cluster, (&from, callers.as_slice()), &to).await;
     let way = Way {
         service: service(cluster, &to).await,
         addresses: addresses(cluster, &to).await,
@@ -88,7 +92,30 @@ pub(super) async fn walk(
         callers,
         callees,
     };
-    Ok(judge(&way))
+    let mut findings = judge(&way);
+    findings.push(called);
+    Ok(findings)
+}
+
+/// The real call, or why it was not made.
+async fn called(
+    session: &Session,
+    cluster: &Cluster,
+    (from, callers): (&App, &[&Pod]),
+    to: &App,
+) -> Finding {
+    let asked = call::Asked::of(session, &from.to_string(), &to.target(from));
+    if !session.values.switch("call") {
+        return asked.not_wanted();
+    }
+    let mut sidecars = callers.iter().filter_map(|pod| Sidecar::of(pod));
+    let Some(caller) = sidecars.find(Sidecar::runs) else {
+        return asked.not_possible(&from.to_string());
+    };
+    match invoke::forwarded(session, cluster, &caller) {
+        Ok(api) => asked.make(&api).await,
+        Err(why) => Finding::error("call", format!("{why:#}"), "correct the flag"),
+    }
 }
 
 fn speaks_grpc(pod: &Pod) -> bool {
@@ -151,6 +178,14 @@ impl App {
 
     fn service(&self) -> String {
         format!("{}-dapr", self.id)
+    }
+
+    /// The name by which another app calls it.
+    fn target(&self, from: &Self) -> String {
+        match self.namespace == from.namespace {
+            true => self.id.clone(),
+            false => format!("{}.{}", self.id, self.namespace),
+        }
     }
 
     fn pods<'a>(&self, pods: &'a [Pod]) -> Vec<&'a Pod> {
@@ -336,19 +371,29 @@ fn identity(way: &Way<'_>) -> Vec<Finding> {
         let (Some(roots), Some(trusted)) = (way.roots, trusted(pod)) else {
             continue;
         };
-        let has = |root: &&ironside_identity::TrustAnchor| {
+        let has = |root: &ironside_identity::TrustAnchor| {
             trusted.anchors().iter().any(|one| one.der() == root.der())
         };
-        if roots.anchors().iter().find(has).is_none() {
-            findings.push(Finding::warning(
-                CHECK,
-                format!(
-                    "{} was started with none of the current roots",
-                    sidecars::name(pod)
-                ),
-                "kubectl rollout restart its workload, unless it has got them from Sentry since",
-            ));
+        if roots.anchors().iter().any(has) {
+            continue;
         }
+        let text = format!(
+            "{} was started with none of the current roots",
+            sidecars::name(pod)
+        );
+        // What it holds by now is in no object: a rotation that took its time reached it.
+        findings.push(match keeps_roots(pod) {
+            true => Finding::note(
+                CHECK,
+                format!("{text}; a sidecar of this project takes new ones from Sentry while it runs"),
+                "nothing if calls pass, which --call tells; else kubectl rollout restart its workload",
+            ),
+            false => Finding::warning(
+                CHECK,
+                format!("{text}, and nothing says that it takes new ones from Sentry"),
+                "kubectl rollout restart its workload",
+            ),
+        });
     }
     if findings.is_empty() && !way.callers.is_empty() && !way.callees.is_empty() {
         findings.push(Finding::good(
@@ -357,6 +402,15 @@ fn identity(way: &Way<'_>) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Whether a sidecar takes the roots that Sentry delivers, or those of a file that is watched.
+fn keeps_roots(pod: &Pod) -> bool {
+    const LIVE: [&str; 2] = ["DAPR_TRUST_ANCHORS_CACHE", "DAPR_TRUST_ANCHORS_FILE"];
+    Sidecar::of(pod).is_some_and(|sidecar| {
+        let mut env = sidecar.container.env.iter().flatten();
+        env.any(|one| LIVE.contains(&one.name.as_str()))
+    })
 }
 
 /// The roots that a sidecar was started with.

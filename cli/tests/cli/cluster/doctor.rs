@@ -8,7 +8,7 @@ use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
 use super::ClusterWorld;
-use crate::rig::{Server, World};
+use crate::rig::{Server, World, finish};
 
 const NAMES: [&str; 5] = [
     "accesscontrols.dapr.io",
@@ -81,7 +81,24 @@ fn well() -> ClusterWorld {
     cluster
 }
 
-/// What is wrong, by its check.
+impl ClusterWorld {
+    /// The containers of an app's pod run.
+    fn runs(&self, namespace: &str, name: &str) {
+        let pod = self
+            .api
+            .object("v1", "Pod", namespace, &format!("{name}-1"));
+        let mut pod = pod.unwrap();
+        let status = |container: &str| {
+            json!({"name": container, "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+                "state": {"running": {}}})
+        };
+        pod["status"] = json!({"phase": "Running", "containerStatuses": [status("app")],
+            "initContainerStatuses": [status("daprd")]});
+        self.put(pod);
+    }
+}
+
+/// What is wrong or good to know, by its check.
 fn wrong(stdout: &str) -> Vec<(String, String)> {
     let json: Value = serde_json::from_str(stdout).unwrap();
     let findings = json["findings"].as_array().unwrap().iter();
@@ -100,8 +117,17 @@ fn a_cluster_that_is_well_is_said_to_be() {
     let cluster = well();
     let words = ["doctor", "-k", "shop/web", "shop/orders", "-o", "json"];
     let seen = cluster.ironside(&words);
-    assert_eq!(wrong(&seen.stdout), [], "{}", seen.stderr);
+    let what =
+        "GET / of orders, called by shop/web: not made; the above is what objects and sidecars say";
+    assert_eq!(
+        wrong(&seen.stdout),
+        [("call".to_owned(), what.to_owned())],
+        "{}",
+        seen.stderr
+    );
     assert_eq!(seen.code, Some(0));
+    let forwards = When::new("get", "pods/portforward");
+    assert!(cluster.api.seen(&forwards).is_empty(), "no call is made");
     let seen = cluster.ironside(&["doctor", "-k"]);
     assert_eq!(seen.code, Some(0), "{}", seen.stdout);
     for check in [
@@ -181,6 +207,7 @@ fn what_is_wrong_is_found_with_its_fix() {
             "policy",
             "GET / of shop/orders by shop/web: deny global-default",
         ),
+        ("call", "GET / of orders, called by shop/web: not made"),
     ];
     let wrong = wrong(&seen.stdout);
     assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
@@ -200,6 +227,74 @@ fn what_is_wrong_is_found_with_its_fix() {
     );
     let seen = cluster.ironside(&["doctor", "-k", "alone"]);
     assert_eq!(seen.code, Some(1));
+}
+
+/// The caller's sidecar is reached through the API server, and what it answers is judged.
+#[test]
+fn a_call_in_a_cluster_is_made_if_it_is_asked_for() {
+    let cluster = well();
+    let words = [
+        "doctor",
+        "-k",
+        "shop/web",
+        "shop/orders",
+        "--verb",
+        "PUT",
+        "--path",
+        "/x?y=1",
+        "--call",
+        "-o",
+        "json",
+    ];
+    // Nobody there to make it.
+    let seen = cluster.ironside(&words);
+    assert_eq!(seen.code, Some(2), "{}", seen.stderr);
+    let what = "PUT /x?y=1 of orders, called by shop/web: ";
+    let text = format!("{what}not made, no sidecar of shop/web runs");
+    assert_eq!(wrong(&seen.stdout), [("call".to_owned(), text)]);
+
+    cluster.runs("shop", "web");
+    let forward = When::new("get", "pods/portforward").named("web-1");
+    let answers = |status: &'static str, body: &'static str| {
+        let sidecar = Server::start(status, body, Duration::ZERO);
+        cluster
+            .api
+            .inject(forward.clone(), Fault::Forward(sidecar.port), 1);
+        let mut command = cluster.command(&words);
+        let seen = finish(command.env("DAPR_API_TOKEN", "secret"));
+        (seen, sidecar.seen())
+    };
+    let (seen, asked) = answers("404 Not Found", "no such thing");
+    assert_eq!(seen.code, Some(0), "{}{}", seen.stdout, seen.stderr);
+    let text = format!("{what}the app answered 404 Not Found");
+    assert!(seen.stdout.contains(&text), "{}", seen.stdout);
+    assert_eq!(asked.len(), 1);
+    let asked = asked[0].to_lowercase();
+    assert!(
+        asked.starts_with("put /v1.0/invoke/orders/method/x?y=1 http/1.1\r\n"),
+        "{asked}"
+    );
+    assert!(asked.contains("\r\ndapr-api-token: secret\r\n"), "{asked}");
+    let forwards = cluster.api.seen(&forward);
+    assert!(forwards[0].query.contains("ports=3500"), "{forwards:?}");
+
+    let unresolved = r#"{"errorCode":"ERR_DIRECT_INVOKE","message":"failed to invoke, id: orders, err: couldn't find service: orders"}"#;
+    let (seen, _) = answers("500 Internal Server Error", unresolved);
+    assert_eq!(seen.code, Some(2), "{}", seen.stdout);
+    let found = wrong(&seen.stdout);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, "resolution");
+    assert!(found[0].1.starts_with(what), "{found:?}");
+
+    // Who may not forward a port has not learnt that the call fails.
+    cluster.api.inject(forward, Fault::Status(403), 1);
+    let seen = cluster.ironside(&words);
+    assert_eq!(seen.code, Some(3), "{}", seen.stdout);
+    let found = wrong(&seen.stdout);
+    assert!(
+        found[0].0 == "call" && found[0].1.contains("cannot forward a port to pod web-1"),
+        "{found:?}"
+    );
 }
 
 /// A real call through two real sidecars.

@@ -43,6 +43,11 @@ fn begin(ran: Ran, upgrade: OnUpgrade) {
 /// The answer that opens the WebSocket; the rest follows on it.
 pub(super) fn answer(ran: Ran, headers: &HeaderMap, upgrade: OnUpgrade) -> Response<Body> {
     begin(ran, upgrade);
+    switching(headers)
+}
+
+/// The answer that opens a WebSocket.
+pub(super) fn switching(headers: &HeaderMap) -> Response<Body> {
     let key = headers.get(header::SEC_WEBSOCKET_KEY);
     let accept = derive_accept_key(key.map(HeaderValue::as_bytes).unwrap_or_default());
     let empty = Full::new(Bytes::new()).map_err(|never: Infallible| match never {});

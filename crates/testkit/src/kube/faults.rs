@@ -37,6 +37,8 @@ pub enum Fault {
     Cut(String),
     /// It runs a command in a container, which does this.
     Exec(Ran),
+    /// It forwards a port of a pod, which leads to this one of loopback.
+    Forward(u16),
 }
 
 /// Keeps requests waiting until it is released.

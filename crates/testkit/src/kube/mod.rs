@@ -7,6 +7,7 @@
 mod access;
 mod exec;
 mod faults;
+mod forward;
 mod review;
 mod route;
 mod select;

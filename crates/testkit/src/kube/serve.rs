@@ -6,6 +6,7 @@
 use super::access;
 use super::exec;
 use super::faults::{Fault, Seen};
+use super::forward;
 use super::route::Target;
 use super::select::Selector;
 use super::store::{Expired, Key, Refusal};
@@ -80,6 +81,10 @@ pub(super) async fn answer(
         Some(Fault::Answer(text)) => return Ok(response(200, text.into())),
         Some(Fault::Cut(text)) => return Ok(cut(text)),
         Some(Fault::Exec(ran)) => return Ok(exec::answer(ran, &head.headers, upgrade)),
+        Some(Fault::Forward(here)) => {
+            let port = target.query("ports").parse().unwrap_or_default();
+            return Ok(forward::answer(port, here, &head.headers, upgrade));
+        }
     }
     if target.verb == "watch" {
         return Ok(watch(shared, target, selector, metadata_only));

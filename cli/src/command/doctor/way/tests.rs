@@ -1,5 +1,6 @@
 //! The way from one app to another, one broken stage at a time.
 
+use ironside_testkit::certs::Ca;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
@@ -179,4 +180,48 @@ fn each_broken_stage_is_found_alone() {
         bad(&way(&callers, &ill))[0].2,
         "container app of orders-1 is not ready"
     );
+}
+
+/// After a rotation every older pod was started with other roots; most have got the new ones since.
+#[test]
+fn roots_of_the_start_are_a_warning_only_where_no_others_can_have_come() {
+    let (old, new) = (Ca::new(), Ca::new());
+    let started = |name: &str, more: serde_json::Value| {
+        let mut pod = pod(name, &["--app-id", name, "--app-port", "80"]);
+        let roots = json!({"name": "DAPR_TRUST_ANCHORS", "value": old.root_pem()});
+        let env = [vec![roots], more.as_array().unwrap().clone()].concat();
+        let sidecar = &mut pod.spec.as_mut().unwrap().containers[1];
+        sidecar.env = Some(serde_json::from_value(env.into()).unwrap());
+        pod
+    };
+    let cache = json!([{"name": "DAPR_TRUST_ANCHORS_CACHE", "value": "/var/run/anchors.pem"}]);
+    let (callers, callees) = ([started("web-1", cache)], [started("orders-1", json!([]))]);
+    let mut way = way(&callers, &callees);
+    let (of_old, of_new) = (old.bundle(), new.bundle());
+    way.roots = Some(&of_old);
+    assert_eq!(bad(&way), []);
+    way.roots = Some(&of_new);
+    let text = "was started with none of the current roots";
+    let expected = [
+        (
+            "identity",
+            Weight::Note,
+            format!(
+                "web-1 {text}; a sidecar of this project takes new ones from Sentry while it runs"
+            ),
+        ),
+        (
+            "identity",
+            Weight::Warning,
+            format!("orders-1 {text}, and nothing says that it takes new ones from Sentry"),
+        ),
+    ];
+    assert_eq!(bad(&way), expected);
+}
+
+#[test]
+fn an_app_of_another_namespace_is_called_by_both_names() {
+    let (web, orders) = (App::read("shop/web"), App::read("shop/orders"));
+    assert_eq!(orders.target(&web), "orders");
+    assert_eq!(orders.target(&App::read("web")), "orders.shop");
 }
