@@ -20,7 +20,7 @@ use ironside_resources::resiliency::{RetryPolicy, Verb};
 use rand::Rng;
 
 use crate::breaker::{Cell, Change, Permit, Refusal, State};
-use crate::outcome::{Failure, Outcome, Path};
+use crate::outcome::{End, Failure, Outcome, Path};
 use crate::pauses::Pauses;
 use crate::target::{Rules, Target};
 
@@ -275,8 +275,11 @@ impl Attempts {
         Ok(())
     }
 
-    /// Tells the breaker how the attempt ended; only the first time counts.
+    /// Tells the breaker how the attempt ended; only the first time counts. An end that says nothing is none.
     fn settle(&mut self, now: Duration, outcome: Outcome) {
+        if outcome.end == End::Failed(Failure::Idle) {
+            return self.forget();
+        }
         let Some(permit) = self.permit.take() else {
             return;
         };

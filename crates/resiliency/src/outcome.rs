@@ -47,6 +47,8 @@ pub enum Failure {
     Idle,
     /// The callee's policy denied it: it would again.
     Denied,
+    /// It was answered, with more than is taken: it would be again.
+    Unfit,
     /// The caller's side ended it: it went away, or its body broke.
     Caller,
     /// Anything else on the way.
@@ -127,7 +129,7 @@ impl Outcome {
                 | Failure::Unresolved
                 | Failure::Timeout
                 | Failure::Other => true,
-                Failure::Idle | Failure::Denied | Failure::Caller => false,
+                Failure::Idle | Failure::Denied | Failure::Unfit | Failure::Caller => false,
             },
         }
     }
@@ -159,7 +161,7 @@ impl Outcome {
             End::Grpc(_) => Health::Good,
             End::Failed(Failure::Unreachable) => Health::Unreachable,
             End::Failed(Failure::Lost | Failure::Timeout | Failure::Other) => Health::Bad,
-            End::Failed(Failure::Denied) => Health::Good,
+            End::Failed(Failure::Denied | Failure::Unfit) => Health::Good,
             End::Failed(
                 Failure::NotBegun | Failure::Unresolved | Failure::Idle | Failure::Caller,
             ) => Health::Unknown,
@@ -185,6 +187,7 @@ impl Outcome {
                 | Failure::Unresolved
                 | Failure::Idle
                 | Failure::Denied
+                | Failure::Unfit
                 | Failure::Caller
                 | Failure::Other,
             ) => false,
@@ -281,6 +284,7 @@ mod tests {
             (End::Failed(Failure::Unresolved), true, true),
             (End::Failed(Failure::Timeout), true, true),
             (End::Failed(Failure::Other), true, true),
+            (End::Failed(Failure::Unfit), false, false),
             (End::Failed(Failure::Idle), false, false),
             (End::Failed(Failure::Denied), false, false),
             (End::Failed(Failure::Caller), false, false),
@@ -306,6 +310,7 @@ mod tests {
             (End::Grpc(14), true, true),
             (End::Grpc(20), true, false),
             (End::Failed(Failure::Timeout), true, true),
+            (End::Failed(Failure::Unfit), true, true),
             (End::Failed(Failure::Idle), false, false),
             (End::Failed(Failure::Caller), true, true),
         ] {
@@ -338,6 +343,7 @@ mod tests {
             (End::Failed(Failure::Lost), Health::Bad, true),
             (End::Failed(Failure::Idle), Health::Unknown, false),
             (End::Failed(Failure::Denied), Health::Good, false),
+            (End::Failed(Failure::Unfit), Health::Good, false),
             (End::Failed(Failure::Caller), Health::Unknown, false),
         ] {
             let outcome = Outcome::from(end);

@@ -133,6 +133,8 @@ pub(crate) enum Failure {
     Timeout,
     /// Nothing passed in either direction for too long.
     Idle(Status),
+    /// It was answered, with more than is taken.
+    Unfit(Status),
     /// It was not sent.
     Refused(Refused),
     /// The built-in retries were used up.
@@ -443,6 +445,7 @@ impl Failure {
             Self::Caller(_) => Why::Caller,
             Self::Timeout | Self::Refused(_) => Why::Timeout,
             Self::Idle(_) => Why::Idle,
+            Self::Unfit(_) => Why::Unfit,
             Self::Final(InvokeError::Deadline) => Why::Timeout,
             Self::Final(InvokeError::Hop(hop)) if hop.code() == Code::PermissionDenied => {
                 Why::Denied
@@ -461,7 +464,8 @@ impl Failure {
             Self::Unreachable(status)
             | Self::NotBegun(status)
             | Self::Lost(status)
-            | Self::Idle(status) => InvokeError::Hop(Box::new(status)),
+            | Self::Idle(status)
+            | Self::Unfit(status) => InvokeError::Hop(Box::new(status)),
             Self::Unresolved(error) => InvokeError::Resolve(error),
             // The callee heard of the same limit and was first.
             Self::Final(InvokeError::Hop(hop)) if is_deadline(&hop) => InvokeError::Deadline,
@@ -483,7 +487,8 @@ impl Failure {
             Self::Unreachable(status)
             | Self::NotBegun(status)
             | Self::Lost(status)
-            | Self::Idle(status) => status,
+            | Self::Idle(status)
+            | Self::Unfit(status) => status,
             Self::Exhausted { last, .. } => last,
             Self::Unresolved(error) => Status::unknown(error.to_string()),
             Self::Caller(InvokeError::Hop(status)) | Self::Final(InvokeError::Hop(status)) => {
@@ -505,7 +510,8 @@ impl Failure {
             Self::Unreachable(status)
             | Self::NotBegun(status)
             | Self::Lost(status)
-            | Self::Idle(status) => crate::invocation::status::one_line(status),
+            | Self::Idle(status)
+            | Self::Unfit(status) => crate::invocation::status::one_line(status),
             Self::Exhausted { last, .. } => crate::invocation::status::one_line(last),
             Self::Unresolved(error) => error.to_string(),
             Self::Caller(error) | Self::Final(error) => error.to_string(),

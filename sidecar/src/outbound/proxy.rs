@@ -14,7 +14,7 @@ use ironside_telemetry::{span::keys, without_user};
 use tonic::Status;
 
 use super::{
-    Callee, InvokeError,
+    Callee,
     guard::{self, Course, Failure, reason::unavailable, ways, ways::Place},
     idle::Idle,
     plan::{self, Route},
@@ -246,9 +246,7 @@ impl Call<'_> {
                         Failure::Unreachable(unavailable(error))
                     }
                     PeerError::Silent | PeerError::Lost(_) => Failure::Lost(unavailable(error)),
-                    PeerError::Unfit(_) => {
-                        Failure::Final(InvokeError::Hop(Box::new(unavailable(error))))
-                    }
+                    PeerError::Unfit(_) => Failure::Unfit(unavailable(error)),
                 });
             }
         };

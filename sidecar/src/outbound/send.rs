@@ -262,10 +262,10 @@ impl Hop<'_> {
             .inspect_err(|error| blame(self.worker, self.key, error))
             .map_err(|error| match (fault.get(), error) {
                 (Some(broken), _) => Failure::Caller(broken.into()),
-                (
-                    None,
-                    error @ (PeerError::Dial(DialError::OwnExpired { .. }) | PeerError::Unfit(_)),
-                ) => Failure::Final(InvokeError::Hop(Box::new(reason::unavailable(error)))),
+                (None, error @ PeerError::Unfit(_)) => Failure::Unfit(reason::unavailable(error)),
+                (None, error @ PeerError::Dial(DialError::OwnExpired { .. })) => {
+                    Failure::Final(InvokeError::Hop(Box::new(reason::unavailable(error))))
+                }
                 (None, error @ (PeerError::Dial(_) | PeerError::Unsent(_))) => {
                     Failure::Unreachable(reason::unavailable(error))
                 }

@@ -108,6 +108,7 @@ impl Attempts {
                 | Failure::Timeout
                 | Failure::Idle
                 | Failure::Denied
+                | Failure::Unfit
                 | Failure::Caller
                 | Failure::Other,
             )
@@ -134,9 +135,11 @@ impl Attempts {
         if !self.can_replay {
             return Err(Stop::BodyGone);
         }
-        let is_final =
-            |failure| matches!(failure, Failure::Idle | Failure::Denied | Failure::Caller);
-        if matches!(outcome.end, End::Failed(failure) if is_final(failure)) {
+        let is_final = matches!(
+            outcome.end,
+            End::Failed(Failure::Idle | Failure::Denied | Failure::Unfit | Failure::Caller)
+        );
+        if is_final {
             return Err(Stop::Final);
         }
         let is_verb = self

@@ -33,6 +33,7 @@ impl Failure {
             | Self::NotBegun(status)
             | Self::Lost(status)
             | Self::Idle(status) => of_status(status),
+            Self::Unfit(_) => Why::Other,
             Self::Exhausted { last, .. } => of_status(last),
             Self::Unresolved(_) => Why::Resolve,
             Self::Timeout | Self::Refused(Refused::Deadline) => Why::Timeout,
@@ -50,7 +51,8 @@ impl Failure {
             Self::Unreachable(status)
             | Self::NotBegun(status)
             | Self::Lost(status)
-            | Self::Idle(status) => status.code(),
+            | Self::Idle(status)
+            | Self::Unfit(status) => status.code(),
             Self::Exhausted { last, .. } => last.code(),
             Self::Caller(InvokeError::Hop(status)) | Self::Final(InvokeError::Hop(status)) => {
                 status.code()

@@ -16,6 +16,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
             Failure::Timeout,
             Failure::Idle,
             Failure::Denied,
+            Failure::Unfit,
             Failure::Caller,
             Failure::Other,
         ])
