@@ -4,8 +4,9 @@
 //! long a request may take to arrive, how much of all of them is held at once. Anybody may connect, so nothing is set
 //! aside for what is only announced, and nobody waits behind somebody else: a request that finds no room is told so,
 //! and the API server does what its failure policy says. At the end new connections are still served for a moment,
-//! because whoever sends them learns late that this instance is going; then everything under way is answered. What is
-//! answered is decided in `admission`.
+//! because whoever sends them learns late that this instance is going; each answer over HTTP/1.1, which API servers
+//! speak to webhooks, ends its connection; then everything under way is answered. What is answered is decided in
+//! `admission`.
 
 use crate::admission::caller::Callers;
 use crate::admission::review::Question;
@@ -13,7 +14,7 @@ use crate::admission::{Moment, decide};
 use crate::metrics::Metrics;
 use crate::patch::settings::Settings;
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode, Uri, header};
+use http::{Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
@@ -66,7 +67,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const BODY_LIMIT: Duration = Duration::from_secs(2);
 /// After the end was asked for, new connections are served for so long.
 const LINGER: Duration = Duration::from_secs(2);
-/// After that a connection has so long to finish what it is doing.
+/// After that a connection has so long to finish what it is doing, and over HTTP/1.1 to be used once more.
 const DRAIN: Duration = Duration::from_millis(2500);
 /// A connection that was told to end is closed for reading so long after: an API server that began to write before it
 /// heard of that would be cut off in the middle, and refuse the pod; like this it hears that it may ask again.
@@ -172,7 +173,16 @@ impl Server {
         let visited = Arc::clone(&guest);
         let service = service_fn(move |request| {
             let (server, visit) = (Arc::clone(&server), visited.visit());
-            async move { Ok::<_, Infallible>(server.answer(request, visit).await) }
+            async move {
+                let is_old = request.version() < Version::HTTP_2;
+                let mut response = server.answer(request, visit).await;
+                if is_old && server.stop.is_cancelled() {
+                    // The next review goes to another instance, and none is on its way when the connection ends.
+                    let close = header::HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         // What is spoken is known, so that a farewell can be said before the first request is read.
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -197,31 +207,25 @@ impl Server {
             .keep_alive_interval(Some(REQUEST_LIMIT))
             .keep_alive_timeout(REQUEST_LIMIT);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            ended = connection.as_mut() => return tell_end(ended),
+            // Over HTTP/1.1 only an answer can say that no further one comes: who asks until the end still gets one.
+            () = late.as_mut() => return,
+            () = self.drain.cancelled(), if is_http2 => {}
+            () = guest.over() => {}
+        }
+        connection.as_mut().graceful_shutdown();
         let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
-            () = self.drain.cancelled() => None,
-            () = guest.over() => None,
+            ended = tokio::time::timeout(DRAIN, connection.as_mut()) => ended,
+            () = late => return,
         };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                let ended = tokio::select! {
-                    ended = tokio::time::timeout(DRAIN, connection.as_mut()) => ended.ok(),
-                    () = late => None,
-                };
-                if ended.is_some() {
-                    // The socket is closed with the connection; somebody may wait for the place.
-                    tokio::select! {
-                        () = tokio::time::sleep(FAREWELL) => {}
-                        () = guest.lost() => {}
-                    }
-                }
-                ended.unwrap_or(Ok(()))
+        if let Ok(ended) = ended {
+            // The socket is closed with the connection; somebody may wait for the place.
+            tokio::select! {
+                () = tokio::time::sleep(FAREWELL) => {}
+                () = guest.lost() => {}
             }
-        };
-        if let Err(cause) = ended {
-            debug!(target: SCOPE, err = %cause, "connection ended");
+            tell_end(ended);
         }
     }
 
@@ -340,6 +344,12 @@ async fn accept(listener: &TcpListener) -> std::io::Result<(TcpStream, SocketAdd
     let (tcp, from) = listener.accept().await?;
     tcp.set_nodelay(true)?;
     Ok((tcp, from))
+}
+
+fn tell_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(cause) = ended {
+        debug!(target: SCOPE, err = %cause, "connection ended");
+    }
 }
 
 fn reply(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

@@ -6,7 +6,9 @@ mod rig;
 use futures_util::stream::{self, StreamExt as _};
 use ironside_testkit::certs::Ca;
 use ironside_testkit::kube::{Fault, When};
-use rig::{Cluster, Injector, base, by_admin, daprd, handshake, patched, review, roots, until};
+use rig::{
+    Cluster, Injector, SOON, base, by_admin, daprd, handshake, patched, review, roots, until,
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -110,10 +112,10 @@ async fn what_is_no_review_is_told_so_and_the_connection_goes_on() {
         "[".repeat(100_000),
         "]".repeat(100_000)
     );
-    let wide = format!(
-        "{{\"request\":{{\"object\":[{}0]}}}}",
-        "{\"\":0},".repeat(100_000)
-    );
+    let wide = |first: &str| {
+        let object = "{\"\":0},".repeat(100_000);
+        format!("{{\"x\":{first},\"request\":{{\"object\":[{object}0]}}}}")
+    };
     for (path, kind, body, status, text) in [
         ("/mutate", JSON, String::new(), 400, "empty body"),
         (
@@ -160,7 +162,23 @@ async fn what_is_no_review_is_told_so_and_the_connection_goes_on() {
         ),
         ("/mutate", JSON, deep, 400, "the body is no AdmissionReview"),
         // Nearly a hundred times its bytes if it was read.
-        ("/mutate", JSON, wide, 400, "more than 100000 values"),
+        ("/mutate", JSON, wide("{}"), 400, "more than 100000 values"),
+        // What is wrong where nobody looks does not hide it.
+        ("/mutate", JSON, wide("1e999"), 400, "out of range"),
+        (
+            "/mutate",
+            JSON,
+            wide(r#""\ud800""#),
+            400,
+            "no AdmissionReview",
+        ),
+        (
+            "/mutate",
+            JSON,
+            wide(&"[".repeat(130)),
+            400,
+            "no AdmissionReview",
+        ),
         (
             "/mutate",
             JSON,
@@ -421,6 +439,34 @@ async fn reviews_under_way_are_answered_at_the_end() {
     }
     assert_eq!(injector.ended().await.code(), Some(0));
     injector.line("Dapr sidecar injector shut down gracefully");
+}
+
+/// KH-19: API servers keep connections, so an answer at the end says that none follows; who has not asked yet still may.
+#[tokio::test]
+async fn connections_are_used_up_at_the_end() {
+    let cluster = Cluster::new();
+    let mut injector = cluster.ready().await;
+    let mut busy = cluster.connect(&injector).await;
+    let mut silent = cluster.connect(&injector).await;
+    let review = by_admin(&base());
+    assert!(busy.review(&review).await.get("patch").is_some());
+    assert!(!busy.is_over().await);
+    injector.terminate();
+    injector.line("beginning shutdown");
+    assert!(busy.review(&review).await.get("patch").is_some());
+    assert!(busy.is_over().await, "the answer did not end it");
+    let refused = async {
+        while tokio::net::TcpStream::connect(injector.address())
+            .await
+            .is_ok()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, refused).await.unwrap();
+    assert!(silent.review(&review).await.get("patch").is_some());
+    assert!(silent.is_over().await, "the answer did not end it");
+    assert_eq!(injector.ended().await.code(), Some(0));
 }
 
 /// The owner's user reads why there is no sidecar; a trial leaves nothing behind (KI-24).

@@ -18,8 +18,8 @@ mod tests;
 
 /// A connection on which nothing was asked yet is given up after so long.
 const SILENCE: Duration = Duration::from_secs(5);
-/// One on which nothing is asked any more.
-const IDLE: Duration = Duration::from_secs(60);
+/// One on which nothing is asked any more: longer than API servers keep theirs (90 s), so that none is closed on one.
+const IDLE: Duration = Duration::from_secs(120);
 /// Connections that lost their place and finish what they are doing: at most this part of all.
 const LEAVING_PART: usize = 4;
 

@@ -265,6 +265,11 @@ impl Client {
         }
     }
 
+    /// Whether the other side has ended the connection.
+    pub(crate) async fn is_over(&mut self) -> bool {
+        self.0.ready().await.is_err()
+    }
+
     /// Sends a review and returns the response in the answer.
     pub(crate) async fn review(&mut self, review: &Value) -> Value {
         let path = "/mutate?timeout=5s";
