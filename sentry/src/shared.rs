@@ -8,6 +8,7 @@
 use ironside_chassis::{Clock, build_info};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -85,10 +86,11 @@ pub fn look(port_file: &Path) -> io::Result<Found> {
                 .filter(|port| *port > 0),
         }),
         Err(Errno::WOULDBLOCK) => Ok(match read(&mut file)? {
+            // Between its lock and its first word one that starts shows the words of one that was killed.
             Some(Record {
                 serving,
                 ready: true,
-            }) => Found::Serving(serving),
+            }) if lives(serving.pid) => Found::Serving(serving),
             Some(_) | None => Found::Starting,
         }),
         Err(cause) => Err(cause.into()),
@@ -313,6 +315,12 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let _nobody_to_tell = self.write(self.last_port, false).is_err();
     }
+}
+
+/// Whether there is such a process, whoever's it is.
+fn lives(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 fn read(file: &mut File) -> io::Result<Option<Record>> {

@@ -62,7 +62,9 @@ fn start(log: &OsString, args: &[OsString]) -> io::Result<Child> {
 /// Waits until it serves. One that never does is ended.
 fn wait(mut sentry: Child, port_file: &Path) -> ExitCode {
     for _ in 0..STEPS {
-        if matches!(shared::look(port_file), Ok(Found::Serving(_))) {
+        // The file may still have the words of one that was killed.
+        if matches!(shared::look(port_file), Ok(Found::Serving(found)) if found.pid == sentry.id())
+        {
             return ExitCode::SUCCESS;
         }
         if !matches!(sentry.try_wait(), Ok(None)) {

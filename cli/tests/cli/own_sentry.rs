@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::rig::{
-    Finished, LONG, Running, Server, World, finish, http, lives, number_after, processes, until,
+    Finished, LONG, Running, Server, Stopwatch, World, finish, http, lives, number_after,
+    processes, until,
 };
 
 const PORT: &str = ".dapr/sentry/port";
@@ -180,10 +181,21 @@ fn a_killed_sentry_is_started_again_where_it_was() {
     let (port, pid) = told(&world);
     kill(pid);
     // By the run that needs it.
-    let next = until("another Sentry", LONG, || {
+    let watch = Stopwatch::start();
+    let next = loop {
         let (port, next) = told(&world);
-        (next != pid).then_some((port, next))
-    });
+        if next != pid {
+            break (port, next);
+        }
+        assert!(
+            watch.elapsed() < LONG,
+            "no other Sentry: {}\n{}\n{}",
+            run.stderr(),
+            world.read(PORT),
+            world.read(".dapr/sentry/sentry.log")
+        );
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
     assert_eq!(next.0, port);
     assert!(
         run.stderr()

@@ -44,6 +44,23 @@ async fn the_lock_says_whether_somebody_serves_and_the_file_where() {
     assert_eq!(found(&sharing), nobody(Some(4711)));
 }
 
+/// One that starts holds the lock before it has written anything.
+#[tokio::test]
+async fn words_of_one_that_was_killed_are_nobodys() {
+    let folder = tempfile::tempdir().unwrap();
+    let sharing = sharing(folder.path(), Duration::ZERO);
+    let mut first = claim(&sharing).await;
+    let mut killed = std::process::Command::new("true").spawn().unwrap();
+    killed.wait().unwrap();
+    first.announce(4711).unwrap();
+    let path = folder.path().join("port");
+    let said = fs::read_to_string(&path).unwrap();
+    let (own, other) = (std::process::id(), killed.id());
+    let said = said.replace(&format!("\"pid\":{own}"), &format!("\"pid\":{other}"));
+    fs::write(&path, said).unwrap();
+    assert_eq!(found(&sharing), Found::Starting);
+}
+
 /// A Sentry that was killed leaves a file that says it serves.
 #[tokio::test]
 async fn a_file_without_a_lock_is_stale_whatever_it_says() {
