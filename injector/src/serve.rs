@@ -69,8 +69,8 @@ const BODY_LIMIT: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(2);
 /// After that a connection has so long to finish what it is doing, and over HTTP/1.1 to be used once more.
 const DRAIN: Duration = Duration::from_millis(2500);
-/// A connection that was told to end is closed for reading so long after: an API server that began to write before it
-/// heard of that would be cut off in the middle, and refuse the pod; like this it hears that it may ask again.
+/// A connection that was told to end is closed for reading so long after: who began to write over HTTP/2 before it
+/// heard of that would be cut off in the middle; like this it hears that it may ask again.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Pause after a failed accept (no descriptors left), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
